@@ -1,0 +1,1 @@
+"""Bridges: composition descriptors to estimated source embeddings."""

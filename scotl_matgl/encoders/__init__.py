@@ -1,0 +1,1 @@
+"""Source encoders: crystals to source embeddings, one module per kind of model."""

@@ -1,0 +1,15 @@
+"""Warnings that are meant for the user, under one base class so that they can be filtered together."""
+
+from __future__ import annotations
+
+
+class ScotlMatglWarning(UserWarning):
+    """Base class of every warning that this package raises itself."""
+
+
+class DegenerateScoreWarning(ScotlMatglWarning):
+    """A transferability score is a constant by construction for this shape of data, and is returned as NaN."""
+
+
+class PluginWarning(ScotlMatglWarning):
+    """A registered plugin could not be used; the run goes on without it."""
