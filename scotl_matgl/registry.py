@@ -1,0 +1,191 @@
+"""Entry points: how zoos, descriptors, bridges and estimators of any installed distribution are found and loaded."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from types import MappingProxyType
+from typing import Any
+
+from scotl_matgl.exceptions import PluginWarning
+
+OWN_DISTRIBUTION = "scotl-matgl"
+
+#: What can be registered, and the entry-point group of each kind.
+GROUPS: Mapping[str, str] = MappingProxyType(
+    {kind: f"scotl_matgl.{kind}" for kind in ("zoos", "descriptors", "bridges", "estimators")}
+)
+
+
+class PluginError(RuntimeError):
+    """A registered object could not be found or imported; the message names the distribution and what to do."""
+
+
+@dataclass(frozen=True)
+class Registration:
+    """One entry point, known from its metadata and not yet imported.
+
+    Attributes
+    ----------
+    kind : str
+        One of :data:`GROUPS`.
+    name : str
+        Name under which users refer to the object.
+    distribution, version : str
+        Where it comes from; ``"unknown"`` where the metadata does not say.
+    entry_point : importlib.metadata.EntryPoint
+        What :meth:`load` imports.
+    """
+
+    kind: str
+    name: str
+    distribution: str
+    version: str
+    entry_point: metadata.EntryPoint
+
+    @property
+    def origin(self) -> str:
+        """Distribution, version and target, as messages show them."""
+        return f"{self.distribution} {self.version} ({self.entry_point.value})"
+
+    def load(self) -> Any:
+        """Import the object.
+
+        Raises
+        ------
+        PluginError
+            If the import fails for whatever reason, with that reason.
+        """
+        try:
+            return self.entry_point.load()
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a plugin may raise anything while it is imported
+            remedy = f"reinstall or remove the distribution {self.distribution}"
+            if isinstance(error, ModuleNotFoundError) and error.name:
+                remedy = f"install the missing package {error.name!r}, or remove the distribution {self.distribution}"
+            raise PluginError(
+                f"{self.kind[:-1]} {self.name!r} of {self.origin} cannot be imported: "
+                f"{type(error).__name__}: {error}; {remedy}"
+            ) from error
+
+
+def collect(kind: str, entry_points: Iterable[metadata.EntryPoint]) -> Mapping[str, Registration]:
+    """Entry points of one kind by name, warning once for each name that two distributions claim.
+
+    Parameters
+    ----------
+    kind : str
+        One of :data:`GROUPS`.
+    entry_points : iterable of importlib.metadata.EntryPoint
+        In any order. The project's own come first, the others in the order of their distributions' names, so that
+        the winner of a clash does not depend on the order of ``sys.path``.
+
+    Returns
+    -------
+    mapping of str to Registration
+        Read-only, sorted by name.
+    """
+    by_name: dict[str, list[Registration]] = defaultdict(list)
+    for entry_point in entry_points:
+        dist = entry_point.dist
+        registration = Registration(
+            kind=kind,
+            name=entry_point.name,
+            distribution=dist.name if dist is not None else "unknown",
+            version=dist.version if dist is not None else "unknown",
+            entry_point=entry_point,
+        )
+        # An editable install beside a build folder lists the same entry point twice: that is no clash.
+        if not any(known.origin == registration.origin for known in by_name[entry_point.name]):
+            by_name[entry_point.name].append(registration)
+
+    chosen = {}
+    for name, claims in sorted(by_name.items()):
+        claims.sort(key=lambda item: (item.distribution != OWN_DISTRIBUTION, item.distribution, item.origin))
+        chosen[name] = claims[0]
+        if len(claims) > 1:
+            others = ", ".join(item.origin for item in claims[1:])
+            warnings.warn(
+                f"{kind[:-1]} {name!r} is registered more than once: {claims[0].origin} is used, {others} is ignored",
+                PluginWarning,
+                stacklevel=2,
+            )
+    return MappingProxyType(chosen)
+
+
+@functools.lru_cache(maxsize=len(GROUPS))
+def entries(kind: str) -> Mapping[str, Registration]:
+    """Everything registered under one kind; metadata only, nothing is imported.
+
+    Parameters
+    ----------
+    kind : {"zoos", "descriptors", "bridges", "estimators"}
+        What to list.
+
+    Returns
+    -------
+    mapping of str to Registration
+        Read-only, sorted by name. Cached for the process; see :func:`refresh`.
+
+    Examples
+    --------
+    >>> "scotl" in entries("estimators")
+    True
+    """
+    if kind not in GROUPS:
+        raise ValueError(f"Unknown {kind=}; choose one of {', '.join(GROUPS)}")
+    return collect(kind, metadata.entry_points(group=GROUPS[kind]))
+
+
+def refresh() -> None:
+    """Forget what was discovered, so that distributions installed since then are seen."""
+    entries.cache_clear()
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """Names registered under one kind, sorted."""
+    return tuple(entries(kind))
+
+
+def load(kind: str, name: str) -> Any:
+    """Import the object registered as `name`.
+
+    Raises
+    ------
+    PluginError
+        If the name is unknown (the message lists what is installed) or the import fails.
+    """
+    known = entries(kind)
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise PluginError(f"Unknown {kind[:-1]} {name!r}; {hint}Registered are: {', '.join(known) or 'none'}")
+    return known[name].load()
+
+
+def load_all(kind: str, failed: Callable[[Registration, PluginError], None] | None = None) -> dict[str, Any]:
+    """Import everything registered under one kind; what fails costs one warning and itself, nothing else.
+
+    Parameters
+    ----------
+    kind : str
+        One of :data:`GROUPS`.
+    failed : callable, optional
+        Called with the registration and the error instead of the warning.
+    """
+    loaded = {}
+    for name, registration in entries(kind).items():
+        try:
+            loaded[name] = registration.load()
+        except PluginError as error:
+            if failed is not None:
+                failed(registration, error)
+            else:
+                warnings.warn(str(error), PluginWarning, stacklevel=2)
+    return loaded
