@@ -1,0 +1,226 @@
+"""What every transferability estimator shares: the fit contract, and the checks of embedding and target."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+
+from scotl_matgl.exceptions import DegenerateScoreWarning
+from scotl_matgl.spectrum import EmbeddingError, FloatArray, Spectra
+
+Task = Literal["auto", "regression", "classification"]
+
+# Whole numbers with at most this many distinct values are taken as class labels by task="auto".
+MAX_CLASSES = 20
+
+
+class TransferabilityEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+    """Base class: how much an embedding says about a target, as one number, higher is better.
+
+    A subclass stores its parameters in ``__init__`` and writes `_score`, which returns the score and sets whatever
+    else it learned. `fit` checks the input and calls it.
+
+    Attributes
+    ----------
+    tasks : tuple of str, class attribute
+        Kinds of target it takes, of "regression" and "classification".
+    takes : str, class attribute
+        What it is fitted on: "embedding", or "output", the source's own prediction.
+    score_ : float
+        The score after `fit`; NaN, with a `DegenerateScoreWarning`, where it is a constant by construction.
+    n_features_in_ : int
+        Width of the embedding.
+    """
+
+    tasks: ClassVar[tuple[str, ...]] = ("regression",)
+    takes: ClassVar[str] = "embedding"
+    references: ClassVar[tuple[str, ...]] = ()
+
+    score_: float
+    n_features_in_: int
+
+    def fit(self, Z: ArrayLike | Spectra, y: ArrayLike) -> Self:
+        """Compute the score of an embedding for a target.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n, d), or Spectra
+            Embedding of the n materials; never modified. `Spectra` lets several estimators share one decomposition.
+        y : array-like of shape (n,)
+            Measured property, or class labels; never modified.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        EmbeddingError
+            NaN, infinite or constant values, or shapes that do not fit; the message names the place.
+        """
+        spectra = self._spectra(Z)
+        self.n_features_in_ = spectra.shape[1]
+        self.score_ = float(self._score(spectra, self._target(y, spectra.shape[0])))
+        return self
+
+    def _spectra(self, Z: ArrayLike | Spectra) -> Spectra:
+        if isinstance(Z, Spectra):
+            return Z
+        if hasattr(Z, "columns"):
+            self._check_feature_names(Z, reset=True)
+        if hasattr(Z, "tocsr"):
+            raise TypeError("The embedding is a sparse matrix, and embeddings are dense: pass Z.toarray().")
+        return Spectra(Z)
+
+    def _target(self, y: ArrayLike, n: int) -> NDArray[Any]:
+        return numeric_target(y, n)
+
+    def _score(self, spectra: Spectra, y: NDArray[Any]) -> float:
+        raise NotImplementedError
+
+    @classmethod
+    def citations(cls) -> list[str]:
+        """Return the publications to cite when the score is used."""
+        return list(cls.references)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        return tags
+
+    def _degenerate(self, reason: str) -> float:
+        """Warn that the score means nothing for this shape of data, and return NaN."""
+        warnings.warn(f"{type(self).__name__}: {reason} The score is NaN.", DegenerateScoreWarning, stacklevel=4)
+        return float("nan")
+
+
+def column(y: ArrayLike, n: int) -> NDArray[Any]:
+    """Return a target as one dimension of length n, or say why it is not."""
+    if y is None:
+        raise EmbeddingError("A transferability estimator requires y to be passed, but the target y is None.")
+    target = np.asarray(y)
+    if target.ndim == 2 and target.shape[1] == 1:
+        target = target[:, 0]
+    if target.ndim != 1:
+        raise EmbeddingError(f"The target y has shape {target.shape}: give one value per row, shape ({n},).")
+    if target.shape[0] != n:
+        raise EmbeddingError(
+            f"The embedding has {n} rows and the target y {target.shape[0]} values: they must be of the same length."
+        )
+    return target
+
+
+def numeric_target(y: ArrayLike, n: int) -> FloatArray:
+    """Return a measured property as float64, finite and not constant, or say where it is not."""
+    raw = column(y, n)
+    try:
+        target = raw.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise EmbeddingError(
+            f"The target y holds values that are no numbers ({error}): give a numeric property."
+        ) from error
+    bad = np.flatnonzero(~np.isfinite(target))
+    if bad.size:
+        value = "NaN" if np.isnan(target[bad[0]]) else "inf"
+        raise EmbeddingError(
+            f"The target y contains {value} (first at row {bad[0]}): drop the rows without a measurement."
+        )
+    if np.all(target == target[0]):
+        raise EmbeddingError(f"The target y is {target[0]:g} in all {n} rows: no source can be told from another.")
+    return target
+
+
+def label_target(y: ArrayLike, n: int) -> NDArray[np.int64]:
+    """Return class labels as codes 0 … K − 1, K ≥ 2, whatever their names and gaps, or say why it cannot be."""
+    raw = column(y, n)
+    if raw.dtype.kind == "f" and not np.isfinite(raw).all():
+        bad = int(np.flatnonzero(~np.isfinite(raw))[0])
+        value = "NaN" if np.isnan(raw[bad]) else "inf"
+        raise EmbeddingError(f"The target y contains {value} (first at row {bad}): drop the rows without a label.")
+    if raw.dtype.kind == "O":
+        missing = [i for i, value in enumerate(raw) if value is None or value != value]
+        if missing:
+            raise EmbeddingError(
+                f"The target y contains NaN or None (first at row {missing[0]}): drop the rows without a label."
+            )
+        if len({type(value) for value in raw}) > 1:
+            raw = np.array([str(value) for value in raw])
+    classes, codes = np.unique(raw, return_inverse=True)
+    if classes.size < 2:
+        raise EmbeddingError(f"The target y has the one class {classes[0]!r} in all {n} rows: at least two are needed.")
+    return codes.astype(np.int64)
+
+
+def is_classification(y: ArrayLike, task: Task) -> bool:
+    """Tell whether a target holds class labels.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,)
+        Target.
+    task : "auto", "regression" or "classification"
+        "auto" takes text, booleans and categories as labels, whole numbers of an integer type with at most 20 distinct
+        values too, and everything else as a measured property.
+
+    Returns
+    -------
+    bool
+    """
+    if task not in ("auto", "regression", "classification"):
+        raise ValueError(f"task is {task!r}: it must be 'auto', 'regression' or 'classification'.")
+    if task != "auto":
+        return task == "classification"
+    values = np.asarray(y)
+    if values.dtype.kind == "f":
+        return False
+    if values.dtype.kind in "iu":
+        return np.unique(values).size <= MAX_CLASSES
+    if values.dtype.kind == "O":
+        return not all(
+            isinstance(value, (int, float, np.number)) and not isinstance(value, bool) for value in values.flat
+        )
+    return True
+
+
+def quantile_bins(y: FloatArray, bins: int) -> NDArray[np.int64]:
+    """Cut a numeric target into classes of about equal size.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,)
+        Target.
+    bins : int
+        Number of classes, ≥ 2. Equal values share a class, so fewer may remain.
+
+    Returns
+    -------
+    ndarray of shape (n,), int64
+        Codes 0 … K − 1; a value at a quantile belongs to the upper class.
+    """
+    if bins < 2:
+        raise ValueError(f"n_bins is {bins}: at least two classes are needed.")
+    n = y.shape[0]
+    # Position in exact integers: (n − 1)·k/bins in floating point may fall on either side of a row.
+    positions = [-(-(n - 1) * k // bins) for k in range(1, bins)]
+    edges = np.sort(y)[positions]
+    return np.unique(np.searchsorted(edges, y, side="right"), return_inverse=True)[1].astype(np.int64)
+
+
+def classes_of(y: NDArray[Any], task: Task, bins: int) -> NDArray[np.int64]:
+    """Return labels as they are, a measured property in quantile classes."""
+    if is_classification(y, task):
+        return label_target(y, y.shape[0])
+    return quantile_bins(numeric_target(y, y.shape[0]), bins)
+
+
+def positive(name: str, values: float | Sequence[float] | FloatArray) -> FloatArray:
+    """Return penalties as an array, or say which is not positive."""
+    array = np.atleast_1d(np.asarray(values, dtype=np.float64))
+    if array.ndim != 1 or array.size == 0 or not (np.isfinite(array).all() and (array > 0).all()):
+        raise ValueError(f"{name} is {values!r}: it must hold finite numbers > 0.")
+    return array
