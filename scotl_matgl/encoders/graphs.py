@@ -1,0 +1,352 @@
+"""Crystal graphs in plain numpy, shared by every encoder: neighbours, checks, batches, three-body terms."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scotl_matgl.composition import SYMBOLS
+from scotl_matgl.structures import Crystal, StructureError, as_crystal
+
+#: Added to the squared cut-off by pymatgen's search (its `tol`), so that bonds at the cut-off survive rounding.
+TOLERANCE = 1e-8
+
+#: Atoms nearer than this are taken for an error of the input, Å.
+MIN_DISTANCE = 0.5
+
+#: Kept below the three-body cut-off, Å, so that single-precision distances of the same bonds are within it too. What is
+#: lost has the weight (1e-5 / cut-off)³ ~ 1e-17 of the polynomial envelope.
+THREE_BODY_MARGIN = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class CrystalGraph:
+    """Neighbours of every atom of a crystal within a cut-off, periodic images included.
+
+    Attributes
+    ----------
+    numbers : ndarray of int16, shape (n_atoms,)
+        Atomic numbers.
+    positions : ndarray of float64, shape (n_atoms, 3)
+        Cartesian coordinates, Å.
+    lattice : ndarray of float64, shape (3, 3)
+        Lattice vectors in rows, Å.
+    source, destination : ndarray of int32, shape (n_bonds,)
+        Atom at which a bond starts (ascending) and the atom at which it ends.
+    image : ndarray of int32, shape (n_bonds, 3)
+        Cell of the end, in lattice vectors.
+    distance : ndarray of float64, shape (n_bonds,)
+        Length, Å.
+    cutoff : float
+        Å.
+    """
+
+    numbers: NDArray[np.int16]
+    positions: NDArray[np.float64]
+    lattice: NDArray[np.float64]
+    source: NDArray[np.int32]
+    destination: NDArray[np.int32]
+    image: NDArray[np.int32]
+    distance: NDArray[np.float64]
+    cutoff: float
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms."""
+        return len(self.numbers)
+
+    @property
+    def n_bonds(self) -> int:
+        """Number of directed bonds."""
+        return len(self.source)
+
+    @property
+    def vector(self) -> NDArray[np.float64]:
+        """From the start to the end of each bond, Å, shape (n_bonds, 3)."""
+        ends = self.positions[self.destination] + self.image @ self.lattice
+        return np.asarray(ends - self.positions[self.source], dtype=np.float64)
+
+    def cut(self, cutoff: float) -> CrystalGraph:
+        """Graph of a shorter cut-off: the same one that a new search would give, for the price of a mask.
+
+        Parameters
+        ----------
+        cutoff : float
+            Å, at most the cut-off of this graph.
+
+        Raises
+        ------
+        ValueError
+            If `cutoff` is longer than this graph's: the missing bonds are not known.
+        """
+        if cutoff > self.cutoff:
+            raise ValueError(
+                f"A graph of {self.cutoff} Å cannot be cut at {cutoff} Å: build it with the longer cut-off"
+            )
+        if cutoff == self.cutoff:
+            return self
+        kept = self.distance**2 < cutoff**2 + TOLERANCE
+        return dataclasses.replace(
+            self,
+            source=self.source[kept],
+            destination=self.destination[kept],
+            image=self.image[kept],
+            distance=self.distance[kept],
+            cutoff=cutoff,
+        )
+
+
+def build_graph(crystal: Crystal, cutoff: float) -> CrystalGraph:
+    """Find the neighbours of every atom, as MatGL's ``Structure2Graph`` does.
+
+    Costs 0.1 to 0.2 ms for crystals of 8 to 30 atoms and 5 Å.
+
+    Parameters
+    ----------
+    crystal : Crystal
+        What :func:`check_crystal` passes.
+    cutoff : float
+        Å.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scotl_matgl.structures import Crystal
+    >>> sites, numbers = np.array([[0, 0, 0], [0.5, 0.5, 0.5]]), np.array([55, 17], np.int16)
+    >>> build_graph(Crystal(4.14 * np.eye(3), sites, numbers), 4.0).n_bonds
+    16
+    """
+    from pymatgen.optimization.neighbors import find_points_in_spheres
+
+    positions = np.ascontiguousarray(crystal.frac_coords @ crystal.lattice)
+    lattice = np.ascontiguousarray(crystal.lattice, dtype=np.float64)
+    source, destination, image, distance = find_points_in_spheres(
+        positions, positions, r=float(cutoff), pbc=np.ones(3, dtype=np.int64), lattice=lattice, tol=TOLERANCE
+    )
+    bond = (source != destination) | (distance > TOLERANCE)
+    return CrystalGraph(
+        numbers=np.asarray(crystal.numbers, dtype=np.int16),
+        positions=positions,
+        lattice=lattice,
+        source=source[bond].astype(np.int32),
+        destination=destination[bond].astype(np.int32),
+        image=image[bond].astype(np.int32),
+        distance=distance[bond],
+        cutoff=float(cutoff),
+    )
+
+
+def check_crystal(crystal: Any, elements: Collection[str] = (), min_distance: float = MIN_DISTANCE) -> str | None:
+    """Say why a model must not be given this crystal, judged before neighbours are searched.
+
+    Models do not refuse by themselves: NaN coordinates give finite numbers in every one of them, and overlapping atoms
+    do in MEGNet.
+
+    Parameters
+    ----------
+    crystal : object
+        Anything; what :func:`~scotl_matgl.structures.as_crystal` understands may pass.
+    elements : collection of str
+        Symbols that the model knows; empty if it takes all.
+    min_distance : float
+        Å.
+
+    Returns
+    -------
+    str or None
+        The reason, a sentence without a full stop; None if nothing speaks against it.
+    """
+    try:
+        crystal = as_crystal(crystal)
+    except StructureError as error:
+        return str(error)
+    if len(crystal) == 0:
+        return "it has no atoms"
+    if not (np.isfinite(crystal.lattice).all() and np.isfinite(crystal.frac_coords).all()):
+        return "its lattice or its coordinates hold NaN or infinite values"
+    if elements:
+        symbols = sorted({SYMBOLS[number - 1] for number in crystal.numbers.tolist()} - set(elements))
+        if symbols:
+            return f"the model does not know {', '.join(symbols)} (it knows {len(elements)} elements)"
+    # Spheres of diameter d that do not overlap leave at least d³/√2 to each; a smaller cell would also make the search
+    # for neighbours explode.
+    volume = abs(float(np.linalg.det(crystal.lattice))) / len(crystal)
+    shortest = float(np.linalg.norm(crystal.lattice, axis=1).min())
+    if volume < min_distance**3 / np.sqrt(2) or shortest < min_distance:
+        return (
+            f"its cell is too small for its atoms: {volume:.3g} Å³ per atom, shortest lattice vector {shortest:.3g} Å"
+        )
+    return None
+
+
+def check_graph(graph: CrystalGraph, min_distance: float = MIN_DISTANCE) -> str | None:
+    """Say why a model must not be given this graph: overlapping atoms, or an atom without neighbours.
+
+    Returns
+    -------
+    str or None
+        The reason; None if there is none.
+    """
+    if graph.n_bonds:
+        nearest = int(np.argmin(graph.distance))
+        if graph.distance[nearest] < min_distance:
+            return (
+                f"its atoms overlap: {_site(graph, graph.source[nearest])} and "
+                f"{_site(graph, graph.destination[nearest])} are {graph.distance[nearest]:.3g} Å apart"
+            )
+    lonely = np.flatnonzero(np.bincount(graph.source, minlength=graph.n_atoms) == 0)
+    if len(lonely):
+        return f"{_site(graph, lonely[0])} has no neighbour within {graph.cutoff:g} Å"
+    return None
+
+
+def _site(graph: CrystalGraph, index: int) -> str:
+    return f"{SYMBOLS[graph.numbers[index] - 1]} (site {int(index)})"
+
+
+@dataclass(frozen=True, eq=False)
+class GraphBatch:
+    """Several crystal graphs as one graph without bonds between them.
+
+    Attributes
+    ----------
+    numbers, source, destination, image, distance : ndarray
+        As in :class:`CrystalGraph`; atoms are counted through.
+    vector : ndarray of float64, shape (n_bonds, 3)
+        From the start to the end of each bond, Å.
+    n_atoms, n_bonds : ndarray of int64, shape (n_crystals,)
+        How many of each a crystal has.
+    """
+
+    numbers: NDArray[np.int16]
+    source: NDArray[np.int32]
+    destination: NDArray[np.int32]
+    image: NDArray[np.int32]
+    vector: NDArray[np.float64]
+    distance: NDArray[np.float64]
+    n_atoms: NDArray[np.int64]
+    n_bonds: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.n_atoms)
+
+    def reordered(self, order: NDArray[np.int64]) -> GraphBatch:
+        """Batch with its bonds in another order; they are then no longer sorted by crystal."""
+        names = ("source", "destination", "image", "vector", "distance")
+        return dataclasses.replace(self, **{name: getattr(self, name)[order] for name in names})
+
+
+def batch_graphs(graphs: Sequence[CrystalGraph]) -> GraphBatch:
+    """Concatenate graphs; indices stay 32-bit, which costs TensorNet 25 to 40 % less than 64-bit ones."""
+    n_atoms = np.array([graph.n_atoms for graph in graphs], dtype=np.int64)
+    n_bonds = np.array([graph.n_bonds for graph in graphs], dtype=np.int64)
+    first_atom = np.repeat(np.cumsum(n_atoms) - n_atoms, n_bonds).astype(np.int32)
+    return GraphBatch(
+        numbers=np.concatenate([graph.numbers for graph in graphs]),
+        source=np.concatenate([graph.source for graph in graphs]) + first_atom,
+        destination=np.concatenate([graph.destination for graph in graphs]) + first_atom,
+        image=np.concatenate([graph.image for graph in graphs]),
+        vector=np.concatenate([graph.vector for graph in graphs]),
+        distance=np.concatenate([graph.distance for graph in graphs]),
+        n_atoms=n_atoms,
+        n_bonds=n_bonds,
+    )
+
+
+def plan_batches(n_bonds: Sequence[int], batch_edges: int) -> Iterator[NDArray[np.int64]]:
+    """Cut crystals, sorted by size, into batches of at most `batch_edges` bonds (a larger crystal stands alone).
+
+    Parameters
+    ----------
+    n_bonds : sequence of int
+        Bonds of each crystal.
+    batch_edges : int
+        At least 1.
+
+    Yields
+    ------
+    ndarray of int64
+        Positions in `n_bonds`.
+    """
+    if batch_edges < 1:
+        raise ValueError(f"batch_edges is {batch_edges}; it must be at least 1")
+    sizes = np.asarray(n_bonds, dtype=np.int64)
+    order = np.argsort(sizes, kind="stable")
+    start, total = 0, 0
+    for stop, size in enumerate(sizes[order].tolist()):
+        if total + size > batch_edges and stop > start:
+            yield order[start:stop]
+            start, total = stop, 0
+        total += size
+    if start < len(order):
+        yield order[start:]
+
+
+@dataclass(frozen=True, eq=False)
+class ThreeBody:
+    """Pairs of bonds that start at one atom, for the three-body terms of M3GNet.
+
+    Attributes
+    ----------
+    bonds : ndarray of int64, shape (n_bonds_in_pairs,)
+        Bonds of the parent graph that are in a pair, sorted by the atom at which they start.
+    first, second : ndarray of int32, shape (n_pairs,)
+        Positions in `bonds`, sorted by `first`; `first` is the bond that receives the message.
+    partners : ndarray of int32, shape (n_bonds_in_pairs,)
+        With how many others each of `bonds` is paired; never zero.
+    """
+
+    bonds: NDArray[np.int64]
+    first: NDArray[np.int32]
+    second: NDArray[np.int32]
+    partners: NDArray[np.int32]
+
+
+def three_body(source: NDArray[np.int32], distance: NDArray[np.float64], cutoff: float) -> ThreeBody:
+    """Pair every bond within a cut-off with every other one of the same atom.
+
+    Parameters
+    ----------
+    source : ndarray of int32, shape (n_bonds,)
+        Atom at which each bond starts, in any order.
+    distance : ndarray of float64, shape (n_bonds,)
+        Å.
+    cutoff : float
+        Three-body cut-off, Å.
+
+    References
+    ----------
+    C. Chen, S. P. Ong, Nature Computational Science 2, 718 (2022), eqs. 2 and 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> pairs = three_body(np.array([0, 1, 0], np.int32), np.array([1.0, 1.0, 2.0]), cutoff=4.0)
+    >>> pairs.bonds, pairs.first, pairs.second
+    (array([0, 2]), array([0, 1], dtype=int32), array([1, 0], dtype=int32))
+    """
+    within = np.flatnonzero(distance <= cutoff - THREE_BODY_MARGIN)
+    within = within[np.argsort(source[within], kind="stable")]
+    per_atom = np.bincount(source[within])
+    within = within[per_atom[source[within]] > 1]
+    partners = per_atom[source[within]] - 1
+
+    # Bond b of an atom whose bonds are [start, start + partners] is paired with all of these but itself.
+    ends = np.cumsum(partners)
+    first = np.repeat(np.arange(len(within)), partners)
+    rank = np.arange(len(first)) - np.repeat(ends - partners, partners)
+    atoms = source[within]
+    start = np.searchsorted(atoms, atoms, side="left")
+    second = start[first] + rank
+    second += second >= first
+    return ThreeBody(
+        bonds=within.astype(np.int64),
+        first=first.astype(np.int32),
+        second=second.astype(np.int32),
+        partners=partners.astype(np.int32),
+    )

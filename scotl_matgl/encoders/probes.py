@@ -1,0 +1,100 @@
+"""Reference crystals, and the check that a model still gives on them what its card says."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scotl_matgl.structures import Crystal
+
+if TYPE_CHECKING:
+    from scotl_matgl.encoders.base import SourceEncoder
+
+#: Largest deviation that is accepted, in the unit of the model. Right weights deviate by less than 1e-4; those of
+#: another version of MatGL by 0.1 and more.
+TOLERANCE = 2e-3
+
+#: What to install where weights are not reproduced.
+WORKING_VERSIONS = "matgl 2.0.4 to 2.1.2 with dgl 1.1.3 (Python 3.11: pip install 'scotl-matgl[dgl]')"
+
+_PACKAGES = ("matgl", "dgl", "torch")
+
+
+class IncompatibleWeightsError(RuntimeError):
+    """Weights and installed versions do not fit: the model would give numbers, but wrong ones."""
+
+
+def reference_crystals() -> dict[str, Crystal]:
+    """Crystals of the probes, primitive cells: CsCl, NaCl, MgO, Si (cubic lattice constants 4.14, 5.69, 4.25, 5.47 Å).
+
+    Examples
+    --------
+    >>> reference_crystals()["NaCl"].numbers.tolist()
+    [11, 17]
+    """
+    simple = np.eye(3)
+    centred = 0.5 * np.array([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0], [1.0, 1.0, 0.0]])
+    cells = {
+        "CsCl": (4.14 * simple, 0.5, (55, 17)),
+        "NaCl": (5.69 * centred, 0.5, (11, 17)),
+        "MgO": (4.25 * centred, 0.5, (12, 8)),
+        "Si": (5.47 * centred, 0.25, (14, 14)),
+    }
+    return {
+        name: Crystal(
+            lattice=lattice,
+            frac_coords=np.array([[0.0, 0.0, 0.0], [second, second, second]]),
+            numbers=np.array(numbers, dtype=np.int16),
+            identifier=name,
+        )
+        for name, (lattice, second, numbers) in cells.items()
+    }
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of matgl, dgl and torch; ``"absent"`` where there is none."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+def probe(encoder: SourceEncoder) -> dict[str, float]:
+    """Prediction of the model (its layer ``final``) on every reference crystal; NaN where it refuses one."""
+    crystals = reference_crystals()
+    values = encoder.encode_layers(list(crystals.values()), layers=("final",)).embeddings["final"][:, 0]
+    return dict(zip(crystals, map(float, values), strict=True))
+
+
+def check_probes(encoder: SourceEncoder) -> None:
+    """Compare the model with the probes of its card.
+
+    Raises
+    ------
+    IncompatibleWeightsError
+        If a probe deviates by more than 2e-3; the message lists the values and the versions, found and working.
+    """
+    compare(encoder.card.name, encoder.card.probes, probe(encoder), encoder.card.unit)
+
+
+def compare(name: str, expected: Mapping[str, float], found: Mapping[str, float], unit: str) -> None:
+    """Raise :class:`IncompatibleWeightsError` unless `found` holds every expected probe within the tolerance."""
+    wrong = [
+        f"{crystal} {found.get(crystal, math.nan):.4f} instead of {value:.4f}"
+        for crystal, value in expected.items()
+        # A NaN must count as wrong, hence the negation.
+        if not abs(found.get(crystal, math.nan) - value) <= TOLERANCE
+    ]
+    if wrong:
+        installed = ", ".join(f"{package} {version}" for package, version in versions().items())
+        raise IncompatibleWeightsError(
+            f"{name} does not give the values of its card ({unit}): {'; '.join(wrong)}. Either the weights were changed "
+            f"or the installed versions read them differently. Found: {installed}. Known to work: {WORKING_VERSIONS}."
+        )
