@@ -43,14 +43,13 @@ __all__ = [
     "reduced_formula",
 ]
 
-SYMBOLS: tuple[str, ...] = tuple(
-    (
-        "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr "
-        "Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu "
-        "Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr "
-        "Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og"
-    ).split()
-)
+_PERIODIC_TABLE = """
+H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr
+Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu
+Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr
+Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og
+"""
+SYMBOLS: tuple[str, ...] = tuple(_PERIODIC_TABLE.split())
 """Element symbols by atomic number: ``SYMBOLS[Z - 1]``."""
 
 _NUMBER_OF = {symbol: z for z, symbol in enumerate(SYMBOLS, start=1)}
@@ -65,6 +64,7 @@ _AMOUNT = r"(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:e[+-]?[0-9]+)?"
 _PLAIN = re.compile(rf"(?:[A-Z][a-z]?(?:{_AMOUNT})?)+")
 _PAIR = re.compile(rf"([A-Z][a-z]?)({_AMOUNT})?")
 _TOKEN = re.compile(rf"(?P<symbol>[A-Z][a-z]?)|(?P<number>{_AMOUNT})|(?P<open>[(\[{{])|(?P<close>[)\]}}])|(?P<sep>·)")
+_LONE_SEPARATOR = "a separator ('·', '*' or '.') has nothing on one side: remove it or complete the formula"
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 # A dot, a coefficient without a leading zero (or 0.5 and the like), and water, at the very end.
@@ -80,9 +80,7 @@ _TRANSLATION = {
     **dict(zip(map(ord, "₊₋ₓ"), "+-x", strict=True)),
 }
 _SUPERSCRIPTS = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]")
-_PLACEHOLDERS = frozenset(
-    {*"AEGJLMQRXZ", "Ae", "An", "Lm", "Ln", "Ma", "Me", "Mx", "Re", "Tr", "Va", "Vac", "Vc", "Xa", "Xx"}
-)
+_PLACEHOLDERS = frozenset({*"AEGJLMQRXZ", "Ae", "An", "Lm", "Ln", "Ma", "Me", "Tr", "Va", "Vac", "Vc", "Xa", "Xx"})
 _MISSING = frozenset({"", "nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nat", "-", "--", "?"})
 
 
@@ -101,7 +99,7 @@ class CompositionError(ValueError):
         self.skipped = skipped
 
 
-class _Refusal(Exception):
+class _RefusalError(Exception):
     """Reason, as a sentence with its remedy, for which one value is refused."""
 
 
@@ -183,8 +181,8 @@ class Compositions:
     def fractions(self) -> NDArray[np.float64]:
         """Atomic fractions, shape (nnz,), which add up to 1 in each formula."""
         owner = self._formula_of_entry()
-        totals: NDArray[np.float64] = np.bincount(owner, weights=self.amounts, minlength=len(self))
-        return self.amounts / totals[owner]
+        totals = np.bincount(owner, weights=self.amounts, minlength=len(self))
+        return np.asarray(self.amounts / totals[owner], dtype=np.float64)
 
     def dense_fractions(self) -> NDArray[np.float64]:
         """Atomic fractions as a table, shape (n, 118): column ``Z - 1`` is element ``Z``."""
@@ -294,7 +292,10 @@ def format_formula(numbers: ArrayLike, amounts: ArrayLike) -> str:
     'Fe2O3'
     """
     pairs = zip(np.asarray(numbers).tolist(), np.asarray(amounts, dtype=np.float64).tolist(), strict=True)
-    return "".join(SYMBOLS[z - 1] + _format_amount(amount) for z, amount in pairs)
+    text = "".join(SYMBOLS[z - 1] + _format_amount(amount) for z, amount in pairs)
+    if "." in text and text.endswith("H2O"):
+        return text + "1"  # 'Cl2.6H2O' would be read as a hydrate
+    return "Na1N1" if text == "NaN" else text
 
 
 def _format_amount(amount: float) -> str:
@@ -354,14 +355,14 @@ def parse_formula(text: str) -> dict[str, float]:
     --------
     >>> parse_formula("CuSO4·5H2O")
     {'Cu': 1.0, 'S': 1.0, 'O': 9.0, 'H': 10.0}
-    >>> parse_formula("FE2O3")
+    >>> parse_formula("NACL")
     Traceback (most recent call last):
     ...
-    scotl_matgl.composition.CompositionError: 'FE2O3' cannot be read: 'E' is not an element symbol; did you mean 'Fe2O3'?
+    scotl_matgl.composition.CompositionError: 'NACL' cannot be read: 'A' is not an element symbol; did you mean 'NaCl'?
     """
     try:
         return {SYMBOLS[z - 1]: amount for z, amount in _read_text(text).items()}
-    except _Refusal as refusal:
+    except _RefusalError as refusal:
         raise CompositionError(f"{text!r} cannot be read: {refusal}") from None
 
 
@@ -415,7 +416,7 @@ def parse_compositions(inputs: Any, *, on_error: Literal["raise", "skip"] = "rai
     for row, value in enumerate(values):
         try:
             content = _read_text(value) if isinstance(value, str) else _read_object(value)
-        except _Refusal as refusal:
+        except _RefusalError as refusal:
             label = row if labels is None else labels[row]
             skipped.append(SkippedRow(row, label, _show(value), str(refusal)))
             continue
@@ -495,41 +496,47 @@ def _read_object(value: Any) -> dict[int, float]:
         elements, counts = np.unique(value.numbers, return_counts=True)
         return dict(zip(elements.tolist(), counts.astype(np.float64).tolist(), strict=True))
     if value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value):
-        raise _Refusal(_missing_message())
+        raise _RefusalError(_missing_message())
     if isinstance(value, int | float | np.number):
-        raise _Refusal("it is a number, not a formula: is this the right column?")
+        raise _RefusalError("it is a number, not a formula: is this the right column?")
     if isinstance(value, bytes):
-        raise _Refusal("it is bytes, not text: decode it first")
-    raise _Refusal(
-        f"a {type(value).__name__} is neither a formula nor a Composition, a Structure or a mapping from symbol to amount"
+        raise _RefusalError("it is bytes, not text: decode it first")
+    raise _RefusalError(
+        f"a {type(value).__name__} is no formula, Composition, Structure or mapping of symbols to amounts"
     )
 
 
 def _read_pymatgen(value: Any) -> dict[int, float]:
-    from pymatgen.core import Composition, DummySpecies, SiteCollection
+    from pymatgen.core.composition import Composition
+    from pymatgen.core.periodic_table import DummySpecies
+    from pymatgen.core.structure import SiteCollection
 
-    isotopes_count = isinstance(value, SiteCollection)
+    isotopes_count = isinstance(value, SiteCollection)  # as hydrogen
     composition = value.composition if isotopes_count else value
     if not isinstance(composition, Composition):
-        raise _Refusal(f"a {type(value).__name__} has no composition: pass a formula, a Composition or a Structure")
+        raise _RefusalError(
+            f"a {type(value).__name__} has no composition: pass a formula, a Composition or a Structure"
+        )
     pairs = []
     for species, amount in composition.items():
         if isinstance(species, DummySpecies):
-            raise _Refusal(f"{species} is a dummy species, not an element: replace it by a real element")
-        if species.symbol in ("D", "T") and not isotopes_count:
-            raise _Refusal(_isotope_message(species.symbol))
+            raise _RefusalError(f"{species} is a dummy species, not an element: replace it by a real element")
+        # Of an isotope pymatgen gives the symbol H; only the name of the enumeration member tells it.
+        name = getattr(species, "element", species).name
+        if name in ("D", "T") and not isotopes_count:
+            raise _RefusalError(_isotope_message(name))
         pairs.append((int(species.Z), float(amount)))
     return _checked(pairs)
 
 
 def _symbol_number(key: Any) -> int:
-    symbol = key if isinstance(key, str) else getattr(key, "symbol", None)
+    symbol = key if isinstance(key, str) else getattr(getattr(key, "element", key), "name", None)
     if symbol in _NUMBER_OF:
         return _NUMBER_OF[symbol]
     if symbol in ("D", "T"):
-        raise _Refusal(_isotope_message(symbol))
+        raise _RefusalError(_isotope_message(symbol))
     guess = _BY_LOWER.get(symbol.lower()) if isinstance(symbol, str) else None
-    raise _Refusal(
+    raise _RefusalError(
         f"the key {key!r} is not an element symbol"
         + (f"; did you mean {guess!r}?" if guess else ": write 'Fe', 'O', ...")
     )
@@ -539,7 +546,7 @@ def _number(amount: Any, key: Any) -> float:
     try:
         return float(amount)
     except (TypeError, ValueError):
-        raise _Refusal(f"the amount of {key} is {amount!r}, which is not a number") from None
+        raise _RefusalError(f"the amount of {key} is {amount!r}, which is not a number") from None
 
 
 def _checked(pairs: Iterable[tuple[int, float]]) -> dict[int, float]:
@@ -547,15 +554,15 @@ def _checked(pairs: Iterable[tuple[int, float]]) -> dict[int, float]:
     content: dict[int, float] = {}
     for z, amount in pairs:
         if not amount > _SMALLEST_AMOUNT or amount == math.inf:
-            raise _Refusal(_amount_message(SYMBOLS[z - 1], amount))
+            raise _RefusalError(_amount_message(SYMBOLS[z - 1], amount))
         content[z] = content.get(z, 0.0) + amount
     if not content:
-        raise _Refusal("it holds no element: leave the row out or write its formula")
+        raise _RefusalError("it holds no element: leave the row out or write its formula")
     if len(content) > 1:
         total = math.fsum(content.values())
         for z, amount in content.items():
             if not amount > _SMALLEST_AMOUNT * total:
-                raise _Refusal(_amount_message(SYMBOLS[z - 1], amount))
+                raise _RefusalError(_amount_message(SYMBOLS[z - 1], amount))
     return content
 
 
@@ -585,9 +592,9 @@ def _read_text(text: str) -> dict[int, float]:
     """Amounts by atomic number, in order of first appearance."""
     plain = text if text.isascii() and text.isalnum() else _normalised(text)
     if plain.lower() in _MISSING and plain not in ("Na", "NaN"):
-        raise _Refusal(_missing_message() + ("; for sodium write 'Na'" if plain.lower() == "na" else ""))
+        raise _RefusalError(_missing_message() + ("; for sodium write 'Na'" if plain.lower() == "na" else ""))
     if plain == "NaN":
-        raise _Refusal(
+        raise _RefusalError(
             "'NaN' marks a missing value: leave the row out. If sodium nitride is meant, write 'Na1N1', and read the "
             "table with pandas.read_csv(..., keep_default_na=False)"
         )
@@ -596,29 +603,29 @@ def _read_text(text: str) -> dict[int, float]:
         try:
             pairs = [(_NUMBER_OF[s], float(n) if n else 1.0) for s, n in _PAIR.findall(plain)]
         except KeyError:
-            raise _Refusal(_explain(plain, "")) from None
+            raise _RefusalError(_explain(plain, "")) from None
         return _checked(pairs)
     try:
         return _checked(_read_groups(_resolve_dots(plain)))
-    except _Syntax as error:
-        raise _Refusal(_explain(plain, str(error))) from None
+    except _GrammarError as error:
+        raise _RefusalError(_explain(plain, str(error))) from None
 
 
-class _Syntax(Exception):
+class _GrammarError(Exception):
     """What stopped the strict reader; `_explain` finds the likeliest cause behind it."""
 
 
 def _normalised(text: str) -> str:
     """Subscripts as digits, separators as ``·``, no white space; refuse white space that carries meaning."""
     if _SUPERSCRIPTS.search(text):
-        raise _Refusal(_charge_message())
+        raise _RefusalError(_charge_message())
     text = text.translate(_TRANSLATION).strip()
     if not any(c.isspace() for c in text):
         return text
     if re.search(r"[A-Z]\s+[a-z]", text) and not re.search(r"\b[a-z]{2,}", text):
-        raise _Refusal("white space splits an element symbol: write the symbol in one piece")
+        raise _RefusalError("white space splits an element symbol: write the symbol in one piece")
     if re.search(r"[0-9.]\s+[0-9.]|[A-Za-z)\]}]\s+[0-9.]+[A-Z(\[{]", text):
-        raise _Refusal(
+        raise _RefusalError(
             "white space stands before a number, which may count what is before or after it: write 'Fe2O3' without "
             "spaces, or '·' before added molecules, as in 'CuSO4·5H2O'"
         )
@@ -626,9 +633,7 @@ def _normalised(text: str) -> str:
 
 
 def _doubtful_dot(text: str) -> bool:
-    return (
-        _WATER.search(text) is not None or _SINGLE_DOT.fullmatch(text) is not None or bool(re.search(r"\.\D|\.$", text))
-    )
+    return _WATER.search(text) is not None or _SINGLE_DOT.fullmatch(text) is not None
 
 
 def _resolve_dots(text: str) -> str:
@@ -639,7 +644,7 @@ def _resolve_dots(text: str) -> str:
         head = text[: water.start()]
         if not re.search(r"(?<![0-9.])0$", head):
             if "." in head:
-                raise _Refusal(
+                raise _RefusalError(
                     f"the '.' before '{water['n']}{water['w']}' may be a decimal point or may add water: write "
                     f"'{head}·{water['n']}{water['w']}' for water, '{head}.{water['n']}H2O1' for a decimal amount"
                 )
@@ -650,8 +655,8 @@ def _resolve_dots(text: str) -> str:
         if again:
             head, tail = single["head"], single["tail"]
             decimal = re.sub("^[0-9]+", lambda digits: digits.group() + "0", tail)
-            raise _Refusal(
-                f"the '.' may be a decimal point or may add '{tail}' ({', '.join(sorted(again))} stands on both sides): "
+            raise _RefusalError(
+                f"the '.' may be a decimal point or may add '{tail}' (both sides hold {', '.join(sorted(again))}): "
                 f"write '{head}·{tail}' for an addition compound, '{head}.{decimal}' for a decimal amount"
             )
     return text
@@ -668,21 +673,21 @@ def _read_groups(text: str) -> list[tuple[int, float]]:
     while position < len(text):
         token = _TOKEN.match(text, position)
         if token is None:
-            raise _Syntax(f"the character {_name(text[position])} has no place in a formula")
+            raise _GrammarError(f"the character {_name(text[position])} has no place in a formula")
         position = token.end()
         kind, value = token.lastgroup, token.group()
         if kind == "number" and start and not stack:
             if not whole and "·" not in text:
-                raise _Syntax("leading coefficient")
+                raise _GrammarError("leading coefficient")
             coefficient = float(value)
             if not (_SMALLEST_AMOUNT < coefficient < math.inf):
-                raise _Refusal(f"the coefficient {value} is not a positive amount: leave that part out")
+                raise _RefusalError(f"the coefficient {value} is not a positive amount: leave that part out")
             start = False
             continue
         start = False
         if kind == "number":
             if last is None:
-                raise _Syntax(f"the amount {value} follows nothing that it could count")
+                raise _GrammarError(f"the amount {value} follows nothing that it could count")
             factor = float(value)
             here.extend((z, amount * factor) for z, amount in last)
             last = None
@@ -693,32 +698,30 @@ def _read_groups(text: str) -> list[tuple[int, float]]:
         if kind == "symbol":
             number = _NUMBER_OF.get(value)
             if number is None:
-                raise _Syntax("symbol")
+                raise _GrammarError("symbol")
             last = [(number, 1.0)]
         elif kind == "open":
             stack.append((value, here))
             here = []
         elif kind == "close":
             if not stack or _CLOSING[stack[-1][0]] != value:
-                raise _Refusal(f"the '{value}' closes no bracket of its kind: every bracket needs its partner")
+                raise _RefusalError(f"the '{value}' closes no bracket of its kind: every bracket needs its partner")
             if not here:
-                raise _Refusal("a pair of brackets is empty: remove it or fill it")
+                raise _RefusalError("a pair of brackets is empty: remove it or fill it")
             last, here = here, stack.pop()[1]
         else:
             if stack:
-                raise _Refusal(f"'{value}' stands inside brackets: close them before it")
+                raise _RefusalError(f"'{value}' stands inside brackets: close them before it")
             if not here:
-                raise _Refusal(
-                    "a separator ('·', '*' or '.') has nothing on one side: remove it or complete the formula"
-                )
+                raise _RefusalError(_LONE_SEPARATOR)
             whole.extend((z, amount * coefficient) for z, amount in here)
             here, coefficient, start = [], 1.0, True
     if last is not None:
         here.extend(last)
     if stack:
-        raise _Refusal(f"the '{stack[-1][0]}' is never closed: every bracket needs its partner")
+        raise _RefusalError(f"the '{stack[-1][0]}' is never closed: every bracket needs its partner")
     if not here:
-        raise _Refusal("a separator ('·', '*' or '.') has nothing on one side: remove it or complete the formula")
+        raise _RefusalError(_LONE_SEPARATOR)
     whole.extend((z, amount * coefficient) for z, amount in here)
     return whole
 
@@ -755,9 +758,7 @@ def _explain(text: str, found: str) -> str:
             continue
         split = symbol[:1] if symbol[:2] not in _NUMBER_OF and symbol[:1] in ("D", "T") else ""
         if split and symbol == split:
-            return _isotope_message(split) + (
-                f". If the capitals are wrong: did you mean '{suggestion}'?" if hint else ""
-            )
+            return _isotope_message(split) + (f". Or did you mean '{suggestion}'?" if hint else "")
         if hint and symbol != "Vac":
             return f"'{symbol}' is not an element symbol" + hint
         if symbol in _PLACEHOLDERS or symbol.startswith("Xx"):
@@ -789,7 +790,7 @@ def _suggestion(text: str) -> str:
             continue
         try:
             _checked(_read_groups(_resolve_dots(candidate)))
-        except (_Syntax, _Refusal):
+        except (_GrammarError, _RefusalError):
             continue
         return candidate
     return ""
