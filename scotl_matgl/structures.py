@@ -17,9 +17,10 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -189,7 +190,7 @@ class Crystal:
 def _determinant(lattice: NDArray[np.float64]) -> float:
     # Written out: numpy's determinant costs ten times as much for three vectors, and corpora hold 50,000 cells.
     (a, b, c), (d, e, f), (g, h, i) = lattice.tolist()
-    return abs(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g))
+    return float(abs(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)))
 
 
 # --- objects of other packages ----------------------------------------------------------------------------------------
@@ -351,7 +352,7 @@ def read_crystals(path: str | Path) -> Iterator[Crystal | Refused]:
     FileNotFoundError
         If there is no such file.
     StructureError
-        If the format is not known or the file as a whole cannot be read.
+        If the format is not known or the file as a whole cannot be read; in a folder such a file is `Refused`.
 
     Notes
     -----
@@ -360,15 +361,22 @@ def read_crystals(path: str | Path) -> Iterator[Crystal | Refused]:
     path = Path(path).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"there is no file or folder {path}: check the path")
-    if path.is_dir():
-        files = [entry for entry in sorted(path.iterdir()) if entry.is_file() and _format(entry)]
-        if not files:
-            raise StructureError(f"the folder {path} holds no file of crystals: {_FORMATS} are read")
-    elif _format(path):
-        files = [path]
-    else:
-        raise StructureError(f"{path} is of no known format: {_FORMATS} are read")
-    return (record for file in files for record in _READERS[_format(file)](file))
+    if not path.is_dir():
+        if not _format(path):
+            raise StructureError(f"{path} is of no known format: {_FORMATS} are read")
+        return _READERS[_format(path)](path)
+    files = [entry for entry in sorted(path.iterdir()) if entry.is_file() and _format(entry)]
+    if not files:
+        raise StructureError(f"the folder {path} holds no file of crystals: {_FORMATS} are read")
+    return _read_folder(files)
+
+
+def _read_folder(files: Iterable[Path]) -> Iterator[Crystal | Refused]:
+    for file in files:
+        try:
+            yield from _READERS[_format(file)](file)
+        except StructureError as error:
+            yield Refused(file.name, str(error))
 
 
 def _format(path: Path) -> str:
@@ -447,7 +455,9 @@ def _read_json_file(path: Path) -> Iterator[Crystal | Refused]:
 _READERS = {"poscar": _read_poscar_file, "cif": _read_cif_file, "xyz": _read_xyz_file, "json": _read_json_file}
 
 
-def _attempt(identifier: str, properties: Mapping[str, Any], reader: Any, source: Any) -> Crystal | Refused:
+def _attempt(
+    identifier: str, properties: Mapping[str, Any], reader: Callable[[Any], Crystal], source: Any
+) -> Crystal | Refused:
     """Crystal of one record, or why there is none."""
     try:
         crystal = reader(source)
@@ -558,7 +568,7 @@ class Corpus(Sequence[Crystal]):
     >>> import numpy as np
     >>> corpus = Corpus([Crystal(4.14 * np.eye(3), [[0, 0, 0], [0.5, 0.5, 0.5]], [55, 17])])
     >>> len(corpus), corpus.compositions.text
-    (1, ('CsCl',))
+    (1, ('ClCs',))
     """
 
     def __init__(self, crystals: Iterable[Any], refused: Iterable[Refused] = ()) -> None:
@@ -620,9 +630,7 @@ class Corpus(Sequence[Crystal]):
         elements = (code % 128).astype(np.int16)
         offsets = np.searchsorted(code, np.arange(len(self) + 1) * 128)
         return Compositions(
-            text=tuple(
-                format_formula(elements[a:b], amounts[a:b]) for a, b in zip(offsets[:-1], offsets[1:], strict=True)
-            ),
+            text=tuple(format_formula(elements[a:b], amounts[a:b]) for a, b in pairwise(offsets)),
             numbers=elements,
             amounts=amounts.astype(np.float64),
             offsets=offsets.astype(np.int64),

@@ -212,6 +212,26 @@ def test_written_formula_reads_back_exactly(content: dict[str, float]) -> None:
     assert parse_formula(format_formula(*_arrays(content))) == content
 
 
+pieces = st.sampled_from(
+    [*"ABCDHNOTX0125()[]{}.·*+-^_ ,xyδe₂²", "Fe", "Cu", "SO4", "H2O", "NaN", "fe", "1e", "<sub>", "\n"]
+)
+
+
+@given(st.one_of(st.lists(pieces, max_size=14).map("".join), st.text(max_size=12)))
+@settings(max_examples=1500, derandomize=True)
+def test_any_text_gives_positive_amounts_or_one_sentence(text: str) -> None:
+    try:
+        amounts = parse_formula(text)
+    except CompositionError as error:
+        reason = str(error).removeprefix(f"{text!r} cannot be read: ")
+        assert len(reason) > 20
+        assert ":" in reason or "?" in reason or ";" in reason  # a remedy follows
+    else:
+        assert amounts
+        assert set(amounts) <= set(SYMBOLS)
+        assert all(0 < amount < math.inf for amount in amounts.values())
+
+
 @pytest.mark.parametrize("content", [{"Na": 1.0, "N": 1.0}, {"Cl": 2.6, "H": 2.0, "O": 1.0}, {"H": 2.0, "O": 1.0}])
 def test_written_formula_avoids_doubtful_spellings(content: dict[str, float]) -> None:
     assert parse_formula(format_formula(*_arrays(content))) == content
