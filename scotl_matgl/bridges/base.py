@@ -1,0 +1,276 @@
+"""The Bridge contract: standardising, held-out quality, files; each kind of bridge adds fitting and predicting."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+
+from scotl_matgl import registry
+
+Array = NDArray[np.float32]
+
+#: Version of the file format; raised when a tensor or a header field changes its meaning.
+FORMAT = 1
+
+# A descriptor value this many standard deviations from the corpus mean says "unlike anything the bridge has seen";
+# beyond it a network extrapolates without bound, so values are held there.
+_CLIP = 8.0
+
+
+class BridgeError(ValueError):
+    """A bridge cannot be fitted, read or used; the message says which, why and what to do."""
+
+
+@dataclass(frozen=True)
+class BridgeQuality:
+    """How well a bridge reproduces source embeddings of crystals that it was not fitted on.
+
+    Attributes
+    ----------
+    r2 : tuple of float
+        Coefficient of determination of each embedding dimension; NaN where the dimension is constant.
+    median_r2 : float
+        Median over the dimensions that are not constant.
+    mean_r2 : float
+        Explained share of the variance summed over standardised dimensions.
+    cosine : float
+        Mean cosine between true and estimated embedding, as SCOTL reports it.
+    cosine_centred : float
+        The same after subtracting the mean embedding of the fitting set, which every crystal shares.
+    n_fit, n_held_out : int
+        Number of crystals on either side.
+    """
+
+    r2: tuple[float, ...]
+    median_r2: float
+    mean_r2: float
+    cosine: float
+    cosine_centred: float
+    n_fit: int
+    n_held_out: int
+
+    @classmethod
+    def of(cls, true: Array, estimated: Array, centre: Array, n_fit: int) -> BridgeQuality:
+        """Compare two (n, d) embeddings; `centre` (d,) is the mean embedding of the fitting set."""
+        true64, estimated64 = true.astype(np.float64), estimated.astype(np.float64)
+        residual = np.mean((true64 - estimated64) ** 2, axis=0)
+        variance = np.var(true64, axis=0)
+        alive = variance > 1e-12 * max(float(variance.max()), 1e-300)
+        r2 = np.full(len(variance), np.nan)
+        r2[alive] = 1.0 - residual[alive] / variance[alive]
+
+        def cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+            norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+            return float(np.mean(np.sum(a * b, axis=1) / np.maximum(norms, 1e-300)))
+
+        return cls(
+            r2=tuple(float(value) for value in r2),
+            median_r2=float(np.median(r2[alive])) if alive.any() else float("nan"),
+            mean_r2=float(np.mean(r2[alive])) if alive.any() else float("nan"),
+            cosine=cosine(true64, estimated64),
+            cosine_centred=cosine(true64 - centre, estimated64 - centre),
+            n_fit=n_fit,
+            n_held_out=len(true),
+        )
+
+
+def split_by_group(groups: ArrayLike, fraction: float, random_state: int) -> NDArray[np.bool_]:
+    """Mask (n,) of the rows held out: whole groups, in random order, until `fraction` of the rows is reached."""
+    _, codes, counts = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+    order = np.random.default_rng(random_state).permutation(len(counts))
+    n_groups = int(np.searchsorted(np.cumsum(counts[order]), fraction * len(codes))) + 1
+    mask: NDArray[np.bool_] = np.isin(codes, order[:n_groups])
+    return mask
+
+
+class Bridge(TransformerMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn is not typed
+    """Map composition descriptors X (n, p) to an estimated source embedding Ẑ (n, d).
+
+    Subclasses store their hyperparameters in ``__init__`` (among them `held_out` and `random_state`), and give
+    `_fit_standardised`, `_predict_standardised` and the tensors that these need, as ``weights_``.
+
+    Attributes
+    ----------
+    quality_ : BridgeQuality
+        Measured on `held_out` of the rows, whole groups at a time, before the final fit on all rows.
+    weights_ : dict of str to ndarray of float32
+        What is saved.
+    provenance_ : dict
+        What the builder recorded (source, layer, hashes, versions); empty until :meth:`save` or :meth:`load`.
+    n_features_in_, n_features_out_ : int
+        p and d.
+    """
+
+    #: Name under which the kind is registered in the group ``scotl_matgl.bridges``.
+    kind: ClassVar[str]
+
+    held_out: float
+    random_state: int
+
+    def fit(self, X: ArrayLike, Z: ArrayLike, groups: ArrayLike | None = None) -> Self:
+        """Measure the quality on held-out groups, then fit on all rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, p)
+            Descriptors; NaN is replaced by the column's mean.
+        Z : array-like of shape (n, d)
+            Source embeddings; rows with NaN (refused crystals) are left out and counted in ``n_refused_``.
+        groups : array-like of shape (n,), optional
+            Rows of one group are held out together, e.g. the chemical system. Default: each row by itself.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        BridgeError
+            If fewer than 20 rows remain, or a column of X has no value at all.
+        """
+        if not 0.0 < self.held_out < 1.0:
+            raise BridgeError(f"held_out is {self.held_out!r}; it must lie between 0 and 1")
+        inputs: NDArray[np.float64] = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan")
+        outputs: Array = check_array(Z, dtype=np.float32, ensure_all_finite="allow-nan", input_name="Z")
+        if len(inputs) != len(outputs):
+            raise BridgeError(f"X has {len(inputs)} rows and Z has {len(outputs)}; they must be the same crystals")
+        rows: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(outputs), axis=1)
+        self.n_refused_ = int(np.sum(~rows))
+        if rows.sum() < 20:
+            raise BridgeError(f"only {rows.sum()} of {len(rows)} rows have an embedding; at least 20 are needed")
+        inputs, outputs = inputs[rows], outputs[rows]
+        self.n_features_out_ = outputs.shape[1]
+
+        labels = np.arange(len(rows)) if groups is None else np.asarray(groups)
+        mask = split_by_group(labels[rows], self.held_out, self.random_state)
+        self._fit_rows(inputs[~mask], outputs[~mask])
+        self.quality_ = BridgeQuality.of(
+            outputs[mask], self.transform(inputs[mask]), self.weights_["output_mean"], n_fit=int(np.sum(~mask))
+        )
+        self._fit_rows(inputs, outputs)
+        self.provenance_: dict[str, Any] = {}
+        return self
+
+    def transform(self, X: ArrayLike) -> Array:
+        """Estimated embedding Ẑ (n, d), float32; numpy only."""
+        check_is_fitted(self, "weights_")
+        inputs: NDArray[np.float64] = validate_data(
+            self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False
+        )
+        estimated = self._predict_standardised(self._standardise(inputs))
+        return np.asarray(estimated * self.weights_["output_scale"] + self.weights_["output_mean"], dtype=np.float32)
+
+    def _fit_rows(self, X: NDArray[np.float64], Z: Array) -> None:
+        with np.errstate(invalid="ignore"):
+            empty = np.flatnonzero(np.isnan(X).all(axis=0))
+        if len(empty):
+            raise BridgeError(f"the descriptor columns {empty[:5].tolist()} have no value in any row; leave them out")
+        mean, scale = np.nanmean(X, axis=0), np.nanstd(X, axis=0)
+        output_scale = Z.std(axis=0)
+        self.weights_: dict[str, Array] = {
+            "input_mean": mean.astype(np.float32),
+            # Constant columns (elements that the corpus lacks) carry nothing; a scale of one keeps them near zero.
+            "input_scale": np.where(scale > 1e-9 * np.maximum(np.abs(mean), 1e-9), scale, 1.0).astype(np.float32),
+            "output_mean": Z.mean(axis=0),
+            "output_scale": np.where(output_scale > 0, output_scale, 1.0).astype(np.float32),
+        }
+        Zs = (Z - self.weights_["output_mean"]) / self.weights_["output_scale"]
+        self.weights_ |= self._fit_standardised(self._standardise(X), Zs)
+
+    def _standardise(self, X: NDArray[np.float64]) -> Array:
+        standard = (X - self.weights_["input_mean"]) / self.weights_["input_scale"]
+        return np.clip(np.nan_to_num(standard, nan=0.0), -_CLIP, _CLIP).astype(np.float32)
+
+    @abstractmethod
+    def _fit_standardised(self, X: Array, Z: Array) -> dict[str, Array]:
+        """Fit on standardised rows; return the tensors that prediction needs."""
+
+    @abstractmethod
+    def _predict_standardised(self, X: Array) -> Array:
+        """Standardised estimate (n, d) from standardised X and ``weights_``; numpy only."""
+
+    def citations(self) -> list[str]:
+        """What to cite when the bridge is used."""
+        return []
+
+    # -- files ----------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path, provenance: Mapping[str, Any] | None = None, *, dtype: str = "float16") -> None:
+        """Write one safetensors file, whose header carries kind, parameters, quality and provenance as JSON.
+
+        Parameters
+        ----------
+        path : path
+            Written whole or not at all.
+        provenance : mapping, optional
+            JSON values: source, layer, source and corpus hash, descriptor and its fingerprint, versions.
+        dtype : {"float16", "float32"}
+            Precision of the weight matrices; means and scales always stay float32.
+        """
+        from safetensors.numpy import save
+
+        check_is_fitted(self, "weights_")
+        self.provenance_ = dict(provenance or {})
+        header = {
+            "format": FORMAT,
+            "kind": self.kind,
+            "parameters": self.get_params(deep=False),
+            "quality": asdict(self.quality_),
+            "provenance": self.provenance_,
+        }
+        exact = ("input_mean", "input_scale", "output_mean", "output_scale")
+        tensors = {
+            name: np.ascontiguousarray(value if name in exact else value.astype(dtype))
+            for name, value in self.weights_.items()
+        }
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_bytes(save(tensors, metadata={"scotl_matgl": json.dumps(header, sort_keys=True)}))
+        partial.replace(path)
+
+
+def read_header(path: str | Path) -> dict[str, Any]:
+    """Kind, parameters, quality and provenance of a bridge file, without reading its tensors.
+
+    Raises
+    ------
+    BridgeError
+        If the file is no bridge, or of a newer format.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise BridgeError(f"{path} cannot be read as a bridge: {error}; build it again") from error
+    if "scotl_matgl" not in metadata:
+        raise BridgeError(f"{path} is a safetensors file but no bridge; `scotl-matgl bridge build` makes one")
+    header: dict[str, Any] = json.loads(metadata["scotl_matgl"])
+    if header["format"] != FORMAT:
+        raise BridgeError(f"{path} has format {header['format']}, this version reads {FORMAT}; build the bridge again")
+    return header
+
+
+def load_bridge(path: str | Path) -> Bridge:
+    """Read a bridge that :meth:`Bridge.save` wrote; its kind is looked up among the registered bridges."""
+    from safetensors.numpy import load_file
+
+    header = read_header(path)
+    bridge: Bridge = registry.load("bridges", header["kind"])(**header["parameters"])
+    bridge.weights_ = {name: value.astype(np.float32) for name, value in load_file(str(path)).items()}
+    bridge.quality_ = BridgeQuality(**{**header["quality"], "r2": tuple(header["quality"]["r2"])})
+    bridge.provenance_ = header["provenance"]
+    bridge.n_features_in_ = len(bridge.weights_["input_mean"])
+    bridge.n_features_out_ = len(bridge.weights_["output_mean"])
+    return bridge

@@ -1,0 +1,83 @@
+"""Look-up: the real embedding of a formula that is a crystal of the corpus, in place of the bridge's estimate."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scotl_matgl.bridges.base import BridgeError
+
+
+def _hash_keys(keys: Sequence[str]) -> NDArray[np.uint64]:
+    """64-bit hashes of composition keys: among a million formulas two agree by chance once in 40 million times."""
+    digests = b"".join(hashlib.blake2b(key.encode(), digest_size=8).digest() for key in keys)
+    return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
+
+
+@dataclass(frozen=True, eq=False)
+class LookUp:
+    """Source embeddings of the corpus by composition.
+
+    Attributes
+    ----------
+    hashes : ndarray of shape (m,), uint64
+        Sorted hashes of the composition keys.
+    embeddings : ndarray of shape (m, d), float16 or float32
+        Embedding of the crystal that stands for each composition.
+    provenance : dict
+        As in a bridge: source, layer, source hash, corpus hash.
+    """
+
+    hashes: NDArray[np.uint64]
+    embeddings: NDArray[np.floating[Any]]
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, keys: Sequence[str], embeddings: NDArray[np.float32], provenance: dict[str, Any]) -> LookUp:
+        """From one composition key a crystal, each once; crystals with NaN (refused) are left out."""
+        if len(set(keys)) != len(keys):
+            raise BridgeError("a composition stands twice in the look-up; take one crystal per formula first")
+        hashes = _hash_keys(keys)
+        rows = np.flatnonzero(np.isfinite(embeddings).all(axis=1))
+        rows = rows[np.argsort(hashes[rows])]
+        return cls(hashes[rows], embeddings[rows], provenance)
+
+    def find(self, keys: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Embeddings (n, d), NaN where the composition is unknown, and the mask (n,) of the known ones."""
+        wanted = _hash_keys(keys)
+        known = np.zeros(len(keys), dtype=bool)
+        found = np.full((len(keys), self.embeddings.shape[1]), np.nan, dtype=np.float32)
+        if len(self.hashes):
+            at = np.minimum(np.searchsorted(self.hashes, wanted), len(self.hashes) - 1)
+            known = self.hashes[at] == wanted
+            found[known] = self.embeddings[at[known]]
+        return found, known
+
+    def save(self, path: str | Path) -> None:
+        """Write one safetensors file (float16 where the values fit), whole or not at all."""
+        from safetensors.numpy import save
+
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tensors: dict[str, NDArray[Any]] = {"hashes": self.hashes, "embeddings": self.embeddings.astype(np.float16)}
+        if not np.isfinite(tensors["embeddings"]).all():  # beyond 65504, the largest float16
+            tensors["embeddings"] = self.embeddings.astype(np.float32)
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_bytes(save(tensors, metadata={"scotl_matgl": json.dumps(self.provenance, sort_keys=True)}))
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> LookUp:
+        """Read what :meth:`save` wrote."""
+        from safetensors import safe_open
+
+        with safe_open(str(path), framework="numpy") as file:
+            provenance = json.loads((file.metadata() or {}).get("scotl_matgl", "{}"))
+            return cls(file.get_tensor("hashes"), file.get_tensor("embeddings"), provenance)

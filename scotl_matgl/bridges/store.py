@@ -1,0 +1,104 @@
+"""Where bridges and look-ups lie, those shipped and those the user built, and which one fits a source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from scotl_matgl.bridges.base import Bridge, BridgeError, load_bridge, read_header
+from scotl_matgl.bridges.lookup import LookUp
+from scotl_matgl.cache import home
+from scotl_matgl.cards import SourceCard
+from scotl_matgl.descriptors import CompositionDescriptor
+
+
+@dataclass(frozen=True)
+class BridgeFile:
+    """A bridge on disk, known from its header."""
+
+    path: Path
+    header: dict[str, Any]
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Source, layer, hashes, descriptor and versions that the builder recorded."""
+        return dict(self.header["provenance"])
+
+    @property
+    def shipped(self) -> bool:
+        """Whether it came with the package."""
+        return self.path.parent == shipped_folder()
+
+    def load(self) -> Bridge:
+        """Read the bridge."""
+        return load_bridge(self.path)
+
+
+def shipped_folder() -> Path:
+    """Folder of the bridges that come with the package."""
+    return Path(str(resources.files("scotl_matgl") / "data" / "bridges"))
+
+
+def bridge_folders() -> list[Path]:
+    """Where bridges are looked for: the user's own first, then those shipped."""
+    return [home() / "bridges", shipped_folder()]
+
+
+def bridge_name(source: str, layer: str, fingerprint: str) -> str:
+    """File name of a bridge; the descriptor stands in it as the beginning of its fingerprint."""
+    return f"{source}--{layer}--{fingerprint[:8]}.safetensors"
+
+
+def list_bridges(folders: Sequence[Path] | None = None) -> Iterator[BridgeFile]:
+    """All bridges, in the order in which they are preferred."""
+    for folder in bridge_folders() if folders is None else folders:
+        for path in sorted(folder.glob("*.safetensors")):
+            yield BridgeFile(path, read_header(path))
+
+
+def find_bridge(
+    card: SourceCard, layer: str, descriptor: CompositionDescriptor, folders: Sequence[Path] | None = None
+) -> BridgeFile:
+    """The bridge of a source and layer from a descriptor.
+
+    A file counts only if it was fitted for the same weights of the source and the same columns and element tables of
+    the descriptor.
+
+    Raises
+    ------
+    BridgeError
+        If there is none; the message says what was found instead and how to build one.
+    """
+    fingerprint = descriptor.fingerprint()
+    near = []
+    for folder in bridge_folders() if folders is None else folders:
+        for path in sorted(folder.glob(bridge_name(card.name, layer, "*"))):
+            found = BridgeFile(path, read_header(path))
+            if found.provenance["source_weights"] != dict(card.weights):
+                near.append(f"{path} was fitted for other weights of it")
+            elif found.provenance["descriptor_fingerprint"] != fingerprint:
+                near.append(f"{path} was fitted for {found.provenance['descriptor']} with other columns or tables")
+            else:
+                return found
+    remark = f" ({'; '.join(near)})" if near else ""
+    raise BridgeError(
+        f"there is no bridge from {descriptor!r} to the layer {layer!r} of {card.name}{remark}; "
+        f"build it with `scotl-matgl bridge build --sources {card.name} --layer {layer} --structures FILE`"
+    )
+
+
+def find_look_up(card: SourceCard, layer: str) -> LookUp | None:
+    """The look-up of a source and layer that the user's own builds left, or None."""
+    path = look_up_path(card.name, layer)
+    if not path.is_file():
+        return None
+    look_up = LookUp.load(path)
+    return look_up if look_up.provenance.get("source_weights") == dict(card.weights) else None
+
+
+def look_up_path(source: str, layer: str) -> Path:
+    """Where the look-up of a source and layer is kept."""
+    return home() / "lookup" / f"{source}--{layer}.safetensors"

@@ -1,0 +1,103 @@
+"""Heads: kernel ridge and its exact out-of-fold predictions against scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from scotl_matgl.heads import (
+    LaplacianKernelRidge,
+    _fit_kernel,
+    _median_distance,
+    kernel_out_of_fold,
+    make_folds,
+    make_head,
+    manhattan,
+    out_of_fold_loss,
+)
+
+
+@pytest.fixture
+def table() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(90, 7))
+    X[:, 3] = 2.5  # a constant column
+    return X, np.sin(X[:, 0]) + X[:, 1] ** 2 + 0.1 * rng.normal(size=90) + 5.0
+
+
+@parametrize_with_checks([LaplacianKernelRidge()])
+def test_follows_scikit_learn(estimator, check) -> None:
+    check(estimator)
+
+
+def test_out_of_fold_equals_fitting_each_fold(table) -> None:
+    X, y = table
+    distances = manhattan(X)
+    kernel = np.exp(-distances / _median_distance(distances))
+    alpha = _fit_kernel(kernel, y[:, None]).alpha
+    folds = make_folds(y, classification=False)
+    found = kernel_out_of_fold(distances, y[:, None], folds)[:, 0]
+    for train, test in folds:
+        # Kernel ridge with an unpenalised intercept is kernel ridge on the system bordered by a row of ones.
+        system = np.block(
+            [
+                [kernel[np.ix_(train, train)] + alpha * np.eye(len(train)), np.ones((len(train), 1))],
+                [np.ones((1, len(train))), np.zeros((1, 1))],
+            ]
+        )
+        solution = np.linalg.solve(system, np.append(y[train], 0.0))
+        expected = kernel[np.ix_(test, train)] @ solution[:-1] + solution[-1]
+        np.testing.assert_allclose(found[test], expected, rtol=1e-8)
+
+
+def test_penalty_has_the_smallest_leave_one_out_error(table) -> None:
+    X, y = table
+    distances = manhattan(X)
+    kernel = np.exp(-distances / _median_distance(distances))
+    single = [(np.delete(np.arange(90), i), np.array([i])) for i in range(90)]
+    chosen = _fit_kernel(kernel, y[:, None]).alpha
+    errors = {}
+    for alpha in np.logspace(-4, 1, 16):
+        inverse = np.linalg.inv(kernel + alpha * np.eye(90))
+        row = inverse.sum(axis=0)
+        inverse -= np.outer(row, row) / row.sum()
+        errors[alpha] = np.mean((inverse @ y / np.diag(inverse)) ** 2)
+    assert chosen == pytest.approx(min(errors, key=errors.get))
+    residuals = kernel_out_of_fold(distances, y[:, None], single)[:, 0] - y
+    assert np.mean(residuals**2) == pytest.approx(min(errors.values()), rel=1e-9)
+
+
+def test_matches_kernel_ridge_of_scikit_learn_on_a_centred_target(table) -> None:
+    X, y = table
+    head = LaplacianKernelRidge().fit(X, y)
+    scaled = head.X_fit_
+    oracle = KernelRidge(alpha=head.alpha_, kernel="laplacian", gamma=1 / head.length_scale_)
+    oracle.fit(scaled, y - head.intercept_)
+    np.testing.assert_allclose(head.predict(X), oracle.predict(scaled) + head.intercept_, rtol=1e-9)
+
+
+def test_distances_of_columns_side_by_side_add_up(table) -> None:
+    X, _ = table
+    np.testing.assert_allclose(manhattan(X), manhattan(X[:, :3]) + manhattan(X[:, 3:]), atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["extra trees", "gradient boosting"])
+def test_loss_of_trees_is_that_of_cross_val_predict(name, table) -> None:
+    from sklearn.model_selection import cross_val_predict
+
+    X, y = table
+    folds = make_folds(y, classification=False)
+    expected = np.abs(cross_val_predict(make_head(name), X, y, cv=folds) - y)
+    np.testing.assert_allclose(out_of_fold_loss(name, X, y, folds), expected)
+
+
+def test_classification_loss_is_zero_or_one_and_better_than_chance(table) -> None:
+    X, y = table
+    labels = (y > np.median(y)).astype(np.int64)
+    folds = make_folds(labels, classification=True)
+    for name in ("kernel ridge", "extra trees"):
+        loss = out_of_fold_loss(name, X, labels, folds, classification=True)
+        assert set(np.unique(loss)) <= {0.0, 1.0}
+        assert loss.mean() < 0.3
