@@ -17,6 +17,8 @@ The rule for the full stop
        (``O4.05H2O``), makes it a decimal point.
     3. Everywhere else it is a decimal point, but if it is the only one and elements before it appear again
        after it (``Al2O3.2SiO2``) the formula is refused as ambiguous.
+
+A formula may be legal and still not what was meant: ``CO`` and ``Co``, or ``SIO2`` for ``SiO2``, cannot be told apart.
 """
 
 from __future__ import annotations
@@ -69,6 +71,8 @@ _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 # A dot, a coefficient without a leading zero (or 0.5 and the like), and water, at the very end.
 _WATER = re.compile(r"\.(?P<n>(?:0\.|[1-9][0-9]*\.?)[0-9]*)(?P<w>H2O|\(H2O\)|\[H2O\]|\{H2O\})$")
+# Oxygen in double figures and water behind it: 'CuSO4·5H2O' after a passage through a narrow character set.
+_LOST_DOT = re.compile(r"O(?P<n>[1-9][0-9]+)(?P<w>H2O|\(H2O\))$")
 _SINGLE_DOT = re.compile(r"(?P<head>[^.]*[1-9][0-9]*)\.(?P<tail>[1-9][0-9]*[A-Z(\[{][^.]*)")
 
 _SEPARATORS = "·•∙⋅・‧*"
@@ -599,7 +603,7 @@ def _read_text(text: str) -> dict[int, float]:
             "table with pandas.read_csv(..., keep_default_na=False)"
         )
     # Most formulas have neither brackets nor separators: one match, one pass.
-    if _PLAIN.fullmatch(plain) and not ("." in plain and _doubtful_dot(plain)):
+    if _PLAIN.fullmatch(plain) and not _is_doubtful(plain):
         try:
             pairs = [(_NUMBER_OF[s], float(n) if n else 1.0) for s, n in _PAIR.findall(plain)]
         except KeyError:
@@ -632,8 +636,11 @@ def _normalised(text: str) -> str:
     return re.sub(r"\s+", "", text)
 
 
-def _doubtful_dot(text: str) -> bool:
-    return _WATER.search(text) is not None or _SINGLE_DOT.fullmatch(text) is not None
+def _is_doubtful(text: str) -> bool:
+    """Whether a formula without brackets needs the rule for the full stop, or may have lost a ``·``."""
+    if "." in text and (_WATER.search(text) or _SINGLE_DOT.fullmatch(text)):
+        return True
+    return text.endswith("H2O") and _LOST_DOT.search(text) is not None
 
 
 def _resolve_dots(text: str) -> str:
@@ -649,6 +656,13 @@ def _resolve_dots(text: str) -> str:
                     f"'{head}·{water['n']}{water['w']}' for water, '{head}.{water['n']}H2O1' for a decimal amount"
                 )
             return f"{head}·{water['n']}{water['w']}"
+    lost = _LOST_DOT.search(text)
+    if lost:
+        oxygen, head = lost["n"], text[: lost.start()]
+        raise _RefusalError(
+            f"'O{oxygen}' before '{lost['w']}' looks as if a '·' had been lost: "
+            f"write '{head}O{oxygen[0]}·{oxygen[1:]}H2O' or '{head}O{oxygen}·H2O'"
+        )
     single = _SINGLE_DOT.fullmatch(text)
     if single:
         again = {m[0] for m in _PAIR.findall(single["head"])} & {m[0] for m in _PAIR.findall(single["tail"])}
@@ -752,13 +766,11 @@ def _explain(text: str, found: str) -> str:
         return f"it starts with a coefficient: write the formula of one unit, '{rest}'"
     suggestion = _suggestion(text)
     hint = f"; did you mean '{suggestion}'?" if suggestion else ""
-    symbols = re.findall(r"[A-Z][a-z]*|[a-z]+", text)
-    for symbol in symbols:
+    for symbol in re.findall(r"[A-Z][a-z]*|[a-z]+", text):
         if symbol in _NUMBER_OF or (symbol[:2] in _NUMBER_OF and len(symbol) == 3 and not hint):
             continue
-        split = symbol[:1] if symbol[:2] not in _NUMBER_OF and symbol[:1] in ("D", "T") else ""
-        if split and symbol == split:
-            return _isotope_message(split) + (f". Or did you mean '{suggestion}'?" if hint else "")
+        if symbol in ("D", "T"):
+            return _isotope_message(symbol) + (f". Or did you mean '{suggestion}'?" if hint else "")
         if hint and symbol != "Vac":
             return f"'{symbol}' is not an element symbol" + hint
         if symbol in _PLACEHOLDERS or symbol.startswith("Xx"):

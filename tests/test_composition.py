@@ -123,6 +123,8 @@ REFUSED = {
     "CuSO4·0H2O": "the coefficient 0 is not a positive amount",
     "Na0.5CoO2.5H2O": "'Na0.5CoO2·5H2O' for water, 'Na0.5CoO2.5H2O1' for a decimal",
     "Al2O3.2SiO2": "'Al2O3·2SiO2' for an addition compound",
+    "CuSO45H2O": "write 'CuSO4·5H2O' or 'CuSO45·H2O'",
+    "Na2B4O710(H2O)": "write 'Na2B4O7·10H2O'",
     "TiO2 (anatase)": "'anatase' looks like a word",
     "TiO2-rutile": "'rutile' looks like a word",
     "Fe-Ni": "a '-' joins parts",
