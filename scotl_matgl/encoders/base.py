@@ -159,12 +159,11 @@ def _graph_or_reason(
     except StructureError as error:
         return str(error)
     reason = check_crystal(crystal, elements, min_distance)
-    if reason is None:
-        graph = build_graph(crystal, cutoff)
-        reason = check_graph(graph, min_distance)
-        if reason is None:
-            return graph
-    return reason
+    if reason is not None:
+        return reason
+    graph = build_graph(crystal, cutoff)
+    reason = check_graph(graph, min_distance)
+    return graph if reason is None else reason
 
 
 def _run(forward: Forward, graphs: list[CrystalGraph], rows: list[int], result: Encoded) -> None:

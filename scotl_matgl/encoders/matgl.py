@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from scotl_matgl.cards import SourceCard
 from scotl_matgl.composition import SYMBOLS
 from scotl_matgl.encoders.base import Encoded, Progress, encode_crystals
-from scotl_matgl.encoders.graphs import CrystalGraph, batch_graphs, three_body
+from scotl_matgl.encoders.fast import crystal_means, speed_up
+from scotl_matgl.encoders.graphs import CrystalGraph, GraphBatch, batch_graphs, merge_equal, three_body
 from scotl_matgl.encoders.probes import IncompatibleWeightsError, check_probes
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ _WRAPPERS = {"TransformedTargetModel": "matgl.models._wrappers", "Potential": "m
 #: Cut-offs that older checkpoints leave out of their weights; the network sets them itself from its settings.
 _CONSTANTS = {"model.bond_expansion.rbf.cutoff", "model.basis_expansion.sbf.cutoff"}
 
-#: Bonds per batch at which each architecture is fastest on a CPU.
-BATCH_EDGES = {"MEGNet": 8000, "M3GNet": 4000, "TensorNet": 1500, "QET": 1500}
+#: Bonds per batch at which each architecture is fastest on a CPU (of MEGNet two thirds are then merged).
+BATCH_EDGES = {"MEGNet": 16000, "M3GNet": 4000, "TensorNet": 1500, "QET": 1500}
 
 
 class CheckpointError(ValueError):
@@ -257,6 +258,7 @@ class MatGLEncoder:
             line_graph.ndata["n_triple_ij"] = torch.from_numpy(pairs.partners)
             inputs["l_g"] = line_graph.to(device)
         elif self._architecture == "MEGNet":
+            batch = merge_equal(batch, rounds=len(self._network.blocks))
             inputs["state_attr"] = self._state(len(graphs)).to(device)
         elif self._architecture == "QET":
             inputs["total_charge"] = 0.0
@@ -272,23 +274,20 @@ class MatGLEncoder:
         graph.ndata["pos"] = torch.zeros(len(batch.numbers), 3)
         graph.edata["pbc_offshift"] = torch.from_numpy(batch.vector.astype(np.float32))
         graph.edata["pbc_offset"] = torch.from_numpy(batch.image.astype(np.float32))
+        _add_multiplicities(graph, batch)
         graph = graph.to(device)
 
-        members = {
-            "atoms": torch.from_numpy(np.repeat(np.arange(len(batch)), batch.n_atoms)).to(device),
-            "bonds": torch.from_numpy(np.repeat(np.arange(len(batch)), batch.n_bonds)).to(device),
-        }
         taps = {layer: self._taps[layer] for layer in layers if layer != "final"}
         with torch.inference_mode(), _tapped(self._network, taps) as captured:
             output = self._network(g=graph, **inputs).reshape(len(batch), 1)
             values = {}
             for layer in layers:
                 if layer == "final":
-                    values[layer] = self._prediction(output, graph, members["atoms"])
+                    values[layer] = self._prediction(output, graph)
                 else:
                     pool = taps[layer].pool
                     rows = captured[layer]
-                    values[layer] = rows.reshape(len(batch), -1) if pool is None else _mean(rows, members[pool])
+                    values[layer] = rows.reshape(len(batch), -1) if pool is None else crystal_means(graph, rows, pool)
         return {layer: value[:n_crystals].cpu().numpy() for layer, value in values.items()}
 
     def _state(self, n_crystals: int) -> torch.Tensor:
@@ -298,17 +297,15 @@ class MatGLEncoder:
             return torch.full((n_crystals,), int(self.card.options.get("state", 0)), dtype=torch.int32)
         return torch.zeros(n_crystals, self._network.embedding.dim_state_embedding)
 
-    def _prediction(self, output: torch.Tensor, graph: Any, crystal_of_atom: torch.Tensor) -> torch.Tensor:
+    def _prediction(self, output: torch.Tensor, graph: Any) -> torch.Tensor:
         """Output of the network in the unit of the card."""
-        import torch
-
         if type(self._wrapper).__name__ == "TransformedTargetModel":
             transformed: torch.Tensor = self._wrapper.transformer.inverse_transform(output)
             return transformed
         energy = self._wrapper.data_std * output + self._wrapper.data_mean
         if self._wrapper.element_refs is not None:
             energy = energy + self._wrapper.element_refs(graph).reshape(-1, 1)
-        return energy / torch.bincount(crystal_of_atom, minlength=len(output)).reshape(-1, 1)
+        return energy / graph.batch_num_nodes().reshape(-1, 1)
 
 
 @dataclass(frozen=True)
@@ -349,10 +346,11 @@ def _m3gnet_taps(network: Any) -> dict[str, _Tap]:
         f"gc_{index + 1}": _Tap(f"graph_layers.{index}", _output(1), layer.conv.node_weight_func.out_features, "atoms")
         for index, layer in enumerate(network.graph_layers)
     }
-    if network.include_state or (network.is_intensive and getattr(network.readout, "field", "") == "edge_feat"):
+    reads_bonds = network.is_intensive and getattr(network.readout, "field", "") == "edge_feat"
+    if network.include_state or reads_bonds or network.basis_expansion.use_phi:
         raise CheckpointError(
-            "This M3GNet reads states or bonds of a crystal at its end, for which the corrected three-body terms are "
-            "not made; none of the published models does"
+            "This M3GNet has states, a read-out of bonds or dihedral angles, for which the corrected three-body terms "
+            "are not made; none of the published models has"
         )
     if not network.is_intensive:
         return {"readout": convolutions[f"gc_{len(convolutions)}"], **convolutions}
@@ -421,12 +419,26 @@ def _tapped(network: Any, taps: Mapping[str, _Tap]) -> Iterator[dict[str, torch.
         captured.clear()
 
 
-def _mean(values: torch.Tensor, members: torch.Tensor) -> torch.Tensor:
-    """Mean of the rows that belong to each crystal."""
+def _add_multiplicities(graph: Any, batch: GraphBatch) -> None:
+    """Note at every atom and bond its crystal and its share in the mean over it (and over the atom at its end)."""
     import torch
 
-    counts = torch.bincount(members)
-    return values.new_zeros(len(counts), values.shape[1]).index_add_(0, members, values) / counts.reshape(-1, 1)
+    for data, count, sizes in (
+        (graph.ndata, batch.atom_count, batch.n_atoms),
+        (graph.edata, batch.bond_count, batch.n_bonds),
+    ):
+        crystal = np.repeat(np.arange(len(batch)), sizes)
+        data["crystal"] = torch.from_numpy(crystal)
+        data["share"] = _column(count / np.bincount(crystal, count)[crystal])
+        data["log_count"] = torch.from_numpy(np.log(count).astype(np.float32))
+    ends = batch.destination
+    graph.edata["share_of_atom"] = _column(batch.bond_count / np.bincount(ends, batch.bond_count)[ends])
+
+
+def _column(values: NDArray[np.float64]) -> torch.Tensor:
+    import torch
+
+    return torch.from_numpy(values.astype(np.float32)).reshape(-1, 1)
 
 
 def _pick_device(device: str) -> torch.device:
@@ -460,7 +472,7 @@ def _import_matgl() -> None:
                 importlib.import_module("dgl")
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
-                f"MatGL's models need {error.name}, which is not installed: pip install 'scotl-matgl[dgl]' on Python 3.11",
+                f"MatGL's models need {error.name}, which is missing: pip install 'scotl-matgl[dgl]' (Python 3.11)",
                 name=error.name,
             ) from error
         finally:
@@ -518,6 +530,7 @@ def _read_model(directory: Path) -> torch.nn.Module:
         raise CheckpointError(f"The weights in {directory} do not fit: missing {missing}, unexpected {unexpected}")
     model.requires_grad_(False)
     model.eval()
+    speed_up(network)
     return model
 
 

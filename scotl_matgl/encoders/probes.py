@@ -96,5 +96,6 @@ def compare(name: str, expected: Mapping[str, float], found: Mapping[str, float]
         installed = ", ".join(f"{package} {version}" for package, version in versions().items())
         raise IncompatibleWeightsError(
             f"{name} does not give the values of its card ({unit}): {'; '.join(wrong)}. Either the weights were changed "
-            f"or the installed versions read them differently. Found: {installed}. Known to work: {WORKING_VERSIONS}."
+            "or the installed versions read them differently. "
+            f"Found: {installed}. Known to work: {WORKING_VERSIONS}."
         )
