@@ -36,15 +36,13 @@ class EmbeddingError(ValueError):
     """An embedding or a target from which no transferability score can be computed."""
 
 
-def check_embedding(Z: ArrayLike, *, minimum_rows: int = 2) -> FloatArray:
+def check_embedding(Z: ArrayLike) -> FloatArray:
     """Return an embedding as a finite float64 matrix, or say where it is not one.
 
     Parameters
     ----------
     Z : array-like of shape (n, d)
-        Embedding, one row per material; integers, float32 and float64 are taken.
-    minimum_rows : int
-        Fewest rows that are accepted.
+        Embedding, one row per material, two rows at least; integers, float32 and float64 are taken.
 
     Returns
     -------
@@ -57,13 +55,16 @@ def check_embedding(Z: ArrayLike, *, minimum_rows: int = 2) -> FloatArray:
         Not a matrix, too few rows, no columns, or NaN, infinite or too large values; the message names the place.
     """
     array = np.asarray(Z)
+    if array.dtype.kind == "c":
+        raise EmbeddingError("Complex data not supported: the embedding must hold real numbers.")
     if array.dtype.kind not in "biuf":
+        problem = f"The embedding holds values of type {array.dtype} that are no numbers"
         try:
             array = array.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise EmbeddingError(
-                f"The embedding holds values of type {array.dtype} that are no numbers: {error}."
-            ) from error
+        except TypeError as error:
+            raise TypeError(f"{problem}: {error}.") from error
+        except ValueError as error:
+            raise EmbeddingError(f"{problem}: {error}.") from error
     array = np.asarray(array, dtype=np.float64)
     if array.ndim != 2:
         raise EmbeddingError(
@@ -71,11 +72,11 @@ def check_embedding(Z: ArrayLike, *, minimum_rows: int = 2) -> FloatArray:
             "Reshape your data: Z.reshape(-1, 1) if it is a single column."
         )
     n, d = array.shape
-    if n < minimum_rows or d == 0:
-        raise EmbeddingError(
-            f"The embedding has {n} sample(s) and {d} feature(s) (shape={array.shape}) while a minimum of "
-            f"{minimum_rows} and 1 is required."
-        )
+    for size, what, minimum in ((n, "sample", 2), (d, "feature", 1)):
+        if size < minimum:
+            raise EmbeddingError(
+                f"The embedding has {size} {what}(s) (shape={array.shape}) while a minimum of {minimum} is required."
+            )
     # min and max are NaN or infinite if any value is, without a temporary of the size of the matrix.
     low, high = float(array.min()), float(array.max())
     if not (math.isfinite(low) and math.isfinite(high)):
@@ -183,7 +184,10 @@ class Spectrum:
         >>> spectrum.rank, spectrum.saturated
         (2, False)
         """
-        F, live = _prepare(check_embedding(Z), normalize, center)
+        return cls._decompose(*prepare(check_embedding(Z), normalize, center), center)
+
+    @classmethod
+    def _decompose(cls, F: FloatArray, live: int, center: bool) -> Spectrum:
         n, d = F.shape
         primal = n >= d
         # syrk does half the work of a general product; the transposed view is Fortran-ordered, so nothing is copied.
@@ -272,6 +276,13 @@ class Spectrum:
         r = 0.0 if self.saturated else max(total - float(p @ p), EPS * total)
         return Projection(p=p, r=r, total=total, mean=mean, centred=centred)
 
+    def components(self, number: int) -> FloatArray:
+        """Leading principal components of the rows, ``F V`` cut to at most `number` columns, shape (n, m)."""
+        m = min(int(number), self.rank)
+        if self.primal:
+            return np.asarray(self.matrix @ self.vectors[:, :m])
+        return np.asarray(self.vectors[:, :m] * np.sqrt(self.eigenvalues[:m]))
+
     def project_features(self, rows: FloatArray) -> FloatArray:
         """Coordinates ``M V`` of vectors of the embedding space on the right singular vectors.
 
@@ -347,6 +358,7 @@ class Spectra:
 
     def __init__(self, Z: ArrayLike) -> None:
         self.Z = check_embedding(Z)
+        self._prepared: dict[tuple[Normalize, bool], tuple[FloatArray, int]] = {}
         self._spectra: dict[tuple[Normalize, bool], Spectrum] = {}
 
     @property
@@ -371,8 +383,27 @@ class Spectra:
         """
         key = (normalize, center)
         if key not in self._spectra:
-            self._spectra[key] = Spectrum.of(self.Z, normalize=normalize, center=center)
+            self.matrix(normalize, center=center)
+            self._spectra[key] = Spectrum._decompose(*self._prepared[key], center)
         return self._spectra[key]
+
+    def matrix(self, normalize: Normalize = None, *, center: bool = True) -> FloatArray:
+        """Return the normalised and centred embedding without decomposing it.
+
+        Parameters
+        ----------
+        normalize, center
+            See `Spectrum.of`.
+
+        Returns
+        -------
+        ndarray of shape (n, d), float64
+            Shared: callers must not write into it.
+        """
+        key = (normalize, center)
+        if key not in self._prepared:
+            self._prepared[key] = prepare(self.Z, normalize, center)
+        return self._prepared[key][0]
 
 
 def log_evidence(
@@ -445,8 +476,23 @@ def maximise_evidence(
     return evidence, math.exp(log_t)
 
 
-def _prepare(Z: FloatArray, normalize: Normalize, center: bool) -> tuple[FloatArray, int]:
-    """Return a normalised, centred C-ordered copy of Z, and how many of its columns are not constant."""
+def prepare(Z: FloatArray, normalize: Normalize, center: bool) -> tuple[FloatArray, int]:
+    """Normalise and centre an embedding.
+
+    Parameters
+    ----------
+    Z : ndarray of shape (n, d)
+        Checked embedding; not modified.
+    normalize, center
+        See `Spectrum.of`.
+
+    Returns
+    -------
+    F : ndarray of shape (n, d), float64
+        C-ordered copy.
+    live : int
+        Number of columns that are not constant (not zero, if neither centred nor standardised).
+    """
     if normalize not in (None, "l2", "standard"):
         raise ValueError(f"normalize is {normalize!r}: it must be None, 'l2' (rows) or 'standard' (columns).")
     F = np.array(Z, dtype=np.float64, order="C")

@@ -3,6 +3,29 @@
 from __future__ import annotations
 
 from scotl_matgl.estimators.base import TransferabilityEstimator
+from scotl_matgl.estimators.classes import GBC, HScore, TransRate
+from scotl_matgl.estimators.ensemble import Ensemble, rank_average
+from scotl_matgl.estimators.labels import LEEP, NCE, NLEEP
 from scotl_matgl.estimators.linear import GCV, SCOTL, LabMSE, LinMSE, LogME, LOORidge
+from scotl_matgl.estimators.similarity import CKA, KNN, GPEvidence
 
-__all__ = ["GCV", "SCOTL", "LOORidge", "LabMSE", "LinMSE", "LogME", "TransferabilityEstimator"]
+__all__ = [
+    "CKA",
+    "GBC",
+    "GCV",
+    "KNN",
+    "LEEP",
+    "NCE",
+    "NLEEP",
+    "SCOTL",
+    "Ensemble",
+    "GPEvidence",
+    "HScore",
+    "LOORidge",
+    "LabMSE",
+    "LinMSE",
+    "LogME",
+    "TransRate",
+    "TransferabilityEstimator",
+    "rank_average",
+]

@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
+from sklearn.utils.validation import validate_data
 
 from scotl_matgl.exceptions import DegenerateScoreWarning
-from scotl_matgl.spectrum import EmbeddingError, FloatArray, Spectra
+from scotl_matgl.spectrum import EPS, LARGEST, SMALLEST, EmbeddingError, FloatArray, Spectra
 
 Task = Literal["auto", "regression", "classification"]
 
@@ -64,15 +65,14 @@ class TransferabilityEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-l
             NaN, infinite or constant values, or shapes that do not fit; the message names the place.
         """
         spectra = self._spectra(Z)
-        self.n_features_in_ = spectra.shape[1]
+        # Sets n_features_in_ and, for a data frame, feature_names_in_.
+        validate_data(self, Z if hasattr(Z, "columns") else spectra.Z, skip_check_array=True)
         self.score_ = float(self._score(spectra, self._target(y, spectra.shape[0])))
         return self
 
     def _spectra(self, Z: ArrayLike | Spectra) -> Spectra:
         if isinstance(Z, Spectra):
             return Z
-        if hasattr(Z, "columns"):
-            self._check_feature_names(Z, reset=True)
         if hasattr(Z, "tocsr"):
             raise TypeError("The embedding is a sparse matrix, and embeddings are dense: pass Z.toarray().")
         return Spectra(Z)
@@ -130,8 +130,14 @@ def numeric_target(y: ArrayLike, n: int) -> FloatArray:
         raise EmbeddingError(
             f"The target y contains {value} (first at row {bad[0]}): drop the rows without a measurement."
         )
-    if np.all(target == target[0]):
-        raise EmbeddingError(f"The target y is {target[0]:g} in all {n} rows: no source can be told from another.")
+    low, high = float(target.min()), float(target.max())
+    if high - low <= 8.0 * EPS * max(abs(low), abs(high)):
+        raise EmbeddingError(f"The target y is {low:g} in all {n} rows: no source can be told from another.")
+    if not (SMALLEST < high - low and max(abs(low), abs(high)) < LARGEST):
+        raise EmbeddingError(
+            f"The scale of the target y, from {low:g} to {high:g}, has a square that float64 cannot hold: "
+            "use another unit."
+        )
     return target
 
 
@@ -207,15 +213,21 @@ def quantile_bins(y: FloatArray, bins: int) -> NDArray[np.int64]:
     n = y.shape[0]
     # Position in exact integers: (n − 1)·k/bins in floating point may fall on either side of a row.
     positions = [-(-(n - 1) * k // bins) for k in range(1, bins)]
-    edges = np.sort(y)[positions]
+    ordered = np.sort(y)
+    edges = ordered[positions]
+    # A value held by most rows can swallow every quantile: it is then told from all that is larger.
+    edges = edges[edges > ordered[0]] if edges[-1] > ordered[0] else ordered[ordered > ordered[0]][:1]
     return np.unique(np.searchsorted(edges, y, side="right"), return_inverse=True)[1].astype(np.int64)
 
 
-def classes_of(y: NDArray[Any], task: Task, bins: int) -> NDArray[np.int64]:
-    """Return labels as they are, a measured property in quantile classes."""
-    if is_classification(y, task):
-        return label_target(y, y.shape[0])
-    return quantile_bins(numeric_target(y, y.shape[0]), bins)
+def classes_of(y: ArrayLike, n: int, task: Task, bins: int) -> NDArray[np.int64]:
+    """Return the codes of labels as they are, of a measured property by quantile."""
+    return label_target(y, n) if is_classification(y, task) else quantile_bins(numeric_target(y, n), bins)
+
+
+def one_hot(codes: NDArray[np.int64]) -> FloatArray:
+    """Return label codes as columns of 0 and 1, shape (n, K)."""
+    return np.eye(int(codes.max()) + 1)[codes]
 
 
 def positive(name: str, values: float | Sequence[float] | FloatArray) -> FloatArray:

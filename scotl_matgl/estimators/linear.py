@@ -15,6 +15,7 @@ from scotl_matgl.estimators.base import (
     is_classification,
     label_target,
     numeric_target,
+    one_hot,
     positive,
 )
 from scotl_matgl.spectrum import FloatArray, Normalize, Projection, Spectra, Spectrum, maximise_evidence
@@ -142,8 +143,7 @@ class LogME(TransferabilityEstimator):
 
     def _target(self, y: ArrayLike, n: int) -> NDArray[Any]:
         if is_classification(y, self.task):
-            codes = label_target(y, n)
-            return np.eye(int(codes.max()) + 1)[codes]
+            return one_hot(label_target(y, n))
         return numeric_target(y, n)[:, None]
 
     def _score(self, spectra: Spectra, y: NDArray[Any]) -> float:
