@@ -244,12 +244,10 @@ def test_logme_of_classes_is_the_mean_over_one_hot_columns():
 @pytest.mark.parametrize(("name", "kernel"), [("rbf", RBF), ("matern", lambda s: Matern(s, nu=1.5))])
 @pytest.mark.parametrize("shape", [(60, 3), (30, 40)])
 def test_gp_evidence_equals_gaussian_process_regression(name, kernel, shape):
-    Z, _ = data(shape)
-    y = (
-        np.sin(Z[:, 0])
-        + np.sin(Z @ np.ones(shape[1]) / shape[1])
-        + 0.2 * np.random.default_rng(5).normal(size=shape[0])
-    )
+    rng = np.random.default_rng(5)
+    latent = rng.normal(size=(shape[0], 3))
+    Z = latent @ rng.normal(size=(3, shape[1])) + 0.1 * rng.normal(size=shape)
+    y = np.sin(latent[:, 0]) + latent[:, 1] + 0.2 * rng.normal(size=shape[0])
     fitted = GPEvidence(kernel=name).fit(Z, y)
     F = (Z - Z.mean(axis=0)) / Z.std(axis=0)
     target = y - y.mean()
@@ -457,7 +455,7 @@ def test_law_errors_follow_the_unit_of_the_target(n, d, seed, factor):
 
 
 def each_case(*left_out):
-    """All estimators on a measured property and on classes, n > d and n < d, but for types that a law does not hold for."""
+    """All estimators, measured property and classes, n > d and n < d, but for the types that a law leaves out."""
     cases = [(e, False) for e in REGRESSION] + [(e, True) for e in CLASSIFICATION]
     kept = [
         pytest.param(clone(e), *(labelled if classes else data)(shape), id=f"{e!r}-{'classes' * classes}-{shape}")

@@ -133,7 +133,7 @@ def numeric_target(y: ArrayLike, n: int) -> FloatArray:
     low, high = float(target.min()), float(target.max())
     if high - low <= 8.0 * EPS * max(abs(low), abs(high)):
         raise EmbeddingError(f"The target y is {low:g} in all {n} rows: no source can be told from another.")
-    if not (SMALLEST < high - low and max(abs(low), abs(high)) < LARGEST):
+    if high - low < SMALLEST or max(abs(low), abs(high)) > LARGEST:
         raise EmbeddingError(
             f"The scale of the target y, from {low:g} to {high:g}, has a square that float64 cannot hold: "
             "use another unit."
