@@ -216,7 +216,7 @@ class MatGLEncoder:
         if self._unchecked:
             self._unchecked = False
             try:
-                check_probes(self)
+                check_probes(self, device=device)
             except BaseException:
                 self._unchecked = True
                 raise
@@ -278,7 +278,9 @@ class MatGLEncoder:
         graph = graph.to(device)
 
         taps = {layer: self._taps[layer] for layer in layers if layer != "final"}
-        with torch.inference_mode(), _tapped(self._network, taps) as captured:
+        with torch.inference_mode(), _tapped(self._network, taps) as captured, warnings.catch_warnings():
+            # A crystal may have no pair of bonds, and that is fine.
+            warnings.filterwarnings("ignore", message="The input graph for the user-defined edge function")
             output = self._network(g=graph, **inputs).reshape(len(batch), 1)
             values = {}
             for layer in layers:
@@ -468,8 +470,8 @@ def _import_matgl() -> None:
                 warnings.filterwarnings(
                     "ignore", message="`torch.jit.script` is deprecated", category=DeprecationWarning
                 )
-                importlib.import_module("matgl")
-                importlib.import_module("dgl")
+                for module in ("matgl", "dgl", "matgl.utils.maths"):  # the last is the one that is deprecated
+                    importlib.import_module(module)
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
                 f"MatGL's models need {error.name}, which is missing: pip install 'scotl-matgl[dgl]' (Python 3.11)",

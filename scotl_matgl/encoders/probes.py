@@ -66,14 +66,14 @@ def versions() -> dict[str, str]:
     return found
 
 
-def probe(encoder: SourceEncoder) -> dict[str, float]:
+def probe(encoder: SourceEncoder, *, device: str = "auto") -> dict[str, float]:
     """Prediction of the model (its layer ``final``) on every reference crystal; NaN where it refuses one."""
     crystals = reference_crystals()
-    values = encoder.encode_layers(list(crystals.values()), layers=("final",)).embeddings["final"][:, 0]
-    return dict(zip(crystals, map(float, values), strict=True))
+    encoded = encoder.encode_layers(list(crystals.values()), layers=("final",), device=device)
+    return dict(zip(crystals, encoded.embeddings["final"][:, 0].tolist(), strict=True))
 
 
-def check_probes(encoder: SourceEncoder) -> None:
+def check_probes(encoder: SourceEncoder, *, device: str = "auto") -> None:
     """Compare the model with the probes of its card.
 
     Raises
@@ -81,7 +81,7 @@ def check_probes(encoder: SourceEncoder) -> None:
     IncompatibleWeightsError
         If a probe deviates by more than 2e-3; the message lists the values and the versions, found and working.
     """
-    compare(encoder.card.name, encoder.card.probes, probe(encoder), encoder.card.unit)
+    compare(encoder.card.name, encoder.card.probes, probe(encoder, device=device), encoder.card.unit)
 
 
 def compare(name: str, expected: Mapping[str, float], found: Mapping[str, float], unit: str) -> None:
@@ -95,7 +95,7 @@ def compare(name: str, expected: Mapping[str, float], found: Mapping[str, float]
     if wrong:
         installed = ", ".join(f"{package} {version}" for package, version in versions().items())
         raise IncompatibleWeightsError(
-            f"{name} does not give the values of its card ({unit}): {'; '.join(wrong)}. Either the weights were changed "
-            "or the installed versions read them differently. "
+            f"{name} does not give the values of its card ({unit}): {'; '.join(wrong)}. Either the weights were "
+            "changed or the installed versions read them differently. "
             f"Found: {installed}. Known to work: {WORKING_VERSIONS}."
         )
