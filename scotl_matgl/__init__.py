@@ -2,4 +2,57 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+# Public name to its module, imported when first used (PEP 562), so that `import scotl_matgl` costs nothing.
+_PUBLIC = {
+    "CompositionDescriptor": "descriptors",
+    "Corpus": "structures",
+    "EmbeddingStore": "cache",
+    "Ranking": "ranking",
+    "SourceCard": "cards",
+    "TransferabilityRanker": "ranker",
+    "all_cards": "cards",
+    "get_descriptor": "descriptors",
+    "load_example": "datasets",
+    "parse_compositions": "composition",
+}
+
+__all__ = [
+    "CompositionDescriptor",
+    "Corpus",
+    "EmbeddingStore",
+    "Ranking",
+    "SourceCard",
+    "TransferabilityRanker",
+    "__version__",
+    "all_cards",
+    "get_descriptor",
+    "load_example",
+    "parse_compositions",
+]
+
+if TYPE_CHECKING:
+    from scotl_matgl.cache import EmbeddingStore
+    from scotl_matgl.cards import SourceCard, all_cards
+    from scotl_matgl.composition import parse_compositions
+    from scotl_matgl.datasets import load_example
+    from scotl_matgl.descriptors import CompositionDescriptor, get_descriptor
+    from scotl_matgl.ranker import TransferabilityRanker
+    from scotl_matgl.ranking import Ranking
+    from scotl_matgl.structures import Corpus
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """Public names, imported or not."""
+    return sorted(__all__)

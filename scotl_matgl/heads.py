@@ -193,7 +193,7 @@ def make_head(name: str, *, classification: bool = False, random_state: int = 0)
 
 
 def make_folds(y: NDArray[Any], *, classification: bool, n_folds: int = 5, random_state: int = 0) -> Folds:
-    """Shuffled folds, stratified for classification; as many as rows (or as the smallest class has) if these are fewer."""
+    """Shuffled folds, stratified for classification; fewer where the rows, or those of a class, are too few."""
     from sklearn.model_selection import KFold, StratifiedKFold
 
     if classification:
@@ -237,7 +237,7 @@ def out_of_fold_loss(
         distances = manhattan(X) if distances is None else distances
         if not classification:
             predicted = kernel_out_of_fold(distances, y.astype(np.float64)[:, None], folds)[:, 0]
-            return np.abs(predicted - y)
+            return np.asarray(np.abs(predicted - y), dtype=np.float64)
         classes = np.unique(y)
         indicators = (y[:, None] == classes).astype(np.float64)
         predicted = classes[kernel_out_of_fold(distances, indicators, folds).argmax(axis=1)]
@@ -246,4 +246,5 @@ def out_of_fold_loss(
         for train, test in folds:
             head = make_head(name, classification=classification, random_state=random_state)
             predicted[test] = head.fit(X[train], y[train]).predict(X[test])
-    return (predicted != y).astype(np.float64) if classification else np.abs(predicted - y)
+    loss = predicted != y if classification else np.abs(predicted - y)
+    return np.asarray(loss, dtype=np.float64)

@@ -17,6 +17,7 @@ from scotl_matgl.bridges.store import bridge_name, look_up_path
 from scotl_matgl.cache import EmbeddingStore, home
 from scotl_matgl.cards import SourceCard
 from scotl_matgl.descriptors import CompositionDescriptor
+from scotl_matgl.encoders.base import SourceEncoder
 from scotl_matgl.structures import Corpus
 
 #: Packages whose version can change a number in a bridge.
@@ -52,6 +53,7 @@ def build_bridge(
     corpus: Corpus,
     descriptor: CompositionDescriptor,
     *,
+    encoder: SourceEncoder | None = None,
     layer: str = "readout",
     bridge: Bridge | str = "mlp",
     folder: str | Path | None = None,
@@ -69,6 +71,8 @@ def build_bridge(
         Crystals; for each formula the one of lowest formation energy is used.
     descriptor : CompositionDescriptor
         Unfitted or fitted.
+    encoder : SourceEncoder, optional
+        The loaded source. Default: ``card.load()``.
     layer : str, default="readout"
         Layer of the source whose embedding is estimated.
     bridge : Bridge or str, default="mlp"
@@ -93,7 +97,7 @@ def build_bridge(
     crystals = corpus.one_per_formula()
     store = EmbeddingStore() if store is None else store
     started = time.perf_counter()
-    encoded = store.encode(card.load(), crystals, layers=(layer,), device=device, progress=progress)
+    encoded = store.encode(encoder or card.load(), crystals, layers=(layer,), device=device, progress=progress)
     embedding = encoded.embeddings[layer]
     encoded_at = time.perf_counter()
 
@@ -113,7 +117,7 @@ def build_bridge(
         "versions": installed_versions(),
     }
     folder = home() / "bridges" if folder is None else Path(folder)
-    path = folder / f"{bridge_name(card.name, layer, descriptor.fingerprint())}.safetensors"
+    path = folder / bridge_name(card.name, layer, descriptor.fingerprint())
     fitted.save(path, provenance)
     LookUp.of(compositions.keys(), embedding, provenance).save(look_up_path(card.name, layer))
     return BuiltBridge(

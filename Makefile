@@ -1,0 +1,42 @@
+# `make demo` and `make test` do all their own set-up in .venv; nothing else need be installed but Python 3.11 or newer.
+# Python 3.11 is preferred: the published MatGL weights need DGL 1.1.3, which has no wheels for newer ones.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+TORCH := 2.13.0
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export MATGL_BACKEND := DGL
+export OMP_NUM_THREADS ?= 2
+
+.PHONY: demo test lint bench clean
+
+demo: .venv/base
+	$(BIN)/scotl-matgl demo
+
+test: .venv/test
+	$(BIN)/python -m pytest
+
+lint: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/test
+	$(BIN)/python benchmarks/encoding.py
+	$(BIN)/python benchmarks/estimators.py
+
+.venv/base: pyproject.toml
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed, this is " + sys.version'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+# torch first and alone, so that the release that was measured is taken, and not what its dependents would pick.
+.venv/test: .venv/base pyproject.toml
+	$(BIN)/python -m pip install --quiet torch==$(TORCH)
+	$(BIN)/python -m pip install --quiet --editable '.[dgl,test]'
+	touch $@
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,7 @@
+"""``python -m scotl_matgl`` is the command line."""
+
+from __future__ import annotations
+
+from scotl_matgl.cli import main
+
+main()

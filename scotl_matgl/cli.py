@@ -1,0 +1,431 @@
+"""The command line: zoo, encode, bridge, rank and demo. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from scotl_matgl.cards import SourceCard
+    from scotl_matgl.ranking import Ranking
+
+app = typer.Typer(
+    name="scotl-matgl",
+    help="Which pretrained crystal model is worth transferring from to a table of formulas and one measured property?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+zoo_app = typer.Typer(help="The source models that are known.", no_args_is_help=True)
+bridge_app = typer.Typer(help="The bridges from formulas to source embeddings.", no_args_is_help=True)
+app.add_typer(zoo_app, name="zoo")
+app.add_typer(bridge_app, name="bridge")
+
+
+class Format(StrEnum):
+    """Forms of output."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+class Switch(StrEnum):
+    """Choices for --look-up."""
+
+    auto = "auto"
+    on = "on"
+    off = "off"
+
+
+class Task(StrEnum):
+    """Kinds of target."""
+
+    auto = "auto"
+    regression = "regression"
+    classification = "classification"
+
+
+SourcesOption = Annotated[
+    list[str] | None, typer.Option("--sources", "-s", help="Names, with * as wildcard; repeat for more. Default: all.")
+]
+
+
+@contextlib.contextmanager
+def _progress(label: str, *, delay: float = 2.0) -> Iterator[Callable[[int, int], None]]:
+    """Progress bar on stderr for what takes longer than `delay` seconds; silent when stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    import time
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    task = bar.add_task(label, total=None)
+    started = time.monotonic()
+
+    def update(done: int, total: int) -> None:
+        if not bar.live.is_started and time.monotonic() - started > delay and done < total:
+            bar.start()
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield update
+    finally:
+        bar.stop()
+
+
+def _select(sources: list[str] | None) -> list[SourceCard]:
+    from scotl_matgl.cards import all_cards, select
+
+    return select(all_cards(), sources or "all")
+
+
+def _emit(text: str, output: Path | None) -> None:
+    if output is None:
+        typer.echo(text.rstrip("\n"))
+    else:
+        output.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+        typer.echo(f"written to {output}", err=True)
+
+
+# -- zoo --------------------------------------------------------------------------------------------------------------
+
+
+@zoo_app.command("list")
+def zoo_list(
+    property_: Annotated[
+        str | None, typer.Option("--property", help="Only sources trained on such a property.")
+    ] = None,
+    architecture: Annotated[str | None, typer.Option(help="Only this architecture.")] = None,
+    modality: Annotated[str | None, typer.Option(help="Only 'structure' or 'composition'.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only sources trained on such a data set.")] = None,
+    zoo: Annotated[str | None, typer.Option(help="Only this zoo.")] = None,
+    format_: Annotated[Format, typer.Option("--format")] = Format.table,
+) -> None:
+    """List the sources, and whether each can be ranked on this machine as it is."""
+    import json
+
+    from scotl_matgl.bridges.store import list_bridges
+    from scotl_matgl.cards import all_cards, find
+
+    bridged = {(found.provenance["source"], found.provenance["layer"]): found for found in list_bridges()}
+    cards = find(
+        all_cards(), property=property_, architecture=architecture, modality=modality, dataset=dataset, zoo=zoo
+    )
+    rows: list[dict[str, Any]] = [
+        {
+            "name": card.name,
+            "property": card.property,
+            "unit": card.unit,
+            "architecture": card.architecture,
+            "modality": card.modality,
+            "dataset": card.dataset,
+            "zoo": card.zoo,
+            "width": card.width,
+            "rankable": card.modality == "composition" or (card.name, "readout") in bridged,
+        }
+        for card in cards
+    ]
+    if format_ is Format.json:
+        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    if format_ is Format.csv:
+        import pandas as pd
+
+        typer.echo(pd.DataFrame(rows).to_csv(index=False).rstrip())
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD)
+    for heading in ("name", "property", "unit", "architecture", "modality", "width", "rankable"):
+        table.add_column(heading, justify="right" if heading == "width" else "left", no_wrap=heading == "name")
+    for row in rows:
+        shown = {**row, "width": str(row["width"]), "rankable": "yes" if row["rankable"] else "needs a bridge"}
+        table.add_row(*(str(shown[str(column.header)]) for column in table.columns))
+    Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 160).print(table)
+    typer.echo(f"{len(rows)} sources, {sum(row['rankable'] for row in rows)} of them rankable as they are")
+
+
+@zoo_app.command("show")
+def zoo_show(
+    name: Annotated[str, typer.Argument(help="Name of a source; * matches anything.")],
+    format_: Annotated[Format, typer.Option("--format")] = Format.table,
+) -> None:
+    """Show all that is known of a source."""
+    import json
+
+    for card in _select([name]):
+        values = card.to_dict()
+        if format_ is Format.json:
+            typer.echo(json.dumps(values, indent=1, ensure_ascii=False))
+            continue
+        for key, value in values.items():
+            if key == "elements":
+                value = f"{len(value)}: {' '.join(value)}"
+            elif isinstance(value, dict):
+                value = ", ".join(f"{inner} {content}" for inner, content in value.items())
+            if value not in ("", None):
+                typer.echo(f"{key:>14}  {value}")
+        typer.echo()
+
+
+# -- encode and bridge ------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def encode(
+    structures: Annotated[Path, typer.Option(help="Crystals: CIF, POSCAR, JSON, extended XYZ, a folder of these.")],
+    sources: SourcesOption = None,
+    layer: Annotated[list[str] | None, typer.Option(help="Layers; repeat for more. Default: readout.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only so many crystals, drawn at random with seed 0.")] = None,
+    device: Annotated[str, typer.Option(help="Where the models run: auto, cpu, cuda, cuda:1, ...")] = "auto",
+    threads: Annotated[int, typer.Option(help="Threads of a model on a CPU; 0 leaves torch's choice.")] = 1,
+) -> None:
+    """Encode crystals by sources into the store, and say how fast; what is stored already is not computed again."""
+    import time
+
+    from scotl_matgl.cache import EmbeddingStore
+
+    corpus = _read_corpus(structures, limit)
+    layers = tuple(layer or ["readout"])
+    store = EmbeddingStore()
+    failed = 0
+    typer.echo("| source | crystals | refused | seconds | crystals/s |\n| --- | ---: | ---: | ---: | ---: |")
+    for card in _structure_cards(sources):
+        with _isolated(card) as outcome, _progress(card.name) as progress:
+            encoder = _load(card, threads)
+            started = time.perf_counter()
+            encoded = store.encode(encoder, corpus, layers=layers, device=device, progress=progress)
+            seconds = time.perf_counter() - started
+            refused, speed = len(encoded.refused), len(corpus) / seconds
+            typer.echo(f"| {card.name} | {len(corpus)} | {refused} | {seconds:.1f} | {speed:.0f} |")
+        failed += outcome.failed
+    typer.echo(f"stored below {store.root}", err=True)
+    raise typer.Exit(1 if failed else 0)
+
+
+@bridge_app.command("build")
+def bridge_build(
+    structures: Annotated[Path, typer.Option(help="Crystals to fit on: CIF, POSCAR, JSON, a folder of these.")],
+    sources: SourcesOption = None,
+    layer: Annotated[str, typer.Option(help="Layer of the source.")] = "readout",
+    kind: Annotated[str, typer.Option(help="Kind of bridge: mlp, ridge, or another that is registered.")] = "mlp",
+    descriptor: Annotated[str, typer.Option(help="Descriptor that the bridge starts from.")] = "standard",
+    folder: Annotated[Path | None, typer.Option(help="Where to write. Default: the package's own folder.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only so many crystals, drawn at random with seed 0.")] = None,
+    device: Annotated[str, typer.Option(help="Where the models run: auto, cpu, cuda, cuda:1, ...")] = "auto",
+    threads: Annotated[int, typer.Option(help="Threads of a model on a CPU; 0 leaves torch's choice.")] = 1,
+) -> None:
+    """Encode crystals, fit a bridge for each source, measure it on held-out chemistries, and save it."""
+    from scotl_matgl.bridges.build import build_bridge
+    from scotl_matgl.descriptors import get_descriptor
+
+    corpus = _read_corpus(structures, limit)
+    failed = 0
+    for card in _structure_cards(sources):
+        with _isolated(card) as outcome, _progress(card.name) as progress:
+            built = build_bridge(
+                card,
+                corpus,
+                get_descriptor(descriptor),
+                encoder=_load(card, threads),
+                layer=layer,
+                bridge=kind,
+                folder=folder,
+                device=device,
+                progress=progress,
+            )
+            quality = built.bridge.quality_
+            typer.echo(
+                f"{card.name}: held-out median R² {quality.median_r2:.3f}, cosine {quality.cosine:.3f} "
+                f"({quality.n_held_out} crystals of other chemical systems); {built.n_crystals} crystals, "
+                f"{len(built.refused)} refused; encoding {built.seconds_encoding:.0f} s, fitting "
+                f"{built.seconds_fitting:.0f} s; {built.path}"
+            )
+        failed += outcome.failed
+    raise typer.Exit(1 if failed else 0)
+
+
+@bridge_app.command("show")
+def bridge_show(
+    name: Annotated[str, typer.Argument(help="Name of a source; * matches anything.")] = "*",
+    format_: Annotated[Format, typer.Option("--format")] = Format.table,
+) -> None:
+    """Show the bridges that are there, their quality and what they were made from."""
+    import fnmatch
+    import json
+
+    from scotl_matgl.bridges.store import list_bridges
+
+    found = [file for file in list_bridges() if fnmatch.fnmatch(file.provenance["source"].lower(), name.lower())]
+    if format_ is Format.json:
+        typer.echo(json.dumps([{"path": str(file.path), **file.header} for file in found], indent=1))
+        return
+    if not found:
+        raise ValueError(f"there is no bridge for {name!r}; `scotl-matgl bridge build` makes one")
+    for file in found:
+        quality, provenance = file.header["quality"], file.provenance
+        typer.echo(
+            f"{provenance['source']} ({provenance['layer']}, {len(quality['r2'])} wide) from "
+            f"{provenance['descriptor']}: {file.header['kind']}, held-out R² median {quality['median_r2']:.3f} mean "
+            f"{quality['mean_r2']:.3f}, cosine {quality['cosine']:.3f} (centred {quality['cosine_centred']:.3f}); "
+            f"{provenance['n_crystals']} crystals, {provenance['n_refused']} refused; "
+            f"{'shipped' if file.shipped else file.path}"
+        )
+
+
+def _read_corpus(path: Path, limit: int | None) -> Any:
+    from scotl_matgl.structures import Corpus
+
+    corpus = Corpus.read(path)
+    for refused in corpus.refused[:5]:
+        typer.echo(f"not read: {refused.identifier}: {refused.reason}", err=True)
+    if len(corpus.refused) > 5:
+        typer.echo(f"... and {len(corpus.refused) - 5} more records not read", err=True)
+    if limit is not None and limit < len(corpus):
+        import numpy as np
+
+        chosen = np.sort(np.random.default_rng(0).choice(len(corpus), size=limit, replace=False))
+        corpus = Corpus((corpus[int(index)] for index in chosen), corpus.refused)
+    return corpus
+
+
+def _structure_cards(sources: list[str] | None) -> list[SourceCard]:
+    cards = [card for card in _select(sources) if card.modality == "structure"]
+    if not cards:
+        raise ValueError(
+            f"none of {', '.join(sources or ['all'])} reads crystals; a composition source needs no bridge"
+        )
+    return cards
+
+
+def _load(card: SourceCard, threads: int) -> Any:
+    encoder = card.load()
+    torch = sys.modules.get("torch")
+    if threads and torch is not None:
+        torch.set_num_threads(threads)
+    return encoder
+
+
+class _Outcome:
+    """Whether the work on one source failed."""
+
+    failed = False
+
+
+@contextlib.contextmanager
+def _isolated(card: SourceCard) -> Iterator[_Outcome]:
+    """Let the failure of one source cost its own line and nothing else."""
+    outcome = _Outcome()
+    try:
+        yield outcome
+    except Exception as error:  # an encoder may raise anything
+        outcome.failed = True
+        typer.echo(f"{card.name} failed: {error or type(error).__name__}", err=True)
+
+
+# -- rank -------------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def rank(
+    table: Annotated[Path, typer.Argument(help="CSV, TSV, Excel or JSON table.")],
+    formula: Annotated[str, typer.Option(help="Column of chemical formulas.")] = "formula",
+    target: Annotated[str, typer.Option(help="Column of the measured property or class.")] = "target",
+    unit: Annotated[str, typer.Option(help="Unit of the property, shown in the result.")] = "",
+    sources: SourcesOption = None,
+    descriptor: Annotated[str, typer.Option(help="Descriptor of the formulas.")] = "standard",
+    estimators: Annotated[str, typer.Option(help="Estimators, separated by commas.")] = "loo,logme,scotl",
+    layer: Annotated[str, typer.Option(help="Layer of the sources.")] = "readout",
+    look_up: Annotated[Switch, typer.Option(help="Take embeddings of known crystals where that helps.")] = Switch.auto,
+    task: Annotated[Task, typer.Option(help="Kind of target.")] = Task.auto,
+    max_rows: Annotated[int, typer.Option(help="Rows at most for error and gain.")] = 2000,
+    jobs: Annotated[int | None, typer.Option(help="Threads over sources.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of folds, heads and bootstrap.")] = 0,
+    format_: Annotated[Format, typer.Option("--format")] = Format.table,
+    output: Annotated[Path | None, typer.Option(help="Write here instead of to the terminal.")] = None,
+) -> None:
+    """Rank the sources for a table: which is worth transferring from, by how much, how sure, or none."""
+    from scotl_matgl.datasets import read_table
+    from scotl_matgl.ranker import TransferabilityRanker
+
+    frame = read_table(table, formula=formula, target=target)
+    look_ups: dict[Switch, Any] = {Switch.auto: "auto", Switch.on: True, Switch.off: False}
+    ranker = TransferabilityRanker(
+        sources or "all",
+        descriptor=descriptor,
+        estimators=[name.strip() for name in estimators.split(",") if name.strip()],
+        layer=layer,
+        look_up=look_ups[look_up],
+        task=task.value,
+        max_rows=max_rows,
+        n_jobs=jobs,
+        on_error="skip",
+        target_unit=unit,
+        random_state=seed,
+    )
+    with _progress("ranking") as progress:
+        ranking = ranker.fit(frame[formula], frame[target], progress=progress).ranking_
+    _emit(_formatted(ranking, format_), output)
+    if not ranking.results:
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo() -> None:
+    """Rank the sources for the bundled table of measured formation enthalpies."""
+    from scotl_matgl.datasets import EXAMPLE_UNIT, load_example
+    from scotl_matgl.ranker import TransferabilityRanker
+
+    table = load_example()
+    typer.echo(f"{len(table)} measured formation enthalpies of inorganic compounds ({EXAMPLE_UNIT})\n")
+    ranker = TransferabilityRanker(on_error="skip", target_unit=EXAMPLE_UNIT)
+    with _progress("ranking") as progress:
+        typer.echo(str(ranker.fit(table["formula"], table["target"], progress=progress).ranking_))
+
+
+def _formatted(ranking: Ranking, format_: Format) -> str:
+    if format_ is Format.json:
+        return ranking.to_json() or ""
+    if format_ is Format.csv:
+        return ranking.to_csv() or ""
+    return str(ranking)
+
+
+def main() -> None:
+    """Run the command line: 0 when all went well, 2 for bad input, 1 for anything else that failed."""
+    try:
+        app()
+    except (ValueError, FileNotFoundError, KeyError) as error:
+        _fail(error, 2)
+    except Exception as error:  # shown as a sentence; the traceback is there for who wants it
+        _fail(error, 1)
+
+
+def _fail(error: Exception, code: int) -> None:
+    if os.environ.get("SCOTL_MATGL_TRACEBACK"):
+        raise error
+    message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    typer.echo(f"error: {message or type(error).__name__}", err=True)
+    if code == 1:
+        typer.echo("SCOTL_MATGL_TRACEBACK=1 shows where it happened", err=True)
+    sys.exit(code)

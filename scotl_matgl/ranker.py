@@ -1,0 +1,492 @@
+"""Rank sources for a table of formulas and one measured property, without retraining any of them."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils.validation import check_is_fitted
+
+from scotl_matgl import registry
+from scotl_matgl.bridges.build import installed_versions
+from scotl_matgl.bridges.store import find_bridge, find_look_up
+from scotl_matgl.cards import SourceCard, all_cards, select
+from scotl_matgl.composition import CompositionError, Compositions, SkippedRow, parse_compositions
+from scotl_matgl.descriptors import CompositionDescriptor, get_descriptor
+from scotl_matgl.estimators import LOORidge, TransferabilityEstimator
+from scotl_matgl.estimators.base import is_classification
+from scotl_matgl.exceptions import DegenerateScoreWarning, ScotlMatglWarning
+from scotl_matgl.heads import HEADS, Floats, Folds, make_folds, manhattan, out_of_fold_loss
+from scotl_matgl.ranking import Ranking, SourceResult
+from scotl_matgl.spectrum import Spectra
+
+#: Fewest formulas that can be ranked: below, five folds leave next to nothing to learn from.
+MIN_ROWS = 10
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """Estimated source embeddings of the formulas of a table.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n, d), float64
+        Without NaN: rows that the source refuses hold the mean of the others.
+    looked_up, refused : ndarray of shape (n,), bool
+        Rows that hold the embedding of their crystal; rows that were refused.
+    """
+
+    values: Floats
+    looked_up: NDArray[np.bool_]
+    refused: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, values: NDArray[np.floating[Any]], looked_up: NDArray[np.bool_] | None = None) -> Embedded:
+        """Replace rows that are not finite by the mean of the others."""
+        filled = np.array(values, dtype=np.float64)
+        refused = ~np.logical_and.reduce(np.isfinite(filled), axis=1)
+        if refused.all():
+            raise ValueError("the source refuses every formula of the table")
+        filled[refused] = filled[~refused].mean(axis=0)
+        return cls(filled, np.zeros(len(filled), dtype=bool) if looked_up is None else looked_up, refused)
+
+
+def embeddings_of(
+    card: SourceCard,
+    compositions: Compositions,
+    X: Floats,
+    descriptor: CompositionDescriptor,
+    *,
+    layer: str = "readout",
+    look_up: bool = True,
+    folders: Sequence[Path] | None = None,
+) -> list[Embedded]:
+    """Embeddings of formulas by one source: estimated by the bridge, and with those of corpus crystals looked up.
+
+    Parameters
+    ----------
+    card : SourceCard
+        Of either modality.
+    compositions : Compositions
+        n formulas.
+    X : ndarray of shape (n, p)
+        Their descriptors.
+    descriptor : CompositionDescriptor
+        What X comes from.
+    layer : str, default="readout"
+        Layer of the source.
+    look_up : bool, default=True
+        Whether to look formulas up.
+    folders : sequence of path, optional
+        Where bridges are looked for.
+
+    Returns
+    -------
+    list of Embedded
+        The bridge's estimate, and if any formula could be looked up, the estimate with those rows replaced. For a
+        source of composition modality its own embedding.
+    """
+    if card.modality == "composition":
+        return [Embedded.of(np.asarray(card.load().encode(compositions, layer=layer)))]
+    bridged = find_bridge(card, layer, descriptor, folders).load().transform(X)
+    candidates = [Embedded.of(bridged)]
+    table = find_look_up(card, layer) if look_up else None
+    if table is not None:
+        found, known = table.find(compositions.keys())
+        if known.any():
+            candidates.append(Embedded.of(np.where(known[:, None], found, bridged), known))
+    return candidates
+
+
+class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
+    """Rank pretrained models by how well they transfer to a table of formulas and one measured property.
+
+    For each source the formulas' embeddings are estimated by its bridge (or looked up, or computed, see
+    :func:`embeddings_of`), scored by the transferability estimators, and put beside the descriptors to measure how far
+    the out-of-fold error falls below that of the descriptors alone: the control "no transfer".
+
+    Parameters
+    ----------
+    sources : "all", str, SourceCard or list of these, default="all"
+        Which sources; names may hold ``*``.
+    descriptor : str or CompositionDescriptor, default="standard"
+        Describes the formulas, for the bridges and for the control.
+    estimators : sequence of str or TransferabilityEstimator, default=("loo", "logme", "scotl")
+        Registered names or unfitted objects.
+    layer : str, default="readout"
+        Layer of the sources.
+    look_up : "auto", True or False, default="auto"
+        Whether formulas that are crystals of the corpus take the embedding of their crystal; ``"auto"`` chooses for
+        each source by the leave-one-out error of ridge regression.
+    task : {"auto", "regression", "classification"}, default="auto"
+        Kind of target. ``"auto"``: text, booleans and few whole numbers are class labels.
+    max_rows : int, default=2000
+        Error and gain are measured on at most so many formulas, drawn at random, which bounds the time; the estimators
+        see all.
+    n_jobs : int, optional
+        Threads over sources, as in joblib.
+    on_error : {"warn", "raise", "skip"}, default="warn"
+        What a bad row or source does: one warning that counts and names them, an error, or nothing but its line in the
+        result.
+    target_unit : str, default=""
+        Unit of the target, for the result.
+    random_state : int, default=0
+        Seed of folds, heads, and bootstrap.
+
+    Attributes
+    ----------
+    ranking_ : Ranking
+        The result.
+    best_source_ : str
+        Name of the first source if transfer helps, else ``"no transfer"``.
+    errors_ : dict of str to str
+        Sources that failed and why.
+
+    Notes
+    -----
+    Sources are ordered by the out-of-fold error of the head on descriptors beside the embedding, the head being the
+    best of extra trees, gradient boosting and kernel ridge on the descriptors alone; the same folds serve all, so that
+    differences are paired. Rows of equal composition are merged (median of the property, most frequent label), as a
+    row must not be predicted from its double.
+
+    Examples
+    --------
+    >>> from scotl_matgl import TransferabilityRanker
+    >>> from scotl_matgl.datasets import load_example
+    >>> table = load_example()
+    >>> ranker = TransferabilityRanker(sources="MEGNet*").fit(table["formula"], table["target"])
+    >>> ranker.best_source_
+    'MEGNet-MP-2018.6.1-Eform'
+    """
+
+    def __init__(
+        self,
+        sources: Any = "all",
+        *,
+        descriptor: Any = "standard",
+        estimators: Sequence[Any] = ("loo", "logme", "scotl"),
+        layer: str = "readout",
+        look_up: bool | Literal["auto"] = "auto",
+        task: Literal["auto", "regression", "classification"] = "auto",
+        max_rows: int = 2000,
+        n_jobs: int | None = None,
+        on_error: Literal["warn", "raise", "skip"] = "warn",
+        target_unit: str = "",
+        random_state: int = 0,
+    ) -> None:
+        self.sources = sources
+        self.descriptor = descriptor
+        self.estimators = estimators
+        self.layer = layer
+        self.look_up = look_up
+        self.task = task
+        self.max_rows = max_rows
+        self.n_jobs = n_jobs
+        self.on_error = on_error
+        self.target_unit = target_unit
+        self.random_state = random_state
+
+    def fit(self, formulas: Any, y: ArrayLike, *, progress: Progress | None = None) -> Self:
+        """Rank the sources for a table.
+
+        Parameters
+        ----------
+        formulas : sequence
+            Formulas: all that :func:`~scotl_matgl.composition.parse_compositions` reads.
+        y : array-like of shape (n,)
+            Measured property, or class labels.
+        progress : callable, optional
+            Called with (done, total) steps.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        CompositionError
+            With ``on_error="raise"``, for the first bad row.
+        ValueError
+            If fewer than 10 different compositions remain, or the target is constant.
+        """
+        if self.on_error not in ("warn", "raise", "skip"):
+            raise ValueError(f"on_error is {self.on_error!r}; it must be 'warn', 'raise' or 'skip'")
+        if self.look_up not in ("auto", True, False):
+            raise ValueError(f"look_up is {self.look_up!r}; it must be 'auto', True or False")
+        table = _Table.read(formulas, y, task=self.task, strict=self.on_error == "raise")
+        cards = select(all_cards(), self.sources)
+        descriptor = get_descriptor(self.descriptor)
+        X = np.nan_to_num(descriptor.fit(table.compositions).transform(table.compositions))
+        estimators = _named_estimators(self.estimators, classification=table.classification)
+
+        from joblib import Parallel, delayed
+
+        rows = table.sample(self.max_rows, self.random_state)
+        job = _Job(self, table, descriptor, X, estimators, rows)
+        steps = len(HEADS) + len(cards)
+        done = 0
+
+        def count(values: Any) -> list[Any]:
+            nonlocal done
+            collected = []
+            for value in values:
+                collected.append(value)
+                done += 1
+                if progress is not None:
+                    progress(done, steps)
+            return collected
+
+        parallel = Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")
+        controls = dict(zip(HEADS, count(parallel(delayed(job.control)(head) for head in HEADS)), strict=True))
+        head = min(controls, key=lambda name: float(controls[name].mean()))
+        outcomes = count(parallel(delayed(job.source)(card, head) for card in cards))
+
+        ranked = [(result, loss) for result, loss in outcomes if isinstance(result, SourceResult)]
+        ranked.sort(key=lambda item: float(item[1].mean()))
+        self.errors_ = {
+            card.name: result for card, (result, _) in zip(cards, outcomes, strict=True) if isinstance(result, str)
+        }
+        self.ranking_ = Ranking(
+            results=tuple(result for result, _ in ranked),
+            losses=np.array([loss for _, loss in ranked]).reshape(len(ranked), len(rows)),
+            control=controls[head],
+            head=head,
+            control_errors={name: float(loss.mean()) for name, loss in controls.items()},
+            errors=self.errors_,
+            skipped=table.skipped,
+            n_rows=len(table.compositions),
+            n_merged=table.n_merged,
+            classification=table.classification,
+            target=str(getattr(y, "name", None) or ""),
+            target_unit=self.target_unit,
+            imputed=descriptor.imputed_elements(table.compositions),
+            settings={
+                "descriptor": repr(descriptor),
+                "descriptor_fingerprint": descriptor.fingerprint(),
+                "layer": self.layer,
+                "look_up": self.look_up,
+                "random_state": self.random_state,
+                "versions": installed_versions(),
+            },
+        )
+        self.best_source_ = self.ranking_.best
+        self._report()
+        return self
+
+    def _report(self) -> None:
+        """Raise or warn about what went wrong, as `on_error` says."""
+        if self.on_error == "raise" and self.errors_:
+            source, reason = next(iter(self.errors_.items()))
+            raise RuntimeError(f"{source} cannot be ranked: {reason} (and {len(self.errors_) - 1} more sources)")
+        if self.on_error == "warn":
+            parts = []
+            if self.ranking_.skipped:
+                first = self.ranking_.skipped[0]
+                parts.append(
+                    f"{len(self.ranking_.skipped)} rows were skipped, the first is row {first.row} ({first.value!r}): "
+                    f"{first.reason}"
+                )
+            if self.errors_:
+                source, reason = next(iter(self.errors_.items()))
+                parts.append(f"{len(self.errors_)} sources were not ranked, the first is {source}: {reason}")
+            if parts:
+                warnings.warn("; ".join(parts) + " (all are listed in ranking_)", ScotlMatglWarning, stacklevel=3)
+
+    def transform(self, formulas: Any) -> Floats:
+        """Embedding Ẑ (n, d) of formulas by the first source of the ranking, whether or not transfer helps."""
+        check_is_fitted(self, "ranking_")
+        if not self.ranking_.results:
+            raise ValueError("no source could be ranked, so there is no embedding; errors_ says why")
+        compositions = parse_compositions(formulas)
+        descriptor = get_descriptor(self.descriptor)
+        X = np.nan_to_num(descriptor.fit(compositions).transform(compositions))
+        first = self.ranking_.results[0]
+        card = select(all_cards(), self.sources)
+        chosen = next(item for item in card if item.name == first.source)
+        candidates = embeddings_of(chosen, compositions, X, descriptor, layer=self.layer, look_up=first.looked_up > 0)
+        return candidates[-1].values
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """The user's table, read, checked and with one row a composition."""
+
+    compositions: Compositions
+    y: NDArray[Any]
+    classification: bool
+    skipped: tuple[SkippedRow, ...]
+    n_merged: int
+
+    @classmethod
+    def read(cls, formulas: Any, y: ArrayLike, *, task: str, strict: bool) -> _Table:
+        compositions = parse_compositions(formulas, on_error="raise" if strict else "skip")
+        target = np.asarray(y)
+        if target.ndim != 1 or len(target) != compositions.n_input:
+            raise ValueError(
+                f"there are {compositions.n_input} formulas and the target has shape {target.shape}; "
+                "give one value for each formula"
+            )
+        classification = is_classification(target[compositions.rows], task)  # type: ignore[arg-type]
+        target = target[compositions.rows]
+        missing = _missing(target, numeric=not classification)
+        bad = tuple(
+            SkippedRow(
+                row=int(compositions.rows[index]),
+                label=int(compositions.rows[index]),
+                value=str(target[index]),
+                reason=f"the target of {compositions.text[index]} is no finite number; measure it or leave it out",
+            )
+            for index in np.flatnonzero(missing)
+        )
+        if strict and bad:
+            raise CompositionError(f"row {bad[0].row} ({bad[0].value!r}): {bad[0].reason}", bad)
+        skipped = tuple(sorted((*compositions.skipped, *bad), key=lambda row: row.row))
+        compositions, target = compositions.take(~missing), target[~missing]
+        _, first, code = np.unique(np.array(compositions.keys()), return_index=True, return_inverse=True)
+        if len(first) < MIN_ROWS:
+            raise ValueError(
+                f"only {len(first)} different compositions can be used of {compositions.n_input} rows; at least "
+                f"{MIN_ROWS} are needed" + (f"; the first row skipped is {skipped[0]}" if skipped else "")
+            )
+        if classification:
+            classes, labels = np.unique(target.astype(str) if target.dtype.kind == "O" else target, return_inverse=True)
+            merged = np.array([np.bincount(labels[code == index]).argmax() for index in range(len(first))])
+            if len(np.unique(merged)) < 2:
+                raise ValueError(f"every row has the class {classes[merged[0]]!r}; there is nothing to learn")
+        else:
+            values = target.astype(np.float64)
+            merged = _group_median(values, code)
+            if np.ptp(merged) == 0:
+                raise ValueError(f"the target is {merged[0]:g} in every row; there is nothing to learn")
+        order = np.argsort(first)
+        return cls(compositions.take(first[order]), merged[order], classification, skipped, len(code) - len(first))
+
+    def sample(self, max_rows: int, random_state: int) -> NDArray[np.intp]:
+        """Sorted numbers of the rows on which error and gain are measured."""
+        n = len(self.compositions)
+        if n <= max_rows:
+            return np.arange(n)
+        return np.sort(np.random.default_rng(random_state).choice(n, size=max_rows, replace=False))
+
+
+def _missing(target: NDArray[Any], *, numeric: bool) -> NDArray[np.bool_]:
+    if target.dtype.kind == "O":
+        lost = np.array([value is None or value != value for value in target], dtype=bool)
+        if numeric:
+            with_number = np.array(
+                [not miss and np.isfinite(float(value)) for value, miss in zip(target, lost, strict=True)]
+            )
+            return ~with_number
+        return lost
+    return ~np.isfinite(target) if target.dtype.kind == "f" else np.zeros(len(target), dtype=bool)
+
+
+def _group_median(values: Floats, code: NDArray[np.intp]) -> Floats:
+    order = np.lexsort((values, code))
+    starts = np.searchsorted(code[order], np.arange(code.max() + 1))
+    counts = np.diff(np.append(starts, len(code)))
+    low, high = starts + (counts - 1) // 2, starts + counts // 2
+    median: Floats = (values[order][low] + values[order][high]) / 2
+    return median
+
+
+def _named_estimators(estimators: Sequence[Any], *, classification: bool) -> dict[str, TransferabilityEstimator]:
+    """Unfitted estimators by name, those left out that cannot take this kind of target."""
+    wanted = "classification" if classification else "regression"
+    named: dict[str, TransferabilityEstimator] = {}
+    for item in estimators:
+        estimator = registry.load("estimators", item)() if isinstance(item, str) else clone(item)
+        if wanted in estimator.tasks:
+            named[item if isinstance(item, str) else type(item).__name__] = estimator
+    return named
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What is shared by the work on all sources of one table."""
+
+    ranker: TransferabilityRanker
+    table: _Table
+    descriptor: CompositionDescriptor
+    X: Floats
+    estimators: Mapping[str, TransferabilityEstimator]
+    rows: NDArray[np.intp]
+
+    def __post_init__(self) -> None:
+        y = self.table.y[self.rows]
+        folds = make_folds(y, classification=self.table.classification, random_state=self.ranker.random_state)
+        object.__setattr__(self, "_folds", folds)
+        object.__setattr__(self, "_distances", manhattan(self.X[self.rows]))
+
+    _folds: Folds = ()
+    _distances: Any = None
+
+    def control(self, head: str) -> Floats:
+        """Loss (m,) of a head on descriptors alone."""
+        return self._loss(head, self.X[self.rows], self._distances)
+
+    def _loss(self, head: str, X: Floats, distances: Floats | None) -> Floats:
+        return out_of_fold_loss(
+            head,
+            X,
+            self.table.y[self.rows],
+            self._folds,
+            distances=distances,
+            classification=self.table.classification,
+            random_state=self.ranker.random_state,
+        )
+
+    def source(self, card: SourceCard, head: str) -> tuple[SourceResult | str, Floats]:
+        """Result and loss (m,) of a source, or the reason why there is none."""
+        started = time.perf_counter()
+        try:
+            return self._source(card, head, started)
+        except Exception as error:  # one source must not end the run, whatever it raises
+            return str(error) or type(error).__name__, np.empty(0)
+
+    def _source(self, card: SourceCard, head: str, started: float) -> tuple[SourceResult, Floats]:
+        candidates = embeddings_of(
+            card,
+            self.table.compositions,
+            self.X,
+            self.descriptor,
+            layer=self.ranker.layer,
+            look_up=bool(self.ranker.look_up),
+        )
+        if self.ranker.look_up is True:
+            candidates = candidates[-1:]
+        numeric = self.table.y.astype(np.float64)
+        spectra = [Spectra(candidate.values) for candidate in candidates]
+        left_out = [LOORidge().fit(item, numeric).score_ for item in spectra]
+        best = int(np.argmax(left_out))
+        embedded = candidates[best]
+        scores = {}
+        for name, estimator in self.estimators.items():
+            with warnings.catch_warnings():
+                # A degenerate score shows as NaN in the table; a warning for each source would say no more.
+                warnings.simplefilter("ignore", DegenerateScoreWarning)
+                scores[name] = clone(estimator).fit(spectra[best], self.table.y).score_
+        Z = embedded.values[self.rows]
+        distances = self._distances + manhattan(Z) if head == "kernel ridge" else None
+        loss = self._loss(head, np.hstack([self.X[self.rows], Z]), distances)
+        result = SourceResult(
+            source=card.name,
+            property=card.property,
+            unit=card.unit,
+            scores=scores,
+            loo_rmse=float("nan") if self.table.classification else -left_out[best],
+            looked_up=int(embedded.looked_up.sum()),
+            bridged=int((~embedded.looked_up & ~embedded.refused).sum()),
+            refused=int(embedded.refused.sum()),
+            seconds=time.perf_counter() - started,
+        )
+        return result, loss

@@ -1,0 +1,359 @@
+"""The result of a ranking: a table with its control, what it says, and how sure it is."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scotl_matgl.composition import SkippedRow
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Name of the control: the target learned from descriptors alone.
+NO_TRANSFER = "no transfer"
+
+# Bootstrap resamples: the standard error of a probability of 0.5 is then 0.01.
+_RESAMPLES = 2000
+
+# Share of resamples between the ends of an interval.
+CONFIDENCE = 0.9
+
+
+@dataclass(frozen=True)
+class SourceResult:
+    """What was measured for one source.
+
+    Attributes
+    ----------
+    source, property, unit : str
+        From its card: name, what it was trained to predict, in which unit.
+    scores : mapping of str to float
+        By estimator, higher is better; NaN where the score is degenerate.
+    loo_rmse : float
+        Exact leave-one-out error of ridge regression on the embedding alone, root mean square, in the target's unit.
+        NaN for class labels.
+    looked_up, bridged, refused : int
+        Formulas whose embedding is that of their crystal, is estimated, or is missing (and replaced by the mean).
+    seconds : float
+        Time spent on this source.
+    """
+
+    source: str
+    property: str
+    unit: str
+    scores: Mapping[str, float]
+    loo_rmse: float
+    looked_up: int
+    bridged: int
+    refused: int
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Sources in order, with the control "no transfer" among them.
+
+    Made by :class:`~scotl_matgl.ranker.TransferabilityRanker`; sorted when it is made.
+
+    Attributes
+    ----------
+    results : tuple of SourceResult
+        One for each source, best first.
+    losses : ndarray of shape (n_sources, m)
+        Out-of-fold loss of each row with each source, in the order of `results`: the head on descriptors beside the
+        embedding. Absolute error in the target's unit, or 0 and 1 for right and wrong labels.
+    control : ndarray of shape (m,)
+        The same for descriptors alone.
+    head : str
+        The head of all of these: the best of ``control_errors``.
+    control_errors : mapping of str to float
+        Mean loss on descriptors alone, by head.
+    errors : mapping of str to str
+        Sources that failed, and why.
+    skipped : tuple of SkippedRow
+        Rows of the table that could not be used, and why.
+    n_rows, n_merged : int
+        Formulas ranked; rows merged into them because their composition was there already.
+    classification : bool
+        Whether the target holds class labels.
+    target, target_unit : str
+        What was predicted, as far as the user said.
+    imputed : mapping of str to tuple of str
+        Elements of the table for which descriptors had to invent values, and which.
+    settings : mapping
+        Parameters, seed and versions.
+    """
+
+    results: tuple[SourceResult, ...]
+    losses: NDArray[np.float64]
+    control: NDArray[np.float64]
+    head: str
+    control_errors: Mapping[str, float]
+    errors: Mapping[str, str]
+    skipped: tuple[SkippedRow, ...]
+    n_rows: int
+    n_merged: int
+    classification: bool
+    target: str = ""
+    target_unit: str = ""
+    imputed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    # -- what it says ---------------------------------------------------------------------------------------------
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the sources, best first, without the control."""
+        return tuple(result.source for result in self.results)
+
+    @property
+    def error_of_control(self) -> float:
+        """Mean out-of-fold loss without transfer."""
+        return float(self.control.mean())
+
+    @cached_property
+    def gains(self) -> NDArray[np.float64]:
+        """Mean loss of the control minus that of each source (n_sources,): positive where transfer helps."""
+        return np.asarray((self.control - self.losses).mean(axis=1), dtype=np.float64)
+
+    @cached_property
+    def gain_errors(self) -> NDArray[np.float64]:
+        """Standard error of each gain (n_sources,), from the paired differences of the rows."""
+        difference = self.control - self.losses
+        return np.asarray(difference.std(axis=1, ddof=1) / math.sqrt(difference.shape[1]), dtype=np.float64)
+
+    @cached_property
+    def _resampled(self) -> NDArray[np.float64]:
+        """Mean losses (1 + n_sources, resamples), the control first, under resampling of the rows."""
+        losses = np.vstack([self.control, self.losses])
+        rng = np.random.default_rng(self.settings.get("random_state", 0))
+        m = losses.shape[1]
+        weights = rng.multinomial(m, np.full(m, 1.0 / m), size=_RESAMPLES).T / m
+        return np.asarray(losses @ weights, dtype=np.float64)
+
+    @cached_property
+    def probability_best(self) -> dict[str, float]:
+        """Share of the resamples of the rows in which each source, or the control, has the smallest loss."""
+        winners = np.bincount(self._resampled.argmin(axis=0), minlength=1 + len(self.results)) / _RESAMPLES
+        return dict(zip((NO_TRANSFER, *self.sources), winners.tolist(), strict=True))
+
+    def gain_interval(self, source: str) -> tuple[float, float]:
+        """Interval that holds the gain of a source with 90 % confidence, from resampling the rows."""
+        means = self._resampled
+        gain = means[0] - means[1 + self._position(source)]
+        low, high = np.quantile(gain, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+        return float(low), float(high)
+
+    def _position(self, source: str) -> int:
+        if source not in self.sources:
+            raise KeyError(f"{source!r} was not ranked; these were: {', '.join(self.sources)}")
+        return self.sources.index(source)
+
+    @property
+    def helps(self) -> bool:
+        """Whether the first source is better than no transfer with 95 % confidence (one-sided)."""
+        return bool(self.results) and self.gain_interval(self.sources[0])[0] > 0
+
+    @property
+    def best(self) -> str:
+        """Name of the first source if transfer from it helps, else ``"no transfer"``."""
+        return self.sources[0] if self.helps else NO_TRANSFER
+
+    @property
+    def ties(self) -> tuple[str, ...]:
+        """Sources not told from the first one: the 90 % interval of the difference of their losses holds 0."""
+        if not self.results:
+            return ()
+        means = self._resampled[1:]
+        low, high = np.quantile(means - means[0], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=1)
+        return tuple(name for name, a, b in zip(self.sources[1:], low[1:], high[1:], strict=True) if a <= 0 <= b)
+
+    # -- forms ----------------------------------------------------------------------------------------------------
+
+    def to_frame(self) -> pd.DataFrame:
+        """Table with one row a source, best first, and the control where it belongs by its error.
+
+        Columns: ``source``, ``property``, one for each estimator, ``loo_rmse``, ``error``, ``gain``, ``gain_se``,
+        ``gain_percent``, ``p_best``, ``looked_up``, ``bridged``, ``refused``, ``seconds``; errors and gains are in the
+        target's unit.
+        """
+        import pandas as pd
+
+        errors = self.losses.mean(axis=1)
+        rows: list[dict[str, Any]] = []
+        for index, result in enumerate(self.results):
+            rows.append(
+                {"source": result.source, "property": f"{result.property} [{result.unit}]"}
+                | dict(result.scores)
+                | {
+                    "loo_rmse": result.loo_rmse,
+                    "error": float(errors[index]),
+                    "gain": float(self.gains[index]),
+                    "gain_se": float(self.gain_errors[index]),
+                    "gain_percent": 100 * float(self.gains[index]) / self.error_of_control,
+                    "p_best": self.probability_best[result.source],
+                    "looked_up": result.looked_up,
+                    "bridged": result.bridged,
+                    "refused": result.refused,
+                    "seconds": result.seconds,
+                }
+            )
+        control = {
+            "source": NO_TRANSFER,
+            "property": "",
+            "error": self.error_of_control,
+            "gain": 0.0,
+            "gain_se": 0.0,
+            "gain_percent": 0.0,
+            "p_best": self.probability_best[NO_TRANSFER],
+            "looked_up": 0,
+            "bridged": 0,
+            "refused": 0,
+        }
+        at = next((index for index, row in enumerate(rows) if row["gain"] < 0), len(rows))
+        frame = pd.DataFrame([*rows[:at], control, *rows[at:]])
+        frame.index = pd.RangeIndex(1, len(frame) + 1, name="rank")
+        return frame
+
+    def to_csv(self, path: str | Path | None = None) -> str | None:
+        """Write :meth:`to_frame` as CSV, or return the text if no path is given."""
+        text: str | None = self.to_frame().to_csv(path)
+        return text
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the losses, as JSON values; NaN becomes None."""
+        frame = self.to_frame()
+        return {
+            "best": self.best,
+            "ties": list(self.ties),
+            "summary": self.summary(),
+            "target": self.target,
+            "unit": self.target_unit,
+            "task": "classification" if self.classification else "regression",
+            "n_rows": self.n_rows,
+            "n_merged": self.n_merged,
+            "head": self.head,
+            "control_errors": dict(self.control_errors),
+            "ranking": [
+                {key: _json_value(value) for key, value in row.items()}
+                for row in frame.reset_index().to_dict(orient="records")
+            ],
+            "errors": dict(self.errors),
+            "skipped": [{**asdict(row), "label": str(row.label)} for row in self.skipped],
+            "imputed": {element: list(what) for element, what in self.imputed.items()},
+            "settings": dict(self.settings),
+        }
+
+    def to_json(self, path: str | Path | None = None) -> str | None:
+        """Write :meth:`to_dict` as JSON, or return the text if no path is given."""
+        text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False, default=str)
+        if path is None:
+            return text
+        Path(path).write_text(text + "\n", encoding="utf-8")
+        return None
+
+    def summary(self) -> str:
+        """Answer in a sentence or two: which source, how much better, how sure, or none."""
+        unit = "" if self.classification or not self.target_unit else f" {self.target_unit}"
+        measure = "error rate" if self.classification else "mean absolute error"
+        control = f"{measure} without transfer {self.error_of_control:.3g}{unit} ({self.head} on descriptors)"
+        if not self.results:
+            return f"No source could be ranked; {control}."
+        first = self.sources[0]
+        low, high = self.gain_interval(first)
+        share = 100 / self.error_of_control if self.error_of_control > 0 else float("nan")
+        change = f"{self.gains[0] * share:+.1f} % (90 % interval {low * share:+.1f} to {high * share:+.1f} %)"
+        if not self.helps:
+            return (
+                f"Do not transfer: the best source, {first}, changes the error by {-self.gains[0] * share:+.1f} % "
+                f"({-high * share:+.1f} to {-low * share:+.1f} %), which is no proven gain; {control}."
+            )
+        ties = self.ties
+        tied = f" Not told apart from it: {_listing(ties)}." if ties else ""
+        error = float(self.losses[0].mean())
+        return f"Transfer from {first}: {measure} {error:.3g}{unit}, a gain of {change}; {control}.{tied}"
+
+    def __str__(self) -> str:
+        lines = [self.summary(), "", _text_table(self.to_frame(), self.classification)]
+        remarks = []
+        if self.skipped:
+            shown = "; ".join(f"row {row.row} ({row.value!r}): {row.reason}" for row in self.skipped[:3])
+            more = f"; and {len(self.skipped) - 3} more in .skipped" if len(self.skipped) > 3 else ""
+            remarks.append(f"{len(self.skipped)} rows skipped: {shown}{more}")
+        if self.n_merged:
+            remarks.append(f"{self.n_merged} rows repeat a composition and were merged with it")
+        for source, reason in self.errors.items():
+            remarks.append(f"{source} not ranked: {reason}")
+        if self.imputed:
+            remarks.append(f"descriptors are partly invented for {_listing(sorted(self.imputed))}")
+        rows = f"{self.n_rows} formulas"
+        if len(self.control) < self.n_rows:
+            rows += f"; error and gain on {len(self.control)} of them, drawn at random"
+        remarks.insert(0, rows)
+        return "\n".join([*lines, "", *(f"* {remark}" for remark in remarks)])
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self.summary()}</p>{self.to_frame().to_html(float_format=lambda value: f'{value:.4g}')}"
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _listing(names: Sequence[str], most: int = 6) -> str:
+    shown = ", ".join(names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+
+
+def _text_table(frame: pd.DataFrame, classification: bool) -> str:
+    """Plain-text table that fits a terminal: one line a source, gain with its standard error."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", justify="right")
+    table.add_column("source", no_wrap=True)
+    table.add_column("trained on")
+    for heading in (
+        "error rate" if classification else "error",
+        "gain",
+        "± s.e.",
+        "gain %",
+        "P(best)",
+        "LOO",
+        "looked up",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for rank, row in frame.iterrows():
+        control = row["source"] == NO_TRANSFER
+        total = row["looked_up"] + row["bridged"] + row["refused"]
+        table.add_row(
+            str(rank),
+            row["source"],
+            row["property"],
+            f"{row['error']:.4g}",
+            *(
+                ("", "", "")
+                if control
+                else (f"{row['gain']:+.2g}", f"{row['gain_se']:.1g}", f"{row['gain_percent']:+.1f}")
+            ),
+            f"{row['p_best']:.2f}",
+            "" if math.isnan(row["loo_rmse"]) else f"{row['loo_rmse']:.4g}",
+            "" if control else f"{row['looked_up'] / max(total, 1):.0%}",
+        )
+    console = Console(width=140, no_color=True, highlight=False, legacy_windows=False)
+    with console.capture() as capture:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in capture.get().rstrip().splitlines())
