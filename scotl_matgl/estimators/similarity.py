@@ -204,7 +204,7 @@ class GPEvidence(TransferabilityEstimator):
 
     Notes
     -----
-    Cost: about 15 eigendecompositions of a matrix of min(n, max_rows) rows. ℓ is searched from 1/8 to 8 times the
+    Cost: about 17 eigendecompositions of a matrix of min(n, max_rows) rows. ℓ is searched from 1/8 to 32 times the
     median distance. Equal to scikit-learn's ``GaussianProcessRegressor`` with ``ConstantKernel * RBF + WhiteKernel``.
 
     References
@@ -260,7 +260,7 @@ class GPEvidence(TransferabilityEstimator):
             tried.append((value, float(log_scale), t))
             return -value
 
-        grid = np.log(2.0) * np.arange(-3.0, 4.0)
+        grid = np.log(2.0) * np.arange(-3.0, 6.0)
         best = int(np.argmin([loss(point) for point in grid]))
         bounds = (grid[max(best - 1, 0)], grid[min(best + 1, grid.size - 1)])
         # Around the maximum 1 % of the length scale changes the evidence by about 1e-5.
