@@ -36,9 +36,9 @@ class MLPBridge(Bridge):
 
     Notes
     -----
-    Needs torch for :meth:`fit`; :meth:`transform` does not. Fitting takes about 35 s on one core for 42,000 crystals, 267
-    descriptors and 160 dimensions, twice that with the fit that measures the quality. The defaults are the best of those
-    compared in ``docs/measurements.md``.
+    Needs torch for :meth:`fit`; :meth:`transform` does not. Fitting takes about 35 s on one core for 42,000 crystals,
+    267 descriptors and 160 dimensions, twice that with the fit that measures the quality. The defaults are the best of
+    those compared in ``docs/measurements.md``.
     """
 
     kind = "mlp"
