@@ -2,8 +2,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/encoding.py [--crystals 512] [--loop 96] [--sources 'MEGNet*' ...]
 
-Both run over the same `--loop` crystals, in turn, three times; a ratio is of CPU time, which other programs disturb less
-than the clock, and the median of the three is shown. The throughput is over all `--crystals`. The sample is seeded.
+Both run over the same `--loop` crystals, in turn, three times; a ratio is of CPU time, which other programs disturb
+less than the clock, and the median of the three is shown. The throughput is over all `--crystals`. The sample is
+seeded.
 """
 
 from __future__ import annotations
@@ -79,8 +80,8 @@ def measure(card: SourceCard, structures: list[object], n_loop: int) -> str:
     theirs, ours = (1e3 * statistics.median(times) / n_loop for times in zip(*pairs, strict=True))
     required = REQUIRED.get(card.architecture)
     return (
-        f"| {card.name} | {theirs:.2f} | {ours:.2f} | {ratio:.2f} | {required or '-'} | {len(structures) / seconds:.0f} "
-        f"| {len(structures) / wall:.0f} | {refused} |"
+        f"| {card.name} | {theirs:.2f} | {ours:.2f} | {ratio:.2f} | {required or '-'} "
+        f"| {len(structures) / seconds:.0f} | {len(structures) / wall:.0f} | {refused} |"
     )
 
 
@@ -92,15 +93,13 @@ def main() -> None:
     arguments = parser.parse_args()
     structures = sample(arguments.crystals)
     cards = select(zoo.matgl(), arguments.sources)
-    first = cards[0].load()  # chooses MatGL's backend before anything imports it
+    cards[0].load()  # chooses MatGL's backend before anything imports it
 
     import torch
 
     torch.set_num_threads(1)
     atoms = np.mean([len(structure) for structure in structures])  # type: ignore[arg-type]
-    print(
-        f"{len(structures)} crystals of {atoms:.1f} atoms on average; loop over {arguments.loop}; {type(first).__name__}"
-    )
+    print(f"{len(structures)} crystals of {atoms:.1f} atoms on average; loop over {arguments.loop}")
     print()
     print(
         "| source | MatGL's loop, ms | ours, ms | ratio | required | crystals per CPU second | crystals per second "
