@@ -17,6 +17,7 @@ from scotl_matgl.composition import SkippedRow
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 #: Name of the control: the target learned from descriptors alone.
 NO_TRANSFER = "no transfer"
@@ -260,6 +261,12 @@ class Ranking:
             return text
         Path(path).write_text(text + "\n", encoding="utf-8")
         return None
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the gains with their intervals; see :func:`scotl_matgl.plotting.plot_gains`. Needs matplotlib."""
+        from scotl_matgl.plotting import plot_gains
+
+        return plot_gains(self, ax)
 
     def summary(self) -> str:
         """Answer in a sentence or two: which source, how much better, how sure, or none."""

@@ -1,0 +1,49 @@
+"""The figure shows the numbers of the ranking."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import numpy as np
+
+from scotl_matgl.plotting import plot_gains
+from scotl_matgl.ranking import Ranking, SourceResult
+
+mpl.use("Agg")
+
+
+def ranking_of(losses: np.ndarray, control: np.ndarray) -> Ranking:
+    results = tuple(
+        SourceResult(f"source {index}", "band gap", "eV", {}, 1.0, 0, len(control), 0, 0.0)
+        for index in range(len(losses))
+    )
+    return Ranking(results, losses, control, "extra trees", {}, {}, (), len(control), 0, False, target_unit="eV")
+
+
+def test_points_and_intervals_are_the_gains_in_percent() -> None:
+    rng = np.random.default_rng(0)
+    control = rng.gamma(2.0, 1.0, 300)
+    losses = np.stack([control * 0.8, control * 1.0 + rng.normal(0, 0.3, 300), control * 1.2])
+    ranking = ranking_of(losses, control)
+    ax = plot_gains(ranking)
+    drawn = {}
+    for container in ax.containers:
+        line, _, (bars,) = container.lines
+        for (x, y), segment in zip(line.get_xydata(), bars.get_segments(), strict=True):
+            drawn[ranking.sources[round(len(losses) - 1 - y)]] = (x, *sorted(segment[:, 0]))
+    for index, name in enumerate(ranking.sources):
+        percent = 100 / control.mean()
+        expected = np.array([ranking.gains[index], *ranking.gain_interval(name)]) * percent
+        np.testing.assert_allclose(drawn[name], expected, rtol=1e-9)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "better than no transfer",
+        "not told apart from it",
+        "worse than no transfer",
+    ]
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(ranking.sources)
+
+
+def test_only_the_first_sources_are_drawn_and_the_title_says_so() -> None:
+    control = np.linspace(1, 2, 50)
+    ax = plot_gains(ranking_of(np.stack([control * (0.5 + 0.1 * index) for index in range(6)]), control), most=4)
+    assert len(ax.get_yticklabels()) == 4
+    assert "first 4 of 6" in ax.get_title(loc="left")
