@@ -56,7 +56,8 @@ def plot_gains(ranking: Ranking, ax: Axes | None = None, *, most: int = 20) -> A
     control = f"{ranking.error_of_control:.3g}{unit}"
     ax.set_xlabel(f"error reduced by, % of {control} without transfer")
     shown = f" (first {len(names)} of {len(ranking.sources)})" if len(names) < len(ranking.sources) else ""
-    ax.set_title(f"{ranking.n_rows} formulas, {ranking.head} head, 90 % intervals{shown}", fontsize="medium", loc="left")
+    title = f"{ranking.n_rows} formulas, {ranking.head} head, 90 % intervals{shown}"
+    ax.set_title(title, fontsize="medium", loc="left")
     ax.spines[["top", "right"]].set_visible(False)
     if len(set(kinds)) > 1:
         ax.legend(frameon=False, fontsize="small", loc="best")
