@@ -621,9 +621,10 @@ def judge(frame: pd.DataFrame, *, caution: float = 0.0) -> pd.DataFrame:
     pandas.DataFrame
         One row for each (table, n, repeat, protocol, score): rank correlations, ``right`` of ``pairs`` certain pairs,
         ``regret`` and ``held_out_regret``, ``right_random`` of ``pairs_random`` certain pairs of a source and the
-        random embedding. Under D the control is a candidate of every score that it has: ``transfers`` is 1 if the
-        best-scored source is preferred to it, and ``called`` 1 if that was right, 0 if wrong, NaN if their realised
-        errors do not differ for certain. ``covered`` is the share of sources whose realised gain lies within the 90 %
+        random embedding. Under D the control is a candidate of every score that it has (the others always transfer):
+        ``transfers`` is 1 if the best-scored source is preferred to it, and ``called`` 1 if that was right, 0 if wrong,
+        NaN if their realised errors do not differ for certain; ``helps`` is 1 where the source is better for certain, 0
+        where the control is. ``covered`` is the share of sources whose realised gain lies within the 90 %
         interval of the gain that the score expects.
     """
     import pandas as pd
@@ -693,16 +694,17 @@ def _judge_score(
     if unit["protocol"].iloc[0] == "D" and NO_TRANSFER in unit.index:
         candidates = [*real, NO_TRANSFER]
         control = float(score[NO_TRANSFER])
+        best = str(score[real].idxmax())
+        margin = caution * float(unit[f"{name} se"][best]) if f"{name} se" in unit else 0.0
+        # A score that cannot be computed for the control cannot speak against transfer.
+        transfers = math.isnan(control) or float(score[best]) - margin > control
         decided = decided.reindex(candidates)
-        if not math.isnan(control):
-            best = str(score[real].idxmax())
-            margin = caution * float(unit[f"{name} se"][best]) if f"{name} se" in unit else 0.0
-            transfers = float(score[best]) - margin > control
-            decided[NO_TRANSFER] = -np.inf if transfers else np.inf
-            gain = float(error[NO_TRANSFER] - error[best])
-            certain = abs(gain) > 2.0 * float(width[NO_TRANSFER][best])
-            figures["called"] = float((gain > 0) == transfers) if certain else math.nan
-            figures["transfers"] = float(transfers)
+        decided[NO_TRANSFER] = -np.inf if transfers else np.inf
+        gain = float(error[NO_TRANSFER] - error[best])
+        certain = abs(gain) > 2.0 * float(width[NO_TRANSFER][best])
+        figures["called"] = float((gain > 0) == transfers) if certain else math.nan
+        figures["helps"] = float(gain > 0) if certain else math.nan
+        figures["transfers"] = float(transfers)
         if f"{name} se" in unit:
             expected = score[real] - control
             spread = np.hypot(unit.loc[real, f"{name} se"], width.loc[real, NO_TRANSFER])
@@ -745,8 +747,8 @@ def summarise(frame: pd.DataFrame, *, caution: float = 0.0, by_size: bool = Fals
     judged["size"] = judged["n"].where(~judged["full"].astype(bool), -1)
     keys = ["protocol", *(["size"] if by_size else []), "score"]
     judged["calls"] = judged.get("called", np.nan) * 0 + 1
-    means = ["regret", "held_out_regret", "spearman", "kendall", "weighted_kendall", "transfers", "covered"]
-    for name in ("called", "transfers", "covered", "right_random", "pairs_random"):
+    means = ["regret", "held_out_regret", "spearman", "kendall", "weighted_kendall", "transfers", "helps", "covered"]
+    for name in ("called", "transfers", "helps", "covered", "right_random", "pairs_random"):
         if name not in judged:
             judged[name] = np.nan
     table = judged.groupby([*keys, "table"]).agg(

@@ -155,6 +155,16 @@ def test_judge_charges_a_wrong_call_and_a_missed_one() -> None:
     assert math.isnan(judge(noisy).set_index("score").loc["guess", "called"])
 
 
+def test_a_score_without_a_control_always_transfers() -> None:
+    scores = {NO_TRANSFER: math.nan, "a": -0.7, "b": -0.8, "c": -0.9}
+    row = judge(pd.DataFrame(made("t", ERRORS, scores))).set_index("score").loc["guess"]
+    assert (row["called"], row["helps"], row["transfers"], row["regret"]) == (1.0, 1.0, 1.0, 1.0)
+    harmful = {NO_TRANSFER: 0.5, "a": 0.8, "b": 0.9, "c": 1.2}
+    row = judge(pd.DataFrame(made("t", harmful, scores))).set_index("score").loc["guess"]
+    assert (row["called"], row["helps"], row["transfers"], row["right"]) == (0.0, 0.0, 1.0, 3.0)
+    assert row["regret"] == pytest.approx(0.8 / 0.5)
+
+
 def test_caution_turns_a_narrow_gain_into_no_transfer() -> None:
     scores = {NO_TRANSFER: -1.0, "a": -0.9, "b": -0.95, "c": -0.97}
     frame = pd.DataFrame(made("t", ERRORS, scores, se=0.08))
