@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import uuid
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scotl_matgl.cards import SourceCard
+from scotl_matgl.exceptions import StoredFileWarning
 
 if TYPE_CHECKING:
     from scotl_matgl.encoders.base import SourceEncoder
@@ -31,6 +34,26 @@ def home() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("scotl_matgl")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all, also when several processes or threads write it at once.
+
+    Parameters
+    ----------
+    path : path
+        Folders above it are made.
+    content : bytes
+        If writers differ, the last one to finish wins.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A name of its own for each writer: with a shared one, the first to finish would publish the other's half.
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def source_key(card: SourceCard) -> str:
@@ -75,12 +98,22 @@ class EmbeddingStore:
         return self.root / f"{card.name}-{source_key(card)[:16]}"
 
     def _chunks(self, card: SourceCard) -> Iterator[tuple[list[str], dict[str, str], Path]]:
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
         for path in sorted(self.folder(card).glob("*.safetensors")):
-            with safe_open(str(path), framework="numpy") as file:
-                header = json.loads(file.metadata()["scotl_matgl"])
-            yield header["crystals"], header["refused"], path
+            try:
+                with safe_open(str(path), framework="numpy") as file:
+                    header = json.loads((file.metadata() or {})["scotl_matgl"])
+                crystals, refused = header["crystals"], header["refused"]
+            except (SafetensorError, OSError, ValueError, KeyError) as error:
+                warnings.warn(
+                    f"{path} holds no embeddings that can be read ({type(error).__name__}: {error}); what it held is "
+                    "encoded again; delete the file if this warning comes again",
+                    StoredFileWarning,
+                    stacklevel=4,
+                )
+                continue
+            yield crystals, refused, path
 
     def _write(
         self, card: SourceCard, hashes: list[str], embeddings: dict[str, NDArray[np.float32]], refused: dict[int, str]
@@ -90,11 +123,8 @@ class EmbeddingStore:
         header = {"crystals": hashes, "refused": {hashes[index]: reason for index, reason in refused.items()}}
         layers = ",".join(sorted(embeddings))
         name = hashlib.sha256("".join([layers, *hashes]).encode()).hexdigest()[:24]
-        folder = self.folder(card)
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{name}.{os.getpid()}.partial"
-        partial.write_bytes(save(embeddings, metadata={"scotl_matgl": json.dumps(header)}))
-        partial.replace(folder / f"{name}.safetensors")
+        content = save(embeddings, metadata={"scotl_matgl": json.dumps(header)})
+        write_whole(self.folder(card) / f"{name}.safetensors", content)
 
     def encode(
         self,
@@ -122,28 +152,48 @@ class EmbeddingStore:
             Passed to the encoder.
         progress : callable, optional
             Called with (done, total) crystals, stored ones counted as done.
+
+        Raises
+        ------
+        ValueError
+            If the card has no such layer, or `chunk` is not positive.
+
+        Warns
+        -----
+        StoredFileWarning
+            If a stored file cannot be read, e.g. because the disk was full; its crystals are encoded again.
         """
+        card = encoder.card
+        for layer in layers:
+            if layer not in card.layers:
+                raise ValueError(f"{card.name} has no layer {layer!r}; it has {', '.join(card.layers)}")
+        if chunk < 1:
+            raise ValueError(f"chunk is {chunk}; it must be positive")
         wanted = [crystal.content_hash for crystal in crystals]
         row_of = {digest: row for row, digest in enumerate(dict.fromkeys(wanted))}
         unique = dict(zip(wanted, crystals, strict=True))
-        found: dict[str, NDArray[np.float32]] = {}
+        found = {layer: np.full((len(row_of), card.layers[layer]), np.nan, dtype=np.float32) for layer in layers}
         complete = {layer: np.zeros(len(row_of), dtype=bool) for layer in layers}
         reasons: dict[str, str] = {}
 
         def take(hashes: list[str], embeddings: dict[str, NDArray[np.float32]], refused: dict[str, str]) -> None:
             mine = [index for index, digest in enumerate(hashes) if digest in row_of]
             rows = [row_of[hashes[index]] for index in mine]
-            for layer in layers:
-                if layer in embeddings:
-                    width = embeddings[layer].shape[1]
-                    found.setdefault(layer, np.full((len(row_of), width), np.nan, dtype=np.float32))
-                    found[layer][rows] = embeddings[layer][mine]
-                    complete[layer][rows] = True
-            reasons.update({digest: reason for digest, reason in refused.items() if digest in row_of})
+            given = [layer for layer in layers if layer in embeddings]
+            for layer in given:
+                if embeddings[layer].shape[1] != card.layers[layer]:
+                    raise ValueError(
+                        f"the layer {layer!r} of {card.name} is {embeddings[layer].shape[1]} wide and not "
+                        f"{card.layers[layer]}, as its card says; correct the card"
+                    )
+                found[layer][rows] = embeddings[layer][mine]
+                complete[layer][rows] = True
+            if given:  # a crystal that one layer refuses may have a value in another
+                reasons.update({digest: reason for digest, reason in refused.items() if digest in row_of})
 
         from safetensors.numpy import load_file
 
-        for hashes, refused, path in self._chunks(card=encoder.card):
+        for hashes, refused, path in self._chunks(card):
             if not row_of.keys().isdisjoint(hashes):
                 take(hashes, load_file(str(path)), refused)
 
@@ -164,11 +214,11 @@ class EmbeddingStore:
             encoded = encoder.encode_layers(
                 [unique[digest] for digest in part], layers=tuple(layers), device=device, progress=report
             )
-            self._write(encoder.card, part, encoded.embeddings, encoded.refused)
             take(part, encoded.embeddings, {part[index]: reason for index, reason in encoded.refused.items()})
+            self._write(card, part, encoded.embeddings, encoded.refused)
 
         order = [row_of[digest] for digest in wanted]
         return StoredEmbeddings(
-            embeddings={layer: found[layer][order] for layer in layers if layer in found},
+            embeddings={layer: found[layer][order] for layer in layers},
             refused={index: reasons[digest] for index, digest in enumerate(wanted) if digest in reasons},
         )

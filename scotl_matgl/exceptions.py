@@ -11,5 +11,9 @@ class DegenerateScoreWarning(ScotlMatglWarning):
     """A transferability score is a constant by construction for this shape of data, and is returned as NaN."""
 
 
+class StoredFileWarning(ScotlMatglWarning):
+    """A stored file could not be read; the run goes on without it."""
+
+
 class PluginWarning(ScotlMatglWarning):
     """A registered plugin could not be used; the run goes on without it."""

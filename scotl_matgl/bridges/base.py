@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from scotl_matgl import registry
+from scotl_matgl.cache import write_whole
 
 Array = NDArray[np.float32]
 
@@ -84,10 +85,24 @@ class BridgeQuality:
 
 
 def split_by_group(groups: ArrayLike, fraction: float, random_state: int) -> NDArray[np.bool_]:
-    """Mask (n,) of the rows held out: whole groups, in random order, until `fraction` of the rows is reached."""
+    """Mask (n,) of the rows held out: whole groups, in random order, until `fraction` of the rows is reached.
+
+    One group at least stays on the other side.
+
+    Raises
+    ------
+    BridgeError
+        If there is only one group.
+    """
     _, codes, counts = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+    if len(counts) < 2:
+        raise BridgeError(
+            "all rows with an embedding are of one group, so that none can be held out to measure the quality; "
+            "add rows of other groups, or leave groups out"
+        )
     order = np.random.default_rng(random_state).permutation(len(counts))
     n_groups = int(np.searchsorted(np.cumsum(counts[order]), fraction * len(codes))) + 1
+    n_groups = min(n_groups, len(counts) - 1)
     mask: NDArray[np.bool_] = np.isin(codes, order[:n_groups])
     return mask
 
@@ -135,7 +150,7 @@ class Bridge(TransformerMixin, BaseEstimator, ABC):  # type: ignore[misc]  # sci
         Raises
         ------
         BridgeError
-            If fewer than 20 rows remain, or a column of X has no value at all.
+            If fewer than 20 rows remain, all of them are of one group, or a column of X has no value at all.
         """
         if not 0.0 < self.held_out < 1.0:
             raise BridgeError(f"held_out is {self.held_out!r}; it must lie between 0 and 1")
@@ -149,8 +164,13 @@ class Bridge(TransformerMixin, BaseEstimator, ABC):  # type: ignore[misc]  # sci
             raise BridgeError(f"only {rows.sum()} of {len(rows)} rows have an embedding; at least 20 are needed")
         inputs, outputs = inputs[rows], outputs[rows]
         self.n_features_out_ = outputs.shape[1]
+        empty = np.flatnonzero(np.isnan(inputs).all(axis=0))
+        if len(empty):
+            raise BridgeError(f"the descriptor columns {empty[:5].tolist()} have no value in any row; leave them out")
 
         labels = np.arange(len(rows)) if groups is None else np.asarray(groups)
+        if len(labels) != len(rows):
+            raise BridgeError(f"there are {len(labels)} groups for {len(rows)} rows; one for each row is needed")
         mask = split_by_group(labels[rows], self.held_out, self.random_state)
         self._fit_rows(inputs[~mask], outputs[~mask])
         self.quality_ = BridgeQuality.of(
@@ -170,18 +190,19 @@ class Bridge(TransformerMixin, BaseEstimator, ABC):  # type: ignore[misc]  # sci
         return np.asarray(estimated * self.weights_["output_scale"] + self.weights_["output_mean"], dtype=np.float32)
 
     def _fit_rows(self, X: NDArray[np.float64], Z: Array) -> None:
-        with np.errstate(invalid="ignore"):
-            empty = np.flatnonzero(np.isnan(X).all(axis=0))
-        if len(empty):
-            raise BridgeError(f"the descriptor columns {empty[:5].tolist()} have no value in any row; leave them out")
-        mean, scale = np.nanmean(X, axis=0), np.nanstd(X, axis=0)
-        output_scale = Z.std(axis=0)
+        # A column may have values on the held-out side only: it is constant then.
+        empty = np.isnan(X).all(axis=0)
+        known = np.where(empty, 0.0, X)
+        mean, scale = np.nanmean(known, axis=0), np.nanstd(known, axis=0)
+        # In float32 the sum over many rows of a dimension far from zero loses the digits that matter.
+        output_mean, output_scale = Z.mean(axis=0, dtype=np.float64), Z.std(axis=0, dtype=np.float64)
         self.weights_: dict[str, Array] = {
             "input_mean": mean.astype(np.float32),
             # Constant columns (elements that the corpus lacks) carry nothing; a scale of one keeps them near zero.
             "input_scale": np.where(scale > 1e-9 * np.maximum(np.abs(mean), 1e-9), scale, 1.0).astype(np.float32),
-            "output_mean": Z.mean(axis=0),
-            "output_scale": np.where(output_scale > 0, output_scale, 1.0).astype(np.float32),
+            "output_mean": output_mean.astype(np.float32),
+            # What varies in the last digit of float32 only is constant.
+            "output_scale": np.where(output_scale > 2e-7 * np.abs(output_mean), output_scale, 1.0).astype(np.float32),
         }
         Zs = (Z - self.weights_["output_mean"]) / self.weights_["output_scale"]
         self.weights_ |= self._fit_standardised(self._standardise(X), Zs)
@@ -212,14 +233,23 @@ class Bridge(TransformerMixin, BaseEstimator, ABC):  # type: ignore[misc]  # sci
         path : path
             Written whole or not at all.
         provenance : mapping, optional
-            JSON values: source, layer, source and corpus hash, descriptor and its fingerprint, versions.
+            JSON values: source, layer, source and corpus hash, descriptor and its fingerprint, versions. Default:
+            what ``provenance_`` holds.
         dtype : {"float16", "float32"}
             Precision of the weight matrices; means and scales always stay float32.
+
+        Raises
+        ------
+        BridgeError
+            If `dtype` is another one, or a weight is too large for float16.
         """
         from safetensors.numpy import save
 
         check_is_fitted(self, "weights_")
-        self.provenance_ = dict(provenance or {})
+        if dtype not in ("float16", "float32"):
+            raise BridgeError(f"dtype is {dtype!r}; it must be 'float16' or 'float32'")
+        if provenance is not None:
+            self.provenance_ = dict(provenance)
         header = {
             "format": FORMAT,
             "kind": self.kind,
@@ -228,15 +258,22 @@ class Bridge(TransformerMixin, BaseEstimator, ABC):  # type: ignore[misc]  # sci
             "provenance": self.provenance_,
         }
         exact = ("input_mean", "input_scale", "output_mean", "output_scale")
+        largest = max((float(np.abs(v).max(initial=0)) for k, v in self.weights_.items() if k not in exact), default=0)
+        if dtype == "float16" and largest > np.finfo(np.float16).max:
+            raise BridgeError(f"a weight of {largest:g} is too large for float16; save with dtype='float32'")
         tensors = {
             name: np.ascontiguousarray(value if name in exact else value.astype(dtype))
             for name, value in self.weights_.items()
         }
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_bytes(save(tensors, metadata={"scotl_matgl": json.dumps(header, sort_keys=True)}))
-        partial.replace(path)
+        metadata = {"scotl_matgl": json.dumps(header, sort_keys=True, default=_plain)}
+        write_whole(Path(path), save(tensors, metadata=metadata))
+
+
+def _plain(value: Any) -> Any:
+    """JSON form of a numpy number, which a parameter search may have set as a parameter."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{value!r} cannot be written to the header of a bridge, which is JSON")
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
@@ -254,22 +291,49 @@ def read_header(path: str | Path) -> dict[str, Any]:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise BridgeError(f"{path} cannot be read as a bridge: {error}; build it again") from error
-    if "scotl_matgl" not in metadata:
-        raise BridgeError(f"{path} is a safetensors file but no bridge; `scotl-matgl bridge build` makes one")
-    header: dict[str, Any] = json.loads(metadata["scotl_matgl"])
-    if header["format"] != FORMAT:
-        raise BridgeError(f"{path} has format {header['format']}, this version reads {FORMAT}; build the bridge again")
+    try:
+        header: dict[str, Any] = json.loads(metadata["scotl_matgl"])
+        found = header["format"]  # look-ups and stored embeddings have none
+    except (KeyError, TypeError, ValueError) as error:
+        raise BridgeError(
+            f"{path} is a safetensors file but no bridge; `scotl-matgl bridge build` makes one"
+        ) from error
+    if found != FORMAT:
+        raise BridgeError(f"{path} has format {found}, this version reads {FORMAT}; build the bridge again")
+    missing = [key for key in ("kind", "parameters", "quality", "provenance") if key not in header]
+    if missing:
+        raise BridgeError(f"{path} lacks {', '.join(missing)} in its header; build the bridge again")
     return header
 
 
 def load_bridge(path: str | Path) -> Bridge:
-    """Read a bridge that :meth:`Bridge.save` wrote; its kind is looked up among the registered bridges."""
+    """Read a bridge that :meth:`Bridge.save` wrote; its kind is looked up among the registered bridges.
+
+    Raises
+    ------
+    BridgeError
+        If the file is no bridge, or one of another version.
+    PluginError
+        If its kind is not registered.
+    """
     from safetensors.numpy import load_file
 
     header = read_header(path)
-    bridge: Bridge = registry.load("bridges", header["kind"])(**header["parameters"])
+    kind = registry.load("bridges", header["kind"])
+    # JSON knows no tuples; parameters are written as in the defaults, which hold no lists.
+    parameters = {k: tuple(v) if isinstance(v, list) else v for k, v in header["parameters"].items()}
+    try:
+        bridge: Bridge = kind(**parameters)
+        quality = BridgeQuality(**{**header["quality"], "r2": tuple(header["quality"]["r2"])})
+    except (KeyError, TypeError) as error:
+        raise BridgeError(f"{path} was written by another version ({error}); build the bridge again") from error
     bridge.weights_ = {name: value.astype(np.float32) for name, value in load_file(str(path)).items()}
-    bridge.quality_ = BridgeQuality(**{**header["quality"], "r2": tuple(header["quality"]["r2"])})
+    missing = [
+        name for name in ("input_mean", "input_scale", "output_mean", "output_scale") if name not in bridge.weights_
+    ]
+    if missing:
+        raise BridgeError(f"{path} lacks the tensors {', '.join(missing)}; build the bridge again")
+    bridge.quality_ = quality
     bridge.provenance_ = header["provenance"]
     bridge.n_features_in_ = len(bridge.weights_["input_mean"])
     bridge.n_features_out_ = len(bridge.weights_["output_mean"])

@@ -10,8 +10,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from sklearn.base import clone
+
 from scotl_matgl import registry
-from scotl_matgl.bridges.base import Bridge
+from scotl_matgl.bridges.base import Bridge, BridgeError
 from scotl_matgl.bridges.lookup import LookUp
 from scotl_matgl.bridges.store import bridge_name, look_up_path
 from scotl_matgl.cache import EmbeddingStore, home
@@ -70,13 +72,13 @@ def build_bridge(
     corpus : Corpus
         Crystals; for each formula the one of lowest formation energy is used.
     descriptor : CompositionDescriptor
-        Unfitted or fitted.
+        Unfitted or fitted; a copy of it is fitted.
     encoder : SourceEncoder, optional
         The loaded source. Default: ``card.load()``.
     layer : str, default="readout"
         Layer of the source whose embedding is estimated.
     bridge : Bridge or str, default="mlp"
-        Unfitted bridge, or the name of a registered kind.
+        A bridge, of which a copy is fitted, or the name of a registered kind.
     folder : path, optional
         Where the bridge is written. Default: ``bridges`` below the package's own folder.
     store : EmbeddingStore, optional
@@ -90,20 +92,32 @@ def build_bridge(
     -------
     BuiltBridge
 
+    Raises
+    ------
+    BridgeError
+        If the source reads formulas itself, the encoder is that of another card, or too few crystals have an embedding.
+
     Notes
     -----
     Held-out crystals are chosen by chemical system, so that the quality is for chemistries the bridge has not seen.
     """
+    if card.modality != "structure":
+        raise BridgeError(f"{card.name} embeds formulas itself; it needs no bridge")
+    if encoder is not None and encoder.card != card:
+        raise BridgeError(f"the encoder is that of {encoder.card.name}, or of another card of {card.name}, not of this")
     crystals = corpus.one_per_formula()
     store = EmbeddingStore() if store is None else store
     started = time.perf_counter()
-    encoded = store.encode(encoder or card.load(), crystals, layers=(layer,), device=device, progress=progress)
+    encoder = card.load() if encoder is None else encoder
+    encoded = store.encode(encoder, crystals, layers=(layer,), device=device, progress=progress)
     embedding = encoded.embeddings[layer]
     encoded_at = time.perf_counter()
 
     compositions = crystals.compositions
+    descriptor = clone(descriptor)
     X = descriptor.fit(compositions).transform(compositions)
-    fitted: Bridge = registry.load("bridges", bridge)() if isinstance(bridge, str) else bridge
+    # A copy, so that builds of several sources from one object do not share their weights.
+    fitted: Bridge = registry.load("bridges", bridge)() if isinstance(bridge, str) else clone(bridge)
     fitted.fit(X, embedding, groups=[crystal.chemical_system for crystal in crystals])
     provenance: dict[str, Any] = {
         "source": card.name,
@@ -120,12 +134,17 @@ def build_bridge(
     path = folder / bridge_name(card.name, layer, descriptor.fingerprint())
     fitted.save(path, provenance)
     LookUp.of(compositions.keys(), embedding, provenance).save(look_up_path(card.name, layer))
+    refused: dict[str, str] = {}
+    for index, reason in encoded.refused.items():
+        identifier = crystals[index].identifier
+        # Crystals without a name, or with that of another, must not hide each other.
+        refused[f"{identifier} (crystal {index})" if not identifier or identifier in refused else identifier] = reason
     return BuiltBridge(
         card=card,
         bridge=fitted,
         path=path,
         n_crystals=len(crystals),
-        refused={crystals[index].identifier: reason for index, reason in encoded.refused.items()},
+        refused=refused,
         seconds_encoding=encoded_at - started,
         seconds_fitting=time.perf_counter() - encoded_at,
     )

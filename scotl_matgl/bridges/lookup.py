@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scotl_matgl.bridges.base import BridgeError
+from scotl_matgl.cache import write_whole
 
 
 def _hash_keys(keys: Sequence[str]) -> NDArray[np.uint64]:
@@ -44,6 +45,10 @@ class LookUp:
         """From one composition key a crystal, each once; crystals with NaN (refused) are left out."""
         if len(set(keys)) != len(keys):
             raise BridgeError("a composition stands twice in the look-up; take one crystal per formula first")
+        if len(keys) != len(embeddings):
+            raise BridgeError(
+                f"there are {len(keys)} compositions and {len(embeddings)} embeddings; one for each is needed"
+            )
         hashes = _hash_keys(keys)
         rows = np.flatnonzero(np.isfinite(embeddings).all(axis=1))
         rows = rows[np.argsort(hashes[rows])]
@@ -64,20 +69,25 @@ class LookUp:
         """Write one safetensors file (float16 where the values fit), whole or not at all."""
         from safetensors.numpy import save
 
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tensors: dict[str, NDArray[Any]] = {"hashes": self.hashes, "embeddings": self.embeddings.astype(np.float16)}
-        if not np.isfinite(tensors["embeddings"]).all():  # beyond 65504, the largest float16
-            tensors["embeddings"] = self.embeddings.astype(np.float32)
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_bytes(save(tensors, metadata={"scotl_matgl": json.dumps(self.provenance, sort_keys=True)}))
-        partial.replace(path)
+        fits = float(np.abs(self.embeddings).max(initial=0)) <= np.finfo(np.float16).max
+        embeddings = self.embeddings.astype(np.float16 if fits else np.float32)
+        metadata = {"scotl_matgl": json.dumps(self.provenance, sort_keys=True)}
+        write_whole(Path(path), save({"hashes": self.hashes, "embeddings": embeddings}, metadata=metadata))
 
     @classmethod
     def load(cls, path: str | Path) -> LookUp:
-        """Read what :meth:`save` wrote."""
-        from safetensors import safe_open
+        """Read what :meth:`save` wrote.
 
-        with safe_open(str(path), framework="numpy") as file:
-            provenance = json.loads((file.metadata() or {}).get("scotl_matgl", "{}"))
-            return cls(file.get_tensor("hashes"), file.get_tensor("embeddings"), provenance)
+        Raises
+        ------
+        BridgeError
+            If the file is no look-up, or cannot be read.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(str(path), framework="numpy") as file:
+                provenance = json.loads((file.metadata() or {}).get("scotl_matgl", "{}"))
+                return cls(file.get_tensor("hashes"), file.get_tensor("embeddings"), provenance)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise BridgeError(f"{path} cannot be read as a look-up: {error}; build its bridge again") from error

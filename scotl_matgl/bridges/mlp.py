@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 from scipy.special import expit
 
-from scotl_matgl.bridges.base import Array, Bridge
+from scotl_matgl.bridges.base import Array, Bridge, BridgeError
 
 
 class MLPBridge(Bridge):
@@ -63,27 +63,36 @@ class MLPBridge(Bridge):
         self.random_state = random_state
 
     def _fit_standardised(self, X: Array, Z: Array) -> dict[str, Array]:
-        import torch
-        from torch import nn
+        try:
+            import torch
+            from torch import nn
+        except ModuleNotFoundError as error:
+            raise BridgeError(
+                f"fitting a network bridge needs {error.name}, which is missing: pip install torch, or use kind 'ridge'"
+            ) from error
 
-        # Everything random is drawn from generators of our own: the user's torch state stays as it was.
+        # The user's torch state stays as it was: the generator of the CPU is put back, and no other is touched
+        # (torch.manual_seed would seed those of the GPUs too). The user's default type and device are not followed.
+        exact = {"dtype": torch.float32, "device": "cpu"}
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.random_state)
+            torch.default_generator.manual_seed(self.random_state)
             widths = [X.shape[1], *self.hidden]
             layers: list[nn.Module] = []
             for width_in, width_out in itertools.pairwise(widths):
-                layers += [nn.Linear(width_in, width_out), nn.SiLU()]
-            network = nn.Sequential(*layers, nn.Linear(widths[-1], Z.shape[1]))
+                layers += [nn.Linear(width_in, width_out, **exact), nn.SiLU()]
+            network = nn.Sequential(*layers, nn.Linear(widths[-1], Z.shape[1], **exact))
             inputs, outputs = torch.from_numpy(X), torch.from_numpy(np.ascontiguousarray(Z))
             # Equal batches: a last one of a few rows would take as large a step as the others.
             n_batches = max(1, round(len(X) / self.batch_size))
             optimiser = torch.optim.AdamW(network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+            # A rise of one step only would make torch divide by zero.
+            n_steps = max(2, self.epochs * n_batches)
             schedule = torch.optim.lr_scheduler.OneCycleLR(
-                optimiser, max_lr=self.learning_rate, total_steps=self.epochs * n_batches, pct_start=0.1
+                optimiser, max_lr=self.learning_rate, total_steps=n_steps, pct_start=max(0.1, 2 / n_steps)
             )
             network.train()
             for _ in range(self.epochs):
-                for batch in torch.tensor_split(torch.randperm(len(X)), n_batches):
+                for batch in torch.tensor_split(torch.randperm(len(X), device="cpu"), n_batches):
                     optimiser.zero_grad(set_to_none=True)
                     loss = nn.functional.mse_loss(network(inputs[batch]), outputs[batch])
                     loss.backward()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -13,6 +15,7 @@ from scotl_matgl.bridges.lookup import LookUp
 from scotl_matgl.cache import home
 from scotl_matgl.cards import SourceCard
 from scotl_matgl.descriptors import CompositionDescriptor
+from scotl_matgl.exceptions import StoredFileWarning
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,23 @@ def bridge_name(source: str, layer: str, fingerprint: str) -> str:
 
 
 def list_bridges(folders: Sequence[Path] | None = None) -> Iterator[BridgeFile]:
-    """All bridges, in the order in which they are preferred."""
+    """All bridges of which a source is recorded, in the order in which they are preferred.
+
+    Warns
+    -----
+    StoredFileWarning
+        For each file that is left out, with the reason.
+    """
     for folder in bridge_folders() if folders is None else folders:
         for path in sorted(folder.glob("*.safetensors")):
-            yield BridgeFile(path, read_header(path))
+            try:
+                found = BridgeFile(path, read_header(path))
+                if not {"source", "layer", "descriptor"} <= found.provenance.keys():
+                    raise BridgeError(f"{path} was saved without source, layer and descriptor")
+            except BridgeError as error:
+                warnings.warn(f"{error}; it is left out", StoredFileWarning, stacklevel=2)
+                continue
+            yield found
 
 
 def find_bridge(
@@ -64,8 +80,8 @@ def find_bridge(
 ) -> BridgeFile:
     """The bridge of a source and layer from a descriptor.
 
-    A file counts only if it was fitted for the same weights of the source and the same columns and element tables of
-    the descriptor.
+    A file counts only if it was fitted for the same source and layer, the same weights of it and the same columns and
+    element tables of the descriptor.
 
     Raises
     ------
@@ -75,12 +91,19 @@ def find_bridge(
     fingerprint = descriptor.fingerprint()
     near = []
     for folder in bridge_folders() if folders is None else folders:
-        for path in sorted(folder.glob(bridge_name(card.name, layer, "*"))):
-            found = BridgeFile(path, read_header(path))
-            if found.provenance["source_weights"] != dict(card.weights):
+        for path in sorted(folder.glob(f"{glob.escape(f'{card.name}--{layer}--')}*.safetensors")):
+            try:
+                found = BridgeFile(path, read_header(path))
+            except BridgeError as error:  # a damaged file must not hide a good one of the next folder
+                near.append(str(error))
+                continue
+            provenance = found.provenance
+            if (provenance.get("source"), provenance.get("layer")) != (card.name, layer):
+                near.append(f"{path} says that it is of {provenance.get('source')}, layer {provenance.get('layer')}")
+            elif provenance.get("source_weights") != dict(card.weights):
                 near.append(f"{path} was fitted for other weights of it")
-            elif found.provenance["descriptor_fingerprint"] != fingerprint:
-                near.append(f"{path} was fitted for {found.provenance['descriptor']} with other columns or tables")
+            elif provenance.get("descriptor_fingerprint") != fingerprint:
+                near.append(f"{path} was fitted for {provenance.get('descriptor')} with other columns or tables")
             else:
                 return found
     remark = f" ({'; '.join(near)})" if near else ""
@@ -91,11 +114,18 @@ def find_bridge(
 
 
 def find_look_up(card: SourceCard, layer: str) -> LookUp | None:
-    """The look-up of a source and layer that the user's own builds left, or None."""
+    """The look-up of a source and layer that the user's own builds left, or None.
+
+    A file that cannot be read costs a :class:`StoredFileWarning`: the bridge serves without it.
+    """
     path = look_up_path(card.name, layer)
     if not path.is_file():
         return None
-    look_up = LookUp.load(path)
+    try:
+        look_up = LookUp.load(path)
+    except BridgeError as error:
+        warnings.warn(f"{error}; the bridge is used alone", StoredFileWarning, stacklevel=2)
+        return None
     return look_up if look_up.provenance.get("source_weights") == dict(card.weights) else None
 
 
