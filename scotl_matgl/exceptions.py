@@ -1,4 +1,4 @@
-"""Warnings that are meant for the user, under one base class so that they can be filtered together."""
+"""Warnings meant for the user, under one base class so that they can be filtered together, and wrong input."""
 
 from __future__ import annotations
 
@@ -17,3 +17,7 @@ class StoredFileWarning(ScotlMatglWarning):
 
 class PluginWarning(ScotlMatglWarning):
     """A registered plugin could not be used; the run goes on without it."""
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used; the message says what, where and what to do."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -193,14 +194,17 @@ def make_head(name: str, *, classification: bool = False, random_state: int = 0)
 
 
 def make_folds(y: NDArray[Any], *, classification: bool, n_folds: int = 5, random_state: int = 0) -> Folds:
-    """Shuffled folds, stratified for classification; fewer where the rows, or those of a class, are too few."""
+    """Shuffled folds, stratified for classification; fewer than `n_folds` where the rows are too few."""
     from sklearn.model_selection import KFold, StratifiedKFold
 
     if classification:
-        smallest = int(np.unique(y, return_counts=True)[1].min())
-        n_folds = max(2, min(n_folds, smallest))
-        if smallest >= 2:
-            return list(StratifiedKFold(n_folds, shuffle=True, random_state=random_state).split(y, y))
+        largest = int(np.unique(y, return_counts=True)[1].max())
+        if largest >= 2:
+            stratified = StratifiedKFold(min(n_folds, largest), shuffle=True, random_state=random_state)
+            with warnings.catch_warnings():
+                # A class rarer than the folds is in only some of them: no reason for fewer folds for all the others.
+                warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+                return list(stratified.split(y, y))
     return list(KFold(max(2, min(n_folds, len(y))), shuffle=True, random_state=random_state).split(y))
 
 

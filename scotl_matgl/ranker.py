@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -22,7 +22,7 @@ from scotl_matgl.composition import CompositionError, Compositions, SkippedRow, 
 from scotl_matgl.descriptors import CompositionDescriptor, get_descriptor
 from scotl_matgl.estimators import LOORidge, TransferabilityEstimator
 from scotl_matgl.estimators.base import is_classification
-from scotl_matgl.exceptions import DegenerateScoreWarning, ScotlMatglWarning
+from scotl_matgl.exceptions import DegenerateScoreWarning, InputError, ScotlMatglWarning
 from scotl_matgl.heads import HEADS, Floats, Folds, make_folds, manhattan, out_of_fold_loss
 from scotl_matgl.ranking import Ranking, SourceResult
 from scotl_matgl.spectrum import Spectra
@@ -121,14 +121,16 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
     descriptor : str or CompositionDescriptor, default="standard"
         Describes the formulas, for the bridges and for the control.
     estimators : sequence of str or TransferabilityEstimator, default=("loo", "logme", "scotl")
-        Registered names or unfitted objects.
+        Registered names or unfitted objects. Those that do not take the kind of target, or need the source's own
+        output, are left out and listed in ``ranking_.unscored``.
     layer : str, default="readout"
         Layer of the sources.
     look_up : "auto", True or False, default="auto"
         Whether formulas that are crystals of the corpus take the embedding of their crystal; ``"auto"`` chooses for
         each source by the leave-one-out error of ridge regression.
     task : {"auto", "regression", "classification"}, default="auto"
-        Kind of target. ``"auto"``: text, booleans and few whole numbers are class labels.
+        Kind of target. ``"auto"``: text, booleans and at most 20 different whole numbers are class labels; where most
+        values are numbers, text among them is a missing measurement.
     max_rows : int, default=2000
         Error and gain are measured on at most so many formulas, drawn at random, which bounds the time; the estimators
         see all.
@@ -215,18 +217,19 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
         ------
         CompositionError
             With ``on_error="raise"``, for the first bad row.
-        ValueError
-            If fewer than 10 different compositions remain, or the target is constant.
+        InputError
+            If fewer than 10 different compositions remain, the target is constant, or a parameter is wrong.
+        RuntimeError
+            With ``on_error="raise"``, if a source failed; ``ranking_`` holds the others.
         """
-        if self.on_error not in ("warn", "raise", "skip"):
-            raise ValueError(f"on_error is {self.on_error!r}; it must be 'warn', 'raise' or 'skip'")
-        if self.look_up not in ("auto", True, False):
-            raise ValueError(f"look_up is {self.look_up!r}; it must be 'auto', True or False")
+        self._check_parameters()
         table = _Table.read(formulas, y, task=self.task, strict=self.on_error == "raise")
         cards = select(all_cards(), self.sources)
         descriptor = get_descriptor(self.descriptor)
-        X = np.nan_to_num(descriptor.fit(table.compositions).transform(table.compositions))
-        estimators = _named_estimators(self.estimators, classification=table.classification)
+        X = np.asarray(descriptor.fit(table.compositions).transform(table.compositions), dtype=np.float64)
+        wanted = [self.estimators] if isinstance(self.estimators, str) else list(self.estimators)
+        estimators = _named_estimators(wanted, classification=table.classification)
+        unscored = _left_out(wanted, classification=table.classification)
 
         from joblib import Parallel, delayed
 
@@ -248,7 +251,11 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
         parallel = Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")
         controls = dict(zip(HEADS, count(parallel(delayed(job.control)(head) for head in HEADS)), strict=True))
         head = min(controls, key=lambda name: float(controls[name].mean()))
-        outcomes = count(parallel(delayed(job.source)(card, head) for card in cards))
+        with warnings.catch_warnings():
+            # A degenerate score shows as NaN in the table; a warning for each source would say no more. Here and not
+            # in the threads, which would restore each other's filters.
+            warnings.simplefilter("ignore", DegenerateScoreWarning)
+            outcomes = count(parallel(delayed(job.source)(card, head) for card in cards))
 
         ranked = [(result, loss) for result, loss in outcomes if isinstance(result, SourceResult)]
         ranked.sort(key=lambda item: float(item[1].mean()))
@@ -262,6 +269,7 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
             head=head,
             control_errors={name: float(loss.mean()) for name, loss in controls.items()},
             errors=self.errors_,
+            unscored=unscored | job.failed_scores,
             skipped=table.skipped,
             n_rows=len(table.compositions),
             n_merged=table.n_merged,
@@ -282,17 +290,31 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
         self._report()
         return self
 
+    def _check_parameters(self) -> None:
+        """Raise if a parameter is none of what it may be."""
+        if self.on_error not in ("warn", "raise", "skip"):
+            raise InputError(f"on_error is {self.on_error!r}; it must be 'warn', 'raise' or 'skip'")
+        if self.look_up not in ("auto", True, False):
+            raise InputError(f"look_up is {self.look_up!r}; it must be 'auto', True or False")
+        if self.task not in ("auto", "regression", "classification"):
+            raise InputError(f"task is {self.task!r}; it must be 'auto', 'regression' or 'classification'")
+        if not isinstance(self.max_rows, int | np.integer) or self.max_rows < MIN_ROWS:
+            raise InputError(f"max_rows is {self.max_rows!r}; it must be a whole number of at least {MIN_ROWS}")
+        if not isinstance(self.random_state, int | np.integer) or self.random_state < 0:
+            raise InputError(f"random_state is {self.random_state!r}; it must be a whole number of at least 0")
+
     def _report(self) -> None:
         """Raise or warn about what went wrong, as `on_error` says."""
         if self.on_error == "raise" and self.errors_:
             source, reason = next(iter(self.errors_.items()))
-            raise RuntimeError(f"{source} cannot be ranked: {reason} (and {len(self.errors_) - 1} more sources)")
+            more = f" (and {len(self.errors_) - 1} more sources)" if len(self.errors_) > 1 else ""
+            raise RuntimeError(f"{source} cannot be ranked: {reason}{more}")
         if self.on_error == "warn":
             parts = []
             if self.ranking_.skipped:
                 first = self.ranking_.skipped[0]
                 parts.append(
-                    f"{len(self.ranking_.skipped)} rows were skipped, the first is row {first.row} ({first.value!r}): "
+                    f"{len(self.ranking_.skipped)} rows were skipped, the first is row {first.row} ({first.value}): "
                     f"{first.reason}"
                 )
             if self.errors_:
@@ -308,7 +330,7 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
             raise ValueError("no source could be ranked, so there is no embedding; errors_ says why")
         compositions = parse_compositions(formulas)
         descriptor = get_descriptor(self.descriptor)
-        X = np.nan_to_num(descriptor.fit(compositions).transform(compositions))
+        X = np.asarray(descriptor.fit(compositions).transform(compositions), dtype=np.float64)
         first = self.ranking_.results[0]
         card = select(all_cards(), self.sources)
         chosen = next(item for item in card if item.name == first.source)
@@ -329,44 +351,53 @@ class _Table:
     @classmethod
     def read(cls, formulas: Any, y: ArrayLike, *, task: str, strict: bool) -> _Table:
         compositions = parse_compositions(formulas, on_error="raise" if strict else "skip")
-        target = np.asarray(y)
-        if target.ndim != 1 or len(target) != compositions.n_input:
-            raise ValueError(
-                f"there are {compositions.n_input} formulas and the target has shape {target.shape}; "
+        # A list of mixed values must not become an array of text, in which a number is no number any more.
+        given = np.asarray(y) if hasattr(y, "__array__") else np.asarray(y, dtype=object)
+        if given.ndim != 1 or len(given) != compositions.n_input:
+            raise InputError(
+                f"there are {compositions.n_input} formulas and the target has shape {given.shape}; "
                 "give one value for each formula"
             )
-        classification = is_classification(target[compositions.rows], task)  # type: ignore[arg-type]
-        target = target[compositions.rows]
-        missing = _missing(target, numeric=not classification)
+        given = given[compositions.rows]
+        target, usable, classification = _read_target(given, task)
+        labels = formulas.index if hasattr(formulas, "iloc") else range(compositions.n_input)
+        want = "no class label" if classification else "no finite number"
         bad = tuple(
             SkippedRow(
                 row=int(compositions.rows[index]),
-                label=int(compositions.rows[index]),
-                value=str(target[index]),
-                reason=f"the target of {compositions.text[index]} is no finite number; measure it or leave it out",
+                label=labels[compositions.rows[index]],
+                value=repr(given[index : index + 1].tolist()[0]),
+                reason=f"the target of {compositions.text[index]} is {want}; measure it or leave it out",
             )
-            for index in np.flatnonzero(missing)
+            for index in np.flatnonzero(~usable)
         )
         if strict and bad:
-            raise CompositionError(f"row {bad[0].row} ({bad[0].value!r}): {bad[0].reason}", bad)
+            raise CompositionError(f"row {bad[0].row} ({bad[0].value}): {bad[0].reason}", bad)
         skipped = tuple(sorted((*compositions.skipped, *bad), key=lambda row: row.row))
-        compositions, target = compositions.take(~missing), target[~missing]
+        compositions, target = compositions.take(usable), target[usable]
         _, first, code = np.unique(np.array(compositions.keys()), return_index=True, return_inverse=True)
         if len(first) < MIN_ROWS:
-            raise ValueError(
+            seen = f"; row {skipped[0].row} ({skipped[0].value}) was skipped: {skipped[0].reason}" if skipped else ""
+            raise InputError(
                 f"only {len(first)} different compositions can be used of {compositions.n_input} rows; at least "
-                f"{MIN_ROWS} are needed" + (f"; the first row skipped is {skipped[0]}" if skipped else "")
+                f"{MIN_ROWS} are needed{seen}"
             )
         if classification:
-            classes, labels = np.unique(target.astype(str) if target.dtype.kind == "O" else target, return_inverse=True)
-            merged = np.array([np.bincount(labels[code == index]).argmax() for index in range(len(first))])
-            if len(np.unique(merged)) < 2:
-                raise ValueError(f"every row has the class {classes[merged[0]]!r}; there is nothing to learn")
+            classes, codes = np.unique(target.astype(str) if target.dtype.kind == "O" else target, return_inverse=True)
+            merged = np.array([np.bincount(codes[code == index]).argmax() for index in range(len(first))])
+            n_classes = len(np.unique(merged))
+            if n_classes < 2:
+                raise InputError(f"every row has the class {str(classes[merged[0]])!r}; there is nothing to learn")
+            if 2 * n_classes > len(merged):
+                raise InputError(
+                    f"the target has {n_classes} different values in {len(merged)} rows, such as "
+                    f"{str(classes[0])!r}, which are too many for class labels; give numbers, or coarser classes"
+                )
         else:
             values = target.astype(np.float64)
             merged = _group_median(values, code)
             if np.ptp(merged) == 0:
-                raise ValueError(f"the target is {merged[0]:g} in every row; there is nothing to learn")
+                raise InputError(f"the target is {merged[0]:g} in every row; there is nothing to learn")
         order = np.argsort(first)
         return cls(compositions.take(first[order]), merged[order], classification, skipped, len(code) - len(first))
 
@@ -378,16 +409,37 @@ class _Table:
         return np.sort(np.random.default_rng(random_state).choice(n, size=max_rows, replace=False))
 
 
-def _missing(target: NDArray[Any], *, numeric: bool) -> NDArray[np.bool_]:
-    if target.dtype.kind == "O":
-        lost = np.array([value is None or value != value for value in target], dtype=bool)
-        if numeric:
-            with_number = np.array(
-                [not miss and np.isfinite(float(value)) for value, miss in zip(target, lost, strict=True)]
-            )
-            return ~with_number
-        return lost
-    return ~np.isfinite(target) if target.dtype.kind == "f" else np.zeros(len(target), dtype=bool)
+def _read_target(values: NDArray[Any], task: str) -> tuple[NDArray[Any], NDArray[np.bool_], bool]:
+    """Numbers or labels (n,), which of them can be used (n,), and whether they are class labels."""
+    import pandas as pd
+
+    if values.dtype.kind in "cmM":
+        raise InputError(f"the target holds values of type {values.dtype}; give real numbers or class labels")
+    usable: NDArray[np.bool_] = ~np.asarray(pd.isna(values), dtype=bool)
+    if values.dtype.kind in "OUS":
+        usable &= np.array([not (isinstance(value, str) and not value.strip()) for value in values], dtype=bool)
+        numbers = np.array([_number(value, parse=task == "regression") for value in values], dtype=np.float64)
+        counted = usable & ~np.isnan(numbers)
+        if task == "regression" or (task == "auto" and 2 * counted.sum() > usable.sum()):
+            whole = all(isinstance(value, int | np.integer) for value in values[counted])
+            usable, values = counted, np.where(counted, numbers, 0.0)
+            values = values.astype(np.int64) if whole and np.abs(values).max(initial=0.0) < 2**53 else values
+    classification = is_classification(values[usable], task)  # type: ignore[arg-type]
+    if not classification:
+        values = values.astype(np.float64)
+    if values.dtype.kind == "f":
+        usable &= np.isfinite(values)
+    return values, usable, classification
+
+
+def _number(value: Any, *, parse: bool) -> float:
+    """A number as float, and with `parse` text that reads as one; NaN for all else."""
+    if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+        return float(value)
+    try:
+        return float(value) if parse and isinstance(value, str) else float("nan")
+    except ValueError:
+        return float("nan")
 
 
 def _group_median(values: Floats, code: NDArray[np.intp]) -> Floats:
@@ -400,14 +452,36 @@ def _group_median(values: Floats, code: NDArray[np.intp]) -> Floats:
 
 
 def _named_estimators(estimators: Sequence[Any], *, classification: bool) -> dict[str, TransferabilityEstimator]:
-    """Unfitted estimators by name, those left out that cannot take this kind of target."""
-    wanted = "classification" if classification else "regression"
+    """Unfitted estimators by name, those left out that cannot be fitted (see :func:`_left_out`).
+
+    Objects are named by their class, numbered where a name would come twice.
+    """
     named: dict[str, TransferabilityEstimator] = {}
     for item in estimators:
         estimator = registry.load("estimators", item)() if isinstance(item, str) else clone(item)
-        if wanted in estimator.tasks:
-            named[item if isinstance(item, str) else type(item).__name__] = estimator
+        if _refusal(estimator, classification=classification):
+            continue
+        name = item if isinstance(item, str) else type(item).__name__
+        same = sum(known.partition("-")[0] == name for known in named)
+        named[f"{name}-{same + 1}" if same else name] = estimator
     return named
+
+
+def _left_out(estimators: Sequence[Any], *, classification: bool) -> dict[str, str]:
+    """Name of each estimator that cannot be fitted to embeddings and this kind of target, and why."""
+    reasons = {}
+    for item in estimators:
+        estimator = registry.load("estimators", item) if isinstance(item, str) else type(item)
+        if reason := _refusal(estimator, classification=classification):
+            reasons[item if isinstance(item, str) else estimator.__name__] = reason
+    return reasons
+
+
+def _refusal(estimator: Any, *, classification: bool) -> str:
+    if estimator.takes != "embedding":
+        return f"it takes the source's own {estimator.takes}, which a bridge does not give"
+    wanted = "classification" if classification else "regression"
+    return "" if wanted in estimator.tasks else f"it takes no target for {wanted}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -421,18 +495,22 @@ class _Job:
     estimators: Mapping[str, TransferabilityEstimator]
     rows: NDArray[np.intp]
 
+    failed_scores: dict[str, str] = field(default_factory=dict)
+
     def __post_init__(self) -> None:
         y = self.table.y[self.rows]
         folds = make_folds(y, classification=self.table.classification, random_state=self.ranker.random_state)
         object.__setattr__(self, "_folds", folds)
-        object.__setattr__(self, "_distances", manhattan(self.X[self.rows]))
+        object.__setattr__(self, "_rows_of_X", np.nan_to_num(self.X[self.rows]))
+        object.__setattr__(self, "_distances", manhattan(self._rows_of_X))
 
     _folds: Folds = ()
+    _rows_of_X: Any = None
     _distances: Any = None
 
     def control(self, head: str) -> Floats:
         """Loss (m,) of a head on descriptors alone."""
-        return self._loss(head, self.X[self.rows], self._distances)
+        return self._loss(head, self._rows_of_X, self._distances)
 
     def _loss(self, head: str, X: Floats, distances: Floats | None) -> Floats:
         return out_of_fold_loss(
@@ -469,15 +547,16 @@ class _Job:
         left_out = [LOORidge().fit(item, numeric).score_ for item in spectra]
         best = int(np.argmax(left_out))
         embedded = candidates[best]
-        scores = {}
+        scores: dict[str, float] = {}
         for name, estimator in self.estimators.items():
-            with warnings.catch_warnings():
-                # A degenerate score shows as NaN in the table; a warning for each source would say no more.
-                warnings.simplefilter("ignore", DegenerateScoreWarning)
-                scores[name] = clone(estimator).fit(spectra[best], self.table.y).score_
+            try:
+                scores[name] = float(clone(estimator).fit(spectra[best], self.table.y).score_)
+            except Exception as error:  # one estimator must not cost the source, whatever it raises
+                scores[name] = float("nan")
+                self.failed_scores.setdefault(name, f"{card.name}: {error or type(error).__name__}")
         Z = embedded.values[self.rows]
         distances = self._distances + manhattan(Z) if head == "kernel ridge" else None
-        loss = self._loss(head, np.hstack([self.X[self.rows], Z]), distances)
+        loss = self._loss(head, np.hstack([self._rows_of_X, Z]), distances)
         result = SourceResult(
             source=card.name,
             property=card.property,

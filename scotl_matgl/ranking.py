@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -24,6 +26,9 @@ NO_TRANSFER = "no transfer"
 
 # Bootstrap resamples: the standard error of a probability of 0.5 is then 0.01.
 _RESAMPLES = 2000
+
+# Narrowest printed form: a long name, its error, and its gain.
+_NARROWEST = 80
 
 # Share of resamples between the ends of an interval.
 CONFIDENCE = 0.9
@@ -92,6 +97,8 @@ class Ranking:
         Elements of the table for which descriptors had to invent values, and which.
     settings : mapping
         Parameters, seed and versions.
+    unscored : mapping of str to str
+        Estimators that were left out, or failed for some source (whose score is NaN), and why.
     """
 
     results: tuple[SourceResult, ...]
@@ -108,6 +115,7 @@ class Ranking:
     target_unit: str = ""
     imputed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    unscored: Mapping[str, str] = field(default_factory=dict)
 
     # -- what it says ---------------------------------------------------------------------------------------------
 
@@ -125,6 +133,12 @@ class Ranking:
     def gains(self) -> NDArray[np.float64]:
         """Mean loss of the control minus that of each source (n_sources,): positive where transfer helps."""
         return np.asarray((self.control - self.losses).mean(axis=1), dtype=np.float64)
+
+    @cached_property
+    def gain_percents(self) -> NDArray[np.float64]:
+        """Gains in percent of the loss of the control (n_sources,); NaN where the control makes no error."""
+        control = self.error_of_control
+        return 100 * self.gains / control if control > 0 else np.full(len(self.gains), np.nan)
 
     @cached_property
     def gain_errors(self) -> NDArray[np.float64]:
@@ -148,7 +162,10 @@ class Ranking:
         return dict(zip((NO_TRANSFER, *self.sources), winners.tolist(), strict=True))
 
     def gain_interval(self, source: str) -> tuple[float, float]:
-        """Interval that holds the gain of a source with 90 % confidence, from resampling the rows."""
+        """90 % interval of the gain of a source, from resampling the rows.
+
+        It is what other rows like these would give; another choice of training rows or folds is not in it.
+        """
         means = self._resampled
         gain = means[0] - means[1 + self._position(source)]
         low, high = np.quantile(gain, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
@@ -161,7 +178,7 @@ class Ranking:
 
     @property
     def helps(self) -> bool:
-        """Whether the first source is better than no transfer with 95 % confidence (one-sided)."""
+        """Whether the 90 % interval of the gain of the first source lies above zero."""
         return bool(self.results) and self.gain_interval(self.sources[0])[0] > 0
 
     @property
@@ -200,7 +217,7 @@ class Ranking:
                     "error": float(errors[index]),
                     "gain": float(self.gains[index]),
                     "gain_se": float(self.gain_errors[index]),
-                    "gain_percent": 100 * float(self.gains[index]) / self.error_of_control,
+                    "gain_percent": float(self.gain_percents[index]),
                     "p_best": self.probability_best[result.source],
                     "looked_up": result.looked_up,
                     "bridged": result.bridged,
@@ -220,7 +237,8 @@ class Ranking:
             "bridged": 0,
             "refused": 0,
         }
-        at = next((index for index, row in enumerate(rows) if row["gain"] < 0), len(rows))
+        # A source that is no better stands below the control, which costs nothing.
+        at = next((index for index, row in enumerate(rows) if row["gain"] <= 0), len(rows))
         frame = pd.DataFrame([*rows[:at], control, *rows[at:]])
         frame.index = pd.RangeIndex(1, len(frame) + 1, name="rank")
         return frame
@@ -249,6 +267,7 @@ class Ranking:
                 for row in frame.reset_index().to_dict(orient="records")
             ],
             "errors": dict(self.errors),
+            "unscored": dict(self.unscored),
             "skipped": [{**asdict(row), "label": str(row.label)} for row in self.skipped],
             "imputed": {element: list(what) for element, what in self.imputed.items()},
             "settings": dict(self.settings),
@@ -275,38 +294,67 @@ class Ranking:
         control = f"{measure} without transfer {self.error_of_control:.3g}{unit} ({self.head} on descriptors)"
         if not self.results:
             return f"No source could be ranked; {control}."
+        if self.error_of_control == 0:
+            return f"Do not transfer: there is no error to reduce; {control}."
         first = self.sources[0]
-        low, high = self.gain_interval(first)
-        share = 100 / self.error_of_control if self.error_of_control > 0 else float("nan")
-        change = f"{self.gains[0] * share:+.1f} % (90 % interval {low * share:+.1f} to {high * share:+.1f} %)"
+        low, high = (100 * end / self.error_of_control for end in self.gain_interval(first))
+        gain = float(self.gain_percents[0])
         if not self.helps:
             return (
-                f"Do not transfer: the best source, {first}, changes the error by {-self.gains[0] * share:+.1f} % "
-                f"({-high * share:+.1f} to {-low * share:+.1f} %), which is no proven gain; {control}."
+                f"Do not transfer: the best source, {first}, changes the error by {-gain:+.1f} % "
+                f"(90 % interval {-high:+.1f} to {-low:+.1f} %), which is no proven gain; {control}."
             )
-        ties = self.ties
-        tied = f" Not told apart from it: {_listing(ties)}." if ties else ""
+        tied = f" Not told apart from it: {_listing(self.ties)}." if self.ties else ""
         error = float(self.losses[0].mean())
-        return f"Transfer from {first}: {measure} {error:.3g}{unit}, a gain of {change}; {control}.{tied}"
+        return (
+            f"Transfer from {first}: {measure} {error:.3g}{unit}, {gain:.1f} % less (90 % interval {low:.1f} to "
+            f"{high:.1f} %); {control}.{tied}"
+        )
 
     def __str__(self) -> str:
-        lines = [self.summary(), "", _text_table(self.to_frame(), self.classification)]
-        remarks = []
-        if self.skipped:
-            shown = "; ".join(f"row {row.row} ({row.value!r}): {row.reason}" for row in self.skipped[:3])
-            more = f"; and {len(self.skipped) - 3} more in .skipped" if len(self.skipped) > 3 else ""
-            remarks.append(f"{len(self.skipped)} rows skipped: {shown}{more}")
-        if self.n_merged:
-            remarks.append(f"{self.n_merged} rows repeat a composition and were merged with it")
-        for source, reason in self.errors.items():
-            remarks.append(f"{source} not ranked: {reason}")
-        if self.imputed:
-            remarks.append(f"descriptors are partly invented for {_listing(sorted(self.imputed))}")
+        return self.to_text()
+
+    def to_text(self, width: int | None = None) -> str:
+        """Summary, table and remarks as plain text.
+
+        Parameters
+        ----------
+        width : int, optional
+            Columns of text, at least 80; table columns that do not fit are left out, the least important first.
+            Default: the width of the terminal, or 120 where there is none.
+        """
+        width = max(_NARROWEST, shutil.get_terminal_size((120, 24)).columns if width is None else width)
+        # Names and commands must stay in one piece, to be copied.
+        wrapper = textwrap.TextWrapper(width, break_on_hyphens=False, break_long_words=False)
+        lines = [wrapper.fill(self.summary()), "", *_text_table(self, width), ""]
+        wrapper.initial_indent, wrapper.subsequent_indent = "* ", "  "
+        return "\n".join([*lines, *(wrapper.fill(remark) for remark in self._remarks())])
+
+    def _remarks(self) -> list[str]:
+        """What else a reader should know, a sentence each."""
         rows = f"{self.n_rows} formulas"
         if len(self.control) < self.n_rows:
             rows += f"; error and gain on {len(self.control)} of them, drawn at random"
-        remarks.insert(0, rows)
-        return "\n".join([*lines, "", *(f"* {remark}" for remark in remarks)])
+        remarks = [rows]
+        if self.skipped:
+            shown = "; ".join(f"row {row.row} ({row.value}): {row.reason}" for row in self.skipped[:3])
+            more = f"; and {len(self.skipped) - 3} more, all in .skipped" if len(self.skipped) > 3 else ""
+            remarks.append(f"rows skipped: {len(self.skipped)}: {shown}{more}")
+        if self.n_merged:
+            remarks.append(f"rows merged with another of the same composition: {self.n_merged}")
+        if self.errors:
+            first, reason = next(iter(self.errors.items()))
+            others = (
+                f"; and, for reasons in .errors, {_listing(tuple(self.errors)[1:])}" if len(self.errors) > 1 else ""
+            )
+            remarks.append(f"sources not ranked: {len(self.errors)}: {first}: {reason}{others}")
+        if self.unscored:
+            scores = "; ".join(f"{name} ({reason})" for name, reason in self.unscored.items())
+            remarks.append(f"scores left out: {scores}")
+        if self.imputed:
+            known = _listing(tuple(self.imputed))
+            remarks.append(f"elements of which some tabulated property is unknown and was imputed: {known}")
+        return remarks
 
     def _repr_html_(self) -> str:
         return f"<p>{self.summary()}</p>{self.to_frame().to_html(float_format=lambda value: f'{value:.4g}')}"
@@ -323,44 +371,66 @@ def _listing(names: Sequence[str], most: int = 6) -> str:
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
-def _text_table(frame: pd.DataFrame, classification: bool) -> str:
-    """Plain-text table that fits a terminal: one line a source, gain with its standard error."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
+def _decimals(value: float, digits: int) -> int:
+    """Decimal places that show so many significant digits of a value."""
+    if not math.isfinite(value) or value == 0:
+        return digits - 1
+    return max(0, digits - 1 - math.floor(math.log10(abs(value))))
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("", justify="right")
-    table.add_column("source", no_wrap=True)
-    table.add_column("trained on")
-    for heading in (
-        "error rate" if classification else "error",
-        "gain",
-        "± s.e.",
-        "gain %",
-        "P(best)",
-        "LOO",
-        "looked up",
-    ):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for rank, row in frame.iterrows():
-        control = row["source"] == NO_TRANSFER
-        total = row["looked_up"] + row["bridged"] + row["refused"]
-        table.add_row(
-            str(rank),
-            row["source"],
-            row["property"],
-            f"{row['error']:.4g}",
-            *(
-                ("", "", "")
-                if control
-                else (f"{row['gain']:+.2g}", f"{row['gain_se']:.1g}", f"{row['gain_percent']:+.1f}")
-            ),
-            f"{row['p_best']:.2f}",
-            "" if math.isnan(row["loo_rmse"]) else f"{row['loo_rmse']:.4g}",
-            "" if control else f"{row['looked_up'] / max(total, 1):.0%}",
+
+def _text_table(ranking: Ranking, width: int) -> list[str]:
+    """Lines of a plain-text table: one a source, the control where it belongs."""
+    frame = ranking.to_frame()
+    control = (frame["source"] == NO_TRANSFER).to_numpy()
+    places = _decimals(ranking.error_of_control, 4)
+    loo_places = _decimals(float(frame["loo_rmse"].min()), 4) if "loo_rmse" in frame else 0
+    gain_places = _decimals(float(frame.loc[~control, "gain_se"].min()), 2) if len(frame) > 1 else 0
+    trained = [text.removesuffix(" [1]") for text in frame["property"]]
+
+    def column(name: str, form: str) -> list[str]:
+        if name not in frame:
+            return [""] * len(frame)
+        return ["" if math.isnan(value) else format(value, form) for value in frame[name]]
+
+    total = frame["looked_up"] + frame["bridged"] + frame["refused"]
+    known = [f"{a / b:.0%}" if b else "" for a, b in zip(frame["looked_up"], total, strict=True)]
+    gain = [
+        "" if empty else f"{a} ± {b}"
+        for empty, a, b in zip(
+            control, column("gain", f"+.{gain_places}f"), column("gain_se", f".{gain_places}f"), strict=True
         )
-    console = Console(width=140, no_color=True, highlight=False, legacy_windows=False)
-    with console.capture() as capture:
-        console.print(table)
-    return "\n".join(line.rstrip() for line in capture.get().rstrip().splitlines())
+    ]
+    percent = ["" if empty else value for empty, value in zip(control, column("gain_percent", "+.1f"), strict=True)]
+    columns: dict[str, list[str]] = {
+        "": [str(rank) for rank in frame.index],
+        "source": list(frame["source"]),
+        "trained on": trained,
+        "error rate" if ranking.classification else "error": column("error", f".{places}f"),
+        "gain ± s.e.": gain,
+        "gain %": percent,
+        "P(best)": column("p_best", ".2f"),
+        "LOO": column("loo_rmse", f".{loo_places}f"),
+        "looked up": known,
+    }
+    if not frame["looked_up"].any():
+        del columns["looked up"]
+    if not any(columns["LOO"]):
+        del columns["LOO"]
+
+    def widths() -> list[int]:
+        return [max(len(heading), *map(len, cells)) for heading, cells in columns.items()]
+
+    for spare in ("looked up", "LOO", "trained on", "gain %", "P(best)"):
+        if sum(widths()) + 2 * (len(columns) - 1) <= width:
+            break
+        columns.pop(spare, None)
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            cell.ljust(size) if heading in ("source", "trained on") else cell.rjust(size)
+            for heading, cell, size in zip(columns, cells, widths(), strict=True)
+        ]
+        return "  ".join(padded).rstrip()
+
+    rule = "-" * (sum(widths()) + 2 * (len(columns) - 1))
+    return [line(list(columns)), rule, *(line(cells) for cells in zip(*columns.values(), strict=True))]
