@@ -501,16 +501,16 @@ class _Job:
         y = self.table.y[self.rows]
         folds = make_folds(y, classification=self.table.classification, random_state=self.ranker.random_state)
         object.__setattr__(self, "_folds", folds)
-        object.__setattr__(self, "_rows_of_X", np.nan_to_num(self.X[self.rows]))
-        object.__setattr__(self, "_distances", manhattan(self._rows_of_X))
+        object.__setattr__(self, "_described", np.nan_to_num(self.X[self.rows]))
+        object.__setattr__(self, "_distances", manhattan(self._described))
 
     _folds: Folds = ()
-    _rows_of_X: Any = None
+    _described: Any = None
     _distances: Any = None
 
     def control(self, head: str) -> Floats:
         """Loss (m,) of a head on descriptors alone."""
-        return self._loss(head, self._rows_of_X, self._distances)
+        return self._loss(head, self._described, self._distances)
 
     def _loss(self, head: str, X: Floats, distances: Floats | None) -> Floats:
         return out_of_fold_loss(
@@ -556,7 +556,7 @@ class _Job:
                 self.failed_scores.setdefault(name, f"{card.name}: {error or type(error).__name__}")
         Z = embedded.values[self.rows]
         distances = self._distances + manhattan(Z) if head == "kernel ridge" else None
-        loss = self._loss(head, np.hstack([self._rows_of_X, Z]), distances)
+        loss = self._loss(head, np.hstack([self._described, Z]), distances)
         result = SourceResult(
             source=card.name,
             property=card.property,
