@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -97,6 +97,29 @@ def _select(sources: list[str] | None) -> list[SourceCard]:
     return select(all_cards(), sources or "all")
 
 
+def _check_registered(kind: str, names: Iterable[str]) -> None:
+    """Tell a mistyped name, which is wrong input, from a plugin that is broken."""
+    from scotl_matgl import registry
+    from scotl_matgl.exceptions import InputError
+
+    for name in names:
+        if name not in registry.names(kind):
+            try:
+                registry.load(kind, name)
+            except registry.PluginError as error:
+                raise InputError(str(error)) from error
+
+
+def _check_output(output: Path | None) -> None:
+    """Find out before the work, not after it, that its result cannot be written."""
+    from scotl_matgl.exceptions import InputError
+
+    if output is not None and not output.parent.is_dir():
+        raise InputError(f"there is no folder {output.parent} to write {output.name} into; make it first")
+    if output is not None and output.is_dir():
+        raise InputError(f"{output} is a folder; give the name of a file")
+
+
 def _emit(text: str, output: Path | None) -> None:
     if output is None:
         typer.echo(text.rstrip("\n"))
@@ -161,7 +184,10 @@ def zoo_list(
     for row in rows:
         shown = {**row, "width": str(row["width"]), "rankable": "yes" if row["rankable"] else "needs a bridge"}
         table.add_row(*(str(shown[str(column.header)]) for column in table.columns))
-    Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 160).print(table)
+    # Markup off: rich would swallow what stands in square brackets.
+    Console(
+        soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 160, markup=False, emoji=False
+    ).print(table)
     typer.echo(f"{len(rows)} sources, {sum(row['rankable'] for row in rows)} of them rankable as they are")
 
 
@@ -239,6 +265,8 @@ def bridge_build(
     from scotl_matgl.bridges.build import build_bridge
     from scotl_matgl.descriptors import get_descriptor
 
+    _check_registered("bridges", [kind])
+    _check_registered("descriptors", [descriptor])
     corpus = _read_corpus(structures, limit)
     failed = 0
     for card in _structure_cards(sources):
@@ -275,13 +303,14 @@ def bridge_show(
     import json
 
     from scotl_matgl.bridges.store import list_bridges
+    from scotl_matgl.exceptions import InputError
 
     found = [file for file in list_bridges() if fnmatch.fnmatch(file.provenance["source"].lower(), name.lower())]
     if format_ is Format.json:
         typer.echo(json.dumps([{"path": str(file.path), **file.header} for file in found], indent=1))
         return
     if not found:
-        raise ValueError(f"there is no bridge for {name!r}; `scotl-matgl bridge build` makes one")
+        raise InputError(f"there is no bridge for {name!r}; `scotl-matgl bridge build` makes one")
     for file in found:
         quality, provenance = file.header["quality"], file.provenance
         typer.echo(
@@ -310,9 +339,11 @@ def _read_corpus(path: Path, limit: int | None) -> Any:
 
 
 def _structure_cards(sources: list[str] | None) -> list[SourceCard]:
+    from scotl_matgl.exceptions import InputError
+
     cards = [card for card in _select(sources) if card.modality == "structure"]
     if not cards:
-        raise ValueError(
+        raise InputError(
             f"none of {', '.join(sources or ['all'])} reads crystals; a composition source needs no bridge"
         )
     return cards
@@ -368,12 +399,16 @@ def rank(
     from scotl_matgl.datasets import read_table
     from scotl_matgl.ranker import TransferabilityRanker
 
+    wanted = [name.strip() for name in estimators.split(",") if name.strip()]
+    _check_registered("estimators", wanted)
+    _check_registered("descriptors", [descriptor])
+    _check_output(output)
     frame = read_table(table, formula=formula, target=target)
     look_ups: dict[Switch, Any] = {Switch.auto: "auto", Switch.on: True, Switch.off: False}
     ranker = TransferabilityRanker(
         sources or "all",
         descriptor=descriptor,
-        estimators=[name.strip() for name in estimators.split(",") if name.strip()],
+        estimators=wanted,
         layer=layer,
         look_up=look_ups[look_up],
         task=task.value,
@@ -415,17 +450,27 @@ def main() -> None:
     """Run the command line: 0 when all went well, 2 for bad input, 1 for anything else that failed."""
     try:
         app()
-    except (ValueError, FileNotFoundError, KeyError) as error:
-        _fail(error, 2)
     except Exception as error:  # shown as a sentence; the traceback is there for who wants it
-        _fail(error, 1)
+        _fail(error, 2 if _is_bad_input(error) else 1)
+
+
+def _is_bad_input(error: Exception) -> bool:
+    """Whether what the user gave is at fault: a file, or what our own checks refuse.
+
+    A ValueError or KeyError of another package is not: those are what a fault of this one looks like.
+    """
+    if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError | PermissionError):
+        return True
+    return isinstance(error, ValueError) and type(error).__module__.partition(".")[0] == __package__
 
 
 def _fail(error: Exception, code: int) -> None:
     if os.environ.get("SCOTL_MATGL_TRACEBACK"):
         raise error
-    message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    typer.echo(f"error: {message or type(error).__name__}", err=True)
+    message = str(error) or type(error).__name__
+    if code == 1:
+        message = f"{type(error).__name__}: {message}"
+    typer.echo(f"error: {message}", err=True)
     if code == 1:
         typer.echo("SCOTL_MATGL_TRACEBACK=1 shows where it happened", err=True)
     sys.exit(code)
