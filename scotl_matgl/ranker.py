@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from scotl_matgl import registry
 from scotl_matgl.bridges.build import installed_versions
 from scotl_matgl.bridges.store import find_bridge, find_look_up
-from scotl_matgl.cards import SourceCard, all_cards, select
+from scotl_matgl.cards import CardError, SourceCard, all_cards, select
 from scotl_matgl.composition import CompositionError, Compositions, SkippedRow, parse_compositions
 from scotl_matgl.descriptors import CompositionDescriptor, get_descriptor
 from scotl_matgl.estimators import LOORidge, TransferabilityEstimator
@@ -96,7 +96,7 @@ def embeddings_of(
         source of composition modality its own embedding.
     """
     if card.modality == "composition":
-        return [Embedded.of(np.asarray(card.load().encode(compositions, layer=layer)))]
+        return [Embedded.of(_own_embedding(card, compositions, layer))]
     bridged = find_bridge(card, layer, descriptor, folders).load().transform(X)
     candidates = [Embedded.of(bridged)]
     table = find_look_up(card, layer) if look_up else None
@@ -105,6 +105,32 @@ def embeddings_of(
         if known.any():
             candidates.append(Embedded.of(np.where(known[:, None], found, bridged), known))
     return candidates
+
+
+def _own_embedding(card: SourceCard, compositions: Compositions, layer: str) -> NDArray[np.floating[Any]]:
+    """Embedding (n, d) by a source of composition modality, which may be anyone's, so that its form is checked."""
+    if layer not in card.layers:
+        raise ValueError(f"it has no layer {layer!r}; it has {', '.join(card.layers)}")
+    try:
+        values = np.asarray(card.load().encode(compositions, layer=layer))
+    except CardError:
+        raise
+    except (Exception, SystemExit) as error:  # a plugin may raise anything
+        raise ValueError(f"its loader or encoder raises {type(error).__name__}: {error}") from error
+    expected = (len(compositions), card.layers[layer])
+    if values.shape != expected or values.dtype.kind != "f":
+        raise ValueError(
+            f"its encoder returns {values.dtype} of the shape {values.shape}; floating-point numbers of the shape "
+            f"{expected} are needed, as its card says"
+        )
+    lost = np.isnan(values)
+    partly = np.flatnonzero((lost.any(axis=1) & ~lost.all(axis=1)) | np.isinf(values).any(axis=1))
+    if len(partly):
+        raise ValueError(
+            f"its encoder returns NaN or infinite values in {len(partly)} rows, the first for "
+            f"{compositions.text[partly[0]]}; only the whole row of a formula that it refuses may be NaN"
+        )
+    return values
 
 
 class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
@@ -151,7 +177,7 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
     best_source_ : str
         Name of the first source if transfer helps, else ``"no transfer"``.
     errors_ : dict of str to str
-        Sources that failed and why.
+        Sources that failed and why; with ``sources="all"`` also zoos that could not be read.
 
     Notes
     -----
@@ -224,7 +250,10 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
         """
         self._check_parameters()
         table = _Table.read(formulas, y, task=self.task, strict=self.on_error == "raise")
-        cards = select(all_cards(), self.sources)
+        # Zoos that fail belong to the result if all sources were asked for; otherwise they are worth a warning.
+        lost_zoos: dict[str, str] = {}
+        everything = isinstance(self.sources, str) and self.sources == "all"
+        cards = select(all_cards(lost_zoos.__setitem__ if everything else None), self.sources)
         descriptor = get_descriptor(self.descriptor)
         X = np.asarray(descriptor.fit(table.compositions).transform(table.compositions), dtype=np.float64)
         wanted = [self.estimators] if isinstance(self.estimators, str) else list(self.estimators)
@@ -261,7 +290,7 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
         ranked.sort(key=lambda item: float(item[1].mean()))
         self.errors_ = {
             card.name: result for card, (result, _) in zip(cards, outcomes, strict=True) if isinstance(result, str)
-        }
+        } | lost_zoos
         self.ranking_ = Ranking(
             results=tuple(result for result, _ in ranked),
             losses=np.array([loss for _, loss in ranked]).reshape(len(ranked), len(rows)),
@@ -332,7 +361,7 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
         descriptor = get_descriptor(self.descriptor)
         X = np.asarray(descriptor.fit(compositions).transform(compositions), dtype=np.float64)
         first = self.ranking_.results[0]
-        card = select(all_cards(), self.sources)
+        card = select(all_cards(lambda *_: None), self.sources)  # fit has said what failed
         chosen = next(item for item in card if item.name == first.source)
         candidates = embeddings_of(chosen, compositions, X, descriptor, layer=self.layer, look_up=first.looked_up > 0)
         return candidates[-1].values
@@ -528,7 +557,7 @@ class _Job:
         started = time.perf_counter()
         try:
             return self._source(card, head, started)
-        except Exception as error:  # one source must not end the run, whatever it raises
+        except (Exception, SystemExit) as error:  # one source must not end the run, whatever it raises
             return str(error) or type(error).__name__, np.empty(0)
 
     def _source(self, card: SourceCard, head: str, started: float) -> tuple[SourceResult, Floats]:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import difflib
 import functools
+import importlib
+import math
+import os
+import threading
+import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from scotl_matgl.exceptions import PluginWarning
@@ -22,8 +27,85 @@ GROUPS: Mapping[str, str] = MappingProxyType(
 )
 
 
+#: Seconds that a plugin may take to be imported and to list its cards, and the environment variable that changes them.
+DEFAULT_TIMEOUT = 30.0
+TIMEOUT_VARIABLE = "SCOTL_MATGL_PLUGIN_TIMEOUT"
+
+
 class PluginError(RuntimeError):
     """A registered object could not be found or imported; the message names the distribution and what to do."""
+
+
+class _Work(threading.Thread):
+    """A call in a thread that does not keep the interpreter from ending."""
+
+    def __init__(self, what: str, call: Callable[[], Any]) -> None:
+        super().__init__(name=f"{__name__}: {what}", daemon=True)
+        self.call = call
+        self.started = time.monotonic()
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """Call, and keep what comes of it."""
+        try:
+            self.value = self.call()
+        except BaseException as error:  # it is raised again in the thread that waits
+            self.error = error
+
+
+def in_limited_time(what: str, call: Callable[[], Any]) -> Any:
+    """Call something of a plugin that may hang, and give up on it after a while.
+
+    Parameters
+    ----------
+    what : str
+        Begins the message of the error, and tells calls apart: while one of this name hangs, no second one is started,
+        and the time that it has had counts.
+    call : callable
+        Called without arguments, in a thread of its own.
+
+    Raises
+    ------
+    TimeoutError
+        If it has not come back after 30 seconds, or as many as the environment variable SCOTL_MATGL_PLUGIN_TIMEOUT
+        says. A thread cannot be ended from outside: what hangs goes on until the interpreter ends. Code that never
+        hands back control to Python (a loop in C that holds its global lock) is beyond this.
+
+    Notes
+    -----
+    Only the main thread may set signal handlers, so a plugin that does so while it is imported fails, with that reason.
+    """
+    setting = os.environ.get(TIMEOUT_VARIABLE, "")
+    try:
+        limit = float(setting) if setting.strip() else DEFAULT_TIMEOUT
+    except ValueError:
+        limit = math.nan
+    if not limit > 0:
+        raise ValueError(f"{TIMEOUT_VARIABLE} is {setting!r}; it must be a number of seconds above 0")
+    work = _Work(what, call)
+    for thread in threading.enumerate():
+        if isinstance(thread, _Work) and thread.name == work.name:
+            thread.join(max(0.0, min(limit - (time.monotonic() - thread.started), threading.TIMEOUT_MAX)))
+            if thread.is_alive():
+                raise TimeoutError(f"{what} has not come back after {limit:g} s ({TIMEOUT_VARIABLE} sets the limit)")
+    work.start()
+    work.join(min(limit, threading.TIMEOUT_MAX))
+    if work.is_alive():
+        raise TimeoutError(f"{what} has not come back after {limit:g} s ({TIMEOUT_VARIABLE} sets the limit)")
+    if isinstance(work.error, KeyboardInterrupt):  # no key of the user's: that interrupts the thread that waits
+        raise RuntimeError("it raises KeyboardInterrupt") from work.error
+    if work.error is not None:
+        raise work.error
+    return work.value
+
+
+def import_module(name: str) -> ModuleType:
+    """Import a module: our own as usual, that of a plugin :func:`in_limited_time`."""
+    if name.partition(".")[0] == __package__:
+        return importlib.import_module(name)
+    module: ModuleType = in_limited_time(f"the import of {name}", lambda: importlib.import_module(name))
+    return module
 
 
 @dataclass(frozen=True)
@@ -62,10 +144,11 @@ class Registration:
             If the import fails for whatever reason, with that reason.
         """
         try:
+            import_module(self.entry_point.module)
             return self.entry_point.load()
-        except (KeyboardInterrupt, SystemExit):
+        except KeyboardInterrupt:
             raise
-        except BaseException as error:  # a plugin may raise anything while it is imported
+        except BaseException as error:  # a plugin may raise anything while it is imported, sys.exit() included
             remedy = f"reinstall or remove the distribution {self.distribution}"
             if isinstance(error, ModuleNotFoundError) and error.name:
                 remedy = f"install the missing package {error.name!r}, or remove the distribution {self.distribution}"
@@ -97,8 +180,9 @@ def collect(kind: str, entry_points: Iterable[metadata.EntryPoint]) -> Mapping[s
         registration = Registration(
             kind=kind,
             name=entry_point.name,
-            distribution=dist.name if dist is not None else "unknown",
-            version=dist.version if dist is not None else "unknown",
+            # A folder left by a broken installation has no metadata: name and version are None then.
+            distribution=(dist.name if dist is not None else None) or "unknown",
+            version=(dist.version if dist is not None else None) or "unknown",
             entry_point=entry_point,
         )
         # An editable install beside a build folder lists the same entry point twice: that is no clash.
