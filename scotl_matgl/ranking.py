@@ -30,6 +30,10 @@ _RESAMPLES = 2000
 # Narrowest printed form: a long name, its error, and its gain.
 _NARROWEST = 80
 
+# Smallest gain, as a share of the error without transfer, that counts. Columns that know nothing of the target may
+# shrink the head's predictions and so gain a little: half a percent for 150 shuffled targets.
+_LEAST_GAIN = 0.01
+
 # Share of resamples between the ends of an interval.
 CONFIDENCE = 0.9
 
@@ -176,10 +180,23 @@ class Ranking:
             raise KeyError(f"{source!r} was not ranked; these were: {', '.join(self.sources)}")
         return self.sources.index(source)
 
+    @cached_property
+    def proven_gain(self) -> float:
+        """Gain that the first source exceeds with 95 % confidence, though it was picked as the best of all.
+
+        The bound is joint: its distance from the gain is the 95 % quantile of the largest deviation of any source's
+        gain when the rows are resampled. NaN if no source was ranked.
+        """
+        if not self.results:
+            return float("nan")
+        gains = self._resampled[0] - self._resampled[1:]
+        largest = (gains - self.gains[:, None]).max(axis=0)
+        return float(self.gains[0] - np.quantile(largest, (1 + CONFIDENCE) / 2))
+
     @property
     def helps(self) -> bool:
-        """Whether the 90 % interval of the gain of the first source lies above zero."""
-        return bool(self.results) and self.gain_interval(self.sources[0])[0] > 0
+        """Whether transfer from the first source helps: its gain is at least 1 % and :attr:`proven_gain` above 0."""
+        return self.proven_gain > 0 and float(self.gains[0]) >= _LEAST_GAIN * self.error_of_control
 
     @property
     def best(self) -> str:
@@ -302,7 +319,8 @@ class Ranking:
         if not self.helps:
             return (
                 f"Do not transfer: the best source, {first}, changes the error by {-gain:+.1f} % "
-                f"(90 % interval {-high:+.1f} to {-low:+.1f} %), which is no proven gain; {control}."
+                f"(90 % interval {-high:+.1f} to {-low:+.1f} %), which for the best of {len(self.results)} is "
+                f"{'too little' if self.proven_gain > 0 else 'no proven gain'}; {control}."
             )
         tied = f" Not told apart from it: {_listing(self.ties)}." if self.ties else ""
         error = float(self.losses[0].mean())
