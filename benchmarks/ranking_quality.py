@@ -55,7 +55,7 @@ TABLES = (
 )
 
 
-def measure(tables: list[Table], sources: list[str], path: Path, repeats: int) -> None:
+def measure(tables: list[Table], sources: list[str], path: Path, repeats: int, fold_repeats: int) -> None:
     """Evaluate the tables one after the other."""
     folder = Path(os.environ["SCOTL_MATGL_ASSETS"]) / "targets"
     started = time.monotonic()
@@ -73,7 +73,7 @@ def measure(tables: list[Table], sources: list[str], path: Path, repeats: int) -
                 path=path,
                 task="classification" if table.classification else "regression",
                 repeats=repeats,
-                fold_repeats=2 if len(rows) <= 500 else 1,
+                fold_repeats=fold_repeats,
                 progress=lambda line: print(f"{time.monotonic() - started:7.0f} s  {line}", flush=True),
             )
 
@@ -95,7 +95,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sources", nargs="*", default=[], help="names, with * as wildcard; default: all")
     parser.add_argument("--tables", nargs="*", default=[], help="default: all")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=4, help="random subsets of each size")
+    parser.add_argument("--fold-repeats", type=int, default=1, help="cross-validations at full size")
     parser.add_argument("--caution", type=float, default=0.0)
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--summary", action="store_true")
@@ -103,7 +104,7 @@ def main() -> None:
     if not arguments.summary:
         tables = [table for table in TABLES if not arguments.tables or table.name in arguments.tables]
         with threadpool_limits(1):
-            measure(tables, arguments.sources, arguments.output, arguments.repeats)
+            measure(tables, arguments.sources, arguments.output, arguments.repeats, arguments.fold_repeats)
     show(arguments.output, arguments.caution)
 
 

@@ -604,7 +604,7 @@ def rank_correlations(scores: ArrayLike, errors: ArrayLike) -> dict[str, float]:
     }
 
 
-def judge(frame: pd.DataFrame, *, caution: float = 0.0) -> pd.DataFrame:
+def judge(frame: pd.DataFrame, *, caution: float = 0.0, pooled: bool = True) -> pd.DataFrame:
     """Compare every score with the realised errors, unit by unit.
 
     Parameters
@@ -615,6 +615,9 @@ def judge(frame: pd.DataFrame, *, caution: float = 0.0) -> pd.DataFrame:
     caution : float, default=0
         Standard errors by which the score of a source must exceed that of the control before transfer is called for;
         scores without a standard error are not affected.
+    pooled : bool, default=True
+        Whether the realised error of a source at n is its mean over the random subsets, or that of the very subset
+        that the score saw, luck of rows and seeds included.
 
     Returns
     -------
@@ -631,15 +634,48 @@ def judge(frame: pd.DataFrame, *, caution: float = 0.0) -> pd.DataFrame:
 
     frame = frame.assign(**{FIXED: _fixed(frame)})
     judged = []
-    for key, unit in frame.groupby(["table", "n", "full", "repeat", "protocol"]):
-        unit = unit.set_index("source")
-        means = np.array([np.fromstring(text, sep=" ") for text in unit["blocks"]])
-        blocks = pd.DataFrame(means, index=unit.index)
-        width = pd.DataFrame(paired_standard_errors(means), index=unit.index, columns=unit.index)
-        known = dict(zip(("table", "n", "full", "repeat", "protocol"), key, strict=True))
-        for name, score in _scores_of(unit).items():
-            judged.append(known | {"score": name} | _judge_score(unit, blocks, width, name, score, caution))
+    for key, group in frame.groupby(["table", "n", "full", "protocol"]):
+        units = {repeat: unit.set_index("source") for repeat, unit in group.groupby("repeat")}
+        sources = sorted(set.intersection(*(set(unit.index) for unit in units.values())))
+        units = {repeat: unit.loc[sources] for repeat, unit in units.items()}
+        blocks = {
+            repeat: np.array([np.fromstring(text, sep=" ") for text in unit["blocks"]])
+            for repeat, unit in units.items()
+        }
+        truths = {repeat: _Truth.of([unit], [blocks[repeat]]) for repeat, unit in units.items()}
+        together = _Truth.of(list(units.values()), list(blocks.values()))
+        known = dict(zip(("table", "n", "full", "protocol"), key, strict=True))
+        for repeat, unit in units.items():
+            for name, score in _scores_of(unit).items():
+                figures = _judge_score(unit, together if pooled else truths[repeat], name, score, caution)
+                judged.append(known | {"repeat": repeat, "score": name} | figures)
     return pd.DataFrame(judged)
+
+
+@dataclass(frozen=True, eq=False)
+class _Truth:
+    """Realised errors of sources, and standard errors of their differences."""
+
+    error: pd.Series
+    width: pd.DataFrame
+    blocks: pd.DataFrame
+
+    @classmethod
+    def of(cls, units: Sequence[pd.DataFrame], blocks: Sequence[Floats]) -> _Truth:
+        """Mean over random subsets; its standard error is that of the test rows or of the subsets, the larger one."""
+        import pandas as pd
+
+        index = units[0].index
+        errors = np.array([unit["error"].to_numpy(dtype=np.float64) for unit in units])
+        within = np.array([paired_standard_errors(means) for means in blocks])
+        width = np.sqrt(np.sum(within**2, axis=0)) / len(units)
+        if len(units) > 1:
+            width = np.maximum(width, paired_standard_errors(errors.T))
+        return cls(
+            pd.Series(errors.mean(axis=0), index=index),
+            pd.DataFrame(width, index=index, columns=index),
+            pd.DataFrame(np.hstack(blocks), index=index),
+        )
 
 
 def _fixed(frame: pd.DataFrame) -> Floats:
@@ -683,11 +719,9 @@ def _real(unit: pd.DataFrame) -> list[str]:
     return [source for source in unit.index if source not in (NO_TRANSFER, RANDOM)]
 
 
-def _judge_score(
-    unit: pd.DataFrame, blocks: pd.DataFrame, width: pd.DataFrame, name: str, score: pd.Series, caution: float
-) -> dict[str, float]:
+def _judge_score(unit: pd.DataFrame, truth: _Truth, name: str, score: pd.Series, caution: float) -> dict[str, float]:
     """Figures for one score in one unit."""
-    real, error = _real(unit), unit["error"]
+    real, error, width = _real(unit), truth.error, truth.width
     candidates = real
     decided = score[real]
     figures: dict[str, float] = {}
@@ -712,7 +746,7 @@ def _judge_score(
             figures["covered"] = float(np.mean(np.abs(expected - realised) <= stats.norm.ppf(0.95) * spread))
     figures["right"], figures["pairs"] = ordered_pairs(score[real], error[real], width.loc[real, real])
     figures["regret"] = regret(decided, error[candidates])
-    figures["held_out_regret"] = held_out_regret(decided, blocks.loc[candidates])
+    figures["held_out_regret"] = held_out_regret(decided, truth.blocks.loc[candidates])
     if RANDOM in unit.index and not math.isnan(score[RANDOM]):
         counts = [
             ordered_pairs(score[pair], error[pair], width.loc[pair, pair])
@@ -723,14 +757,14 @@ def _judge_score(
     return figures | rank_correlations(score[real], error[real])
 
 
-def summarise(frame: pd.DataFrame, *, caution: float = 0.0, by_size: bool = False) -> pd.DataFrame:
+def summarise(frame: pd.DataFrame, *, caution: float = 0.0, pooled: bool = True, by_size: bool = False) -> pd.DataFrame:
     """Mean over tables of what :func:`judge` finds, best score first.
 
     Parameters
     ----------
     frame : pandas.DataFrame
         What :func:`evaluate` returns, of one or more tables.
-    caution : float, default=0
+    caution, pooled
         See :func:`judge`.
     by_size : bool, default=False
         Whether sizes are kept apart (full size is -1).
@@ -743,7 +777,7 @@ def summarise(frame: pd.DataFrame, *, caution: float = 0.0, by_size: bool = Fals
         is computed for every table and then averaged over those that have any. ``pairs``, ``calls`` count them.
         ``regret``, ``held_out_regret`` and the correlations are means over the units of a table, then over tables.
     """
-    judged = judge(frame, caution=caution)
+    judged = judge(frame, caution=caution, pooled=pooled)
     judged["size"] = judged["n"].where(~judged["full"].astype(bool), -1)
     keys = ["protocol", *(["size"] if by_size else []), "score"]
     judged["calls"] = judged.get("called", np.nan) * 0 + 1

@@ -165,6 +165,21 @@ def test_a_score_without_a_control_always_transfers() -> None:
     assert row["regret"] == pytest.approx(0.8 / 0.5)
 
 
+def test_pooled_errors_take_out_the_luck_of_a_subset() -> None:
+    scores = {NO_TRANSFER: -1.0, "a": -0.7, "b": -0.8, "c": -0.9}
+    lucky = {NO_TRANSFER: 1.0, "a": 1.3, "b": 0.9, "c": 1.2}
+    frame = pd.DataFrame([*made("t", ERRORS, scores), *made("t", lucky, scores, repeat=1)])
+    alone = judge(frame, pooled=False).query("score == 'guess'").set_index("repeat")
+    assert alone["right"].tolist() == [3.0, 1.0]
+    assert alone["regret"].tolist() == pytest.approx([1.0, 1.3 / 0.9])
+    together = judge(frame).query("score == 'guess'")
+    # Means: a 1.05, b 0.9, c 1.2. The difference of a and c is -0.4 and 0.1 in the two subsets, of standard error 0.25;
+    # that of a and b -0.1 and 0.4; that of b and c is -0.3 in both, and certain.
+    assert together["pairs"].tolist() == [1, 1]
+    assert together["right"].tolist() == [1.0, 1.0]
+    assert together["regret"].tolist() == pytest.approx([1.05 / 0.9] * 2)
+
+
 def test_caution_turns_a_narrow_gain_into_no_transfer() -> None:
     scores = {NO_TRANSFER: -1.0, "a": -0.9, "b": -0.95, "c": -0.97}
     frame = pd.DataFrame(made("t", ERRORS, scores, se=0.08))
