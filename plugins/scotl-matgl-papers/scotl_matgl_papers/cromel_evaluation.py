@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scotl_matgl.composition import parse_compositions
-from scotl_matgl_papers.cromel import CromelEncoder, composition_vectors
+from scotl_matgl_papers.cromel_models import CromelEncoder, composition_vectors
 
 if TYPE_CHECKING:
     import torch

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr
 
+import scotl_matgl_papers
 from scotl_matgl.cards import SourceCard, select
 from scotl_matgl.testing import check_encoder, check_zoo
 from scotl_matgl_papers import cromel, random_control, scotl
+from scotl_matgl_papers.crystals import structure_card
 from scotl_matgl_papers.weights import find_weights
 
 
@@ -41,6 +43,14 @@ def test_control_is_no_member_of_the_zoo() -> None:
     card = random_control(7)
     assert card.weights == {}
     assert card.name not in {member.name for member in scotl()}
+
+
+def test_zoos_can_be_listed_after_their_models_were_loaded(assets: Path) -> None:
+    # A submodule named as the function would take its place in the package once it is imported.
+    for card in (scotl()[0], cromel()[0], structure_card(scotl()[0])):
+        card.load()
+    assert len(scotl_matgl_papers.scotl()) == 24
+    assert len(scotl_matgl_papers.cromel()) == 4
 
 
 def test_listing_needs_no_torch() -> None:

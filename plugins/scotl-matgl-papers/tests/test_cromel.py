@@ -14,8 +14,8 @@ from scotl_matgl.composition import parse_compositions
 from scotl_matgl.element_tables import load_element_tables
 from scotl_matgl.encoders.base import CompositionEncoder
 from scotl_matgl_papers import cromel
-from scotl_matgl_papers.cromel import CromelEncoder, composition_vectors
 from scotl_matgl_papers.cromel_evaluation import out_of_fold
+from scotl_matgl_papers.cromel_models import CromelEncoder, composition_vectors
 from scotl_matgl_papers.published import read_table
 from scotl_matgl_papers.weights import find_weights
 
