@@ -180,6 +180,14 @@ class Bridge(TransformerMixin, BaseEstimator, ABC):  # type: ignore[misc]  # sci
         self.provenance_: dict[str, Any] = {}
         return self
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.target_tags.required = True
+        tags.target_tags.multi_output = True
+        tags.target_tags.single_output = False
+        return tags
+
     def transform(self, X: ArrayLike) -> Array:
         """Estimated embedding Ẑ (n, d), float32; numpy only."""
         check_is_fitted(self, "weights_")
@@ -259,7 +267,7 @@ class Bridge(TransformerMixin, BaseEstimator, ABC):  # type: ignore[misc]  # sci
         }
         exact = ("input_mean", "input_scale", "output_mean", "output_scale")
         largest = max((float(np.abs(v).max(initial=0)) for k, v in self.weights_.items() if k not in exact), default=0)
-        if dtype == "float16" and largest > np.finfo(np.float16).max:
+        if dtype == "float16" and largest > float(np.finfo(np.float16).max):
             raise BridgeError(f"a weight of {largest:g} is too large for float16; save with dtype='float32'")
         tensors = {
             name: np.ascontiguousarray(value if name in exact else value.astype(dtype))

@@ -95,7 +95,8 @@ def build_bridge(
     Raises
     ------
     BridgeError
-        If the source reads formulas itself, the encoder is that of another card, or too few crystals have an embedding.
+        If the source reads formulas itself, the encoder is that of another card, the corpus is empty, or too few
+        crystals have an embedding.
 
     Notes
     -----
@@ -106,6 +107,8 @@ def build_bridge(
     if encoder is not None and encoder.card != card:
         raise BridgeError(f"the encoder is that of {encoder.card.name}, or of another card of {card.name}, not of this")
     crystals = corpus.one_per_formula()
+    if not len(crystals):
+        raise BridgeError(f"there is no crystal to fit a bridge on; {len(corpus.refused)} records were refused")
     store = EmbeddingStore() if store is None else store
     started = time.perf_counter()
     encoder = card.load() if encoder is None else encoder

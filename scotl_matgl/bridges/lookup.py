@@ -69,7 +69,7 @@ class LookUp:
         """Write one safetensors file (float16 where the values fit), whole or not at all."""
         from safetensors.numpy import save
 
-        fits = float(np.abs(self.embeddings).max(initial=0)) <= np.finfo(np.float16).max
+        fits = float(np.abs(self.embeddings).max(initial=0)) <= float(np.finfo(np.float16).max)
         embeddings = self.embeddings.astype(np.float16 if fits else np.float32)
         metadata = {"scotl_matgl": json.dumps(self.provenance, sort_keys=True)}
         write_whole(Path(path), save({"hashes": self.hashes, "embeddings": embeddings}, metadata=metadata))

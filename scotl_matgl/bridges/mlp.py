@@ -85,8 +85,8 @@ class MLPBridge(Bridge):
             # Equal batches: a last one of a few rows would take as large a step as the others.
             n_batches = max(1, round(len(X) / self.batch_size))
             optimiser = torch.optim.AdamW(network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
-            # A rise of one step only would make torch divide by zero.
-            n_steps = max(2, self.epochs * n_batches)
+            # A rise or a fall of a single step would make torch divide by zero.
+            n_steps = max(3, self.epochs * n_batches)
             schedule = torch.optim.lr_scheduler.OneCycleLR(
                 optimiser, max_lr=self.learning_rate, total_steps=n_steps, pct_start=max(0.1, 2 / n_steps)
             )
