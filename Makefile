@@ -3,18 +3,24 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 TORCH := 2.13.0
+# The encoders are tested with MatGL on PyG as well, in an environment of their own: the two MatGLs exclude each other.
+PYTHON_PYG ?= $(PYTHON)
+MATGL_PYG := 4.1.2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export MATGL_BACKEND := DGL
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-pyg lint bench clean
 
 demo: .venv/base
 	$(BIN)/scotl-matgl demo
 
 test: .venv/test
 	$(BIN)/python -m pytest
+
+test-pyg: .venv-pyg/test
+	.venv-pyg/bin/python -m pytest tests/test_encoders.py tests/test_encoders_pyg.py
 
 lint: .venv/test
 	$(BIN)/ruff check .
@@ -38,5 +44,12 @@ bench: .venv/test
 	$(BIN)/python -m pip install --quiet --editable '.[dgl,test]'
 	touch $@
 
+.venv-pyg/test: pyproject.toml
+	test -x .venv-pyg/bin/python || $(PYTHON_PYG) -m venv .venv-pyg
+	.venv-pyg/bin/python -m pip install --quiet --upgrade pip
+	.venv-pyg/bin/python -m pip install --quiet torch==$(TORCH)
+	.venv-pyg/bin/python -m pip install --quiet matgl==$(MATGL_PYG) --editable '.[test]'
+	touch $@
+
 clean:
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-pyg build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,10 +1,16 @@
-"""Encoders against MatGL itself, its published values, and the laws that an embedding of a crystal obeys."""
+"""Encoders against MatGL itself, its published values, and the laws that an embedding of a crystal obeys.
+
+They run with MatGL on DGL (``make test``) and with MatGL on PyG (``make test-pyg``), with the same expectations.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import email.message
 import gzip
+import importlib.metadata
 import importlib.util
+import io
 import itertools
 import json
 import os
@@ -13,6 +19,8 @@ import re
 import shutil
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -55,6 +63,13 @@ PUBLISHED = {
     "QET-MatQ-PES": (-3.262, -3.370, -5.939, -5.412),
 }
 
+needs_dgl = pytest.mark.skipif(
+    importlib.util.find_spec("dgl") is None, reason="it asks MatGL on DGL, which is not installed here"
+)
+
+#: Components of every layer as MatGL 2.1.2 on DGL gives them; written by tools/compare_backends.py.
+RECORDED = Path(__file__).parent / "data" / "matgl_embeddings.json"
+
 
 def largest_deviation(found: np.ndarray, expected: np.ndarray) -> float:
     """Relative to the largest value, NaN if a row is missing."""
@@ -63,8 +78,8 @@ def largest_deviation(found: np.ndarray, expected: np.ndarray) -> float:
 
 @pytest.fixture(scope="session")
 def models(assets: Path) -> Path:
-    if importlib.util.find_spec("dgl") is None or importlib.util.find_spec("matgl") is None:
-        reason = "matgl and dgl are not installed: pip install 'scotl-matgl[dgl]'"
+    if importlib.util.find_spec("matgl") is None:
+        reason = "matgl is not installed: pip install 'scotl-matgl[dgl]' (Python 3.11) or 'scotl-matgl[pyg]'"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
@@ -167,6 +182,7 @@ def hooked_layers(name: str, network: Any, graph: Any, state: Any) -> tuple[dict
     return {layer: value.detach().numpy().ravel() for layer, value in captured.items()}, output.detach()
 
 
+@needs_dgl
 @pytest.mark.filterwarnings("ignore:Incompatible model version detected:UserWarning")
 @pytest.mark.parametrize("name", ONE_EACH)
 def test_every_layer_is_that_of_matgl(name: str, encoder_of: Any, models: Path, structures: list[Any]) -> None:
@@ -216,6 +232,7 @@ def test_every_layer_is_that_of_matgl(name: str, encoder_of: Any, models: Path, 
         assert largest_deviation(values, np.array(expected[layer])) < 1.5e-5, layer
 
 
+@needs_dgl
 @pytest.mark.filterwarnings("ignore:Incompatible model version detected:UserWarning")
 @pytest.mark.filterwarnings("ignore:For a single graph")
 @pytest.mark.parametrize("name", ["MEGNet-MP-2018.6.1-Eform", "M3GNet-MatPES-r2SCAN-v2025.1-PES"])
@@ -239,6 +256,21 @@ def test_predictions_are_those_of_predict_structure(
     ]
     # The misnumbered line graph of MatGL's own graphs costs up to 1e-3 eV/atom.
     np.testing.assert_allclose(final, np.array(energies) / [len(s) for s in structures], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_embeddings_are_those_on_record(name: str, encoder_of: Any) -> None:
+    record = json.loads(RECORDED.read_text(encoding="utf-8"))
+    assert set(record["sources"]) == set(PUBLISHED)
+    encoder = encoder_of(name)
+    found = encoder.encode_layers([Crystal(**cell) for cell in record["crystals"]], layers=encoder.layers)
+    assert not found.refused
+    layers = record["sources"][name]
+    assert set(layers) == set(encoder.layers)
+    for layer, expected in layers.items():
+        values = found.embeddings[layer][:, expected["columns"]]
+        limit = 1e-4 * expected["largest"]
+        np.testing.assert_allclose(values, expected["values"], rtol=0, atol=limit, err_msg=layer)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -415,6 +447,38 @@ def test_tampered_weights_are_refused(models: Path, tmp_path: Path) -> None:
     assert np.isfinite(load(MEGNET, directory, check=False).encode(list(reference_crystals().values()))).all()
 
 
+def test_weights_that_nothing_confirms_are_refused(models: Path) -> None:
+    card = dataclasses.replace(MEGNET, weights={}, probes={})
+    with pytest.raises(IncompatibleWeightsError, match=r"neither the sha256 of state\.pt nor probes"):
+        load(card, models / MEGNET.name)
+    assert load(dataclasses.replace(MEGNET, weights={}), models / MEGNET.name).encode(cubes([3.6])).shape == (1, 160)
+
+
+@needs_dgl
+def test_weights_for_another_message_passing_are_refused(models: Path) -> None:
+    card = dataclasses.replace(MEGNET, options={**MEGNET.options, "convention": 3})
+    with pytest.raises(IncompatibleWeightsError, match=r"for the message passing of MatGL 3; the installed matgl 2\."):
+        load(card, models / MEGNET.name)
+
+
+@pytest.mark.parametrize("version", ["1.3.0", "2.2.1", "3.0.4", "4.0.3", "5.0.0"])
+def test_versions_that_read_the_weights_wrongly_are_refused(
+    version: str, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: version)
+    with pytest.raises(RuntimeError, match=rf"matgl {version} is installed.*scotl-matgl\[dgl\].*scotl-matgl\[pyg\]"):
+        load(MEGNET, models / MEGNET.name)
+
+
+def test_an_absent_matgl_is_an_error_that_says_what_to_install(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", absent)
+    with pytest.raises(ModuleNotFoundError, match=r"need matgl, which is missing: pip install 'scotl-matgl\[dgl\]'"):
+        load(MEGNET, models / MEGNET.name)
+
+
 class Intruder:
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -483,7 +547,11 @@ def test_models_are_found_in_the_caches_of_matgl(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("SCOTL_MATGL_ASSETS", raising=False)
     cache = tmp_path / ".cache" / "matgl"
-    for place in (cache / "models--Materialyze--MEGNet-MP-2018.6.1-Eform" / "snapshots" / "abc", cache / MEGNET.name):
+    for place in (
+        cache / "models--materialyze--MEGNet-Eform-MP-2018.6.1" / "snapshots" / "abc",
+        cache / "models--Materialyze--MEGNet-MP-2018.6.1-Eform" / "snapshots" / "abc",
+        cache / MEGNET.name,
+    ):
         place.mkdir(parents=True)
         for file in ("model.json", "model.pt", "state.pt"):
             (place / file).touch()
@@ -503,10 +571,50 @@ def test_a_download_is_left_to_matgl(models: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("SCOTL_MATGL_ASSETS", raising=False)
     monkeypatch.setattr(matgl.utils.io, "_get_file_paths", downloads)
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: io.BytesIO())
     assert find_model(MEGNET, download=True) == models / MEGNET.name
     assert asked == [(Path(MEGNET.name), MEGNET.name)]
 
 
+def test_the_hub_is_asked_for_both_names_and_its_answer_is_passed_on(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(MEGNET, models / MEGNET.name)
+    import matgl.utils.io
+
+    def knows_nothing(path: Path, str_path: str) -> dict[str, Path]:
+        raise ValueError(f"No valid model found for {str_path!r}")
+
+    def not_found(*_: Any, **__: Any) -> None:  # a server that answers, though with an error
+        raise urllib.error.HTTPError("https://huggingface.co", 404, "Not Found", email.message.Message(), None)
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SCOTL_MATGL_ASSETS", raising=False)
+    monkeypatch.setattr(matgl.utils.io, "_get_file_paths", knows_nothing)
+    monkeypatch.setattr(urllib.request, "urlopen", not_found)
+    with pytest.raises(FileNotFoundError, match=r"for 'MEGNet-MP-2018\.6\.1-Eform'; .*'MEGNet-Eform-MP-2018\.6\.1'"):
+        find_model(MEGNET, download=True)
+
+
+def test_without_a_network_a_download_fails_before_matgl_tries(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(MEGNET, models / MEGNET.name)
+    import matgl.utils.io
+
+    def unreachable(*_: Any, timeout: float) -> None:
+        assert timeout <= 5
+        raise urllib.error.URLError("Name or service not known")
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SCOTL_MATGL_ASSETS", raising=False)
+    monkeypatch.setattr(matgl.utils.io, "_get_file_paths", lambda *_, **__: pytest.fail("MatGL retries for long"))
+    monkeypatch.setattr(urllib.request, "urlopen", unreachable)
+    with pytest.raises(FileNotFoundError, match=r"huggingface\.co does not answer .*Name or service not known"):
+        find_model(MEGNET, download=True)
+
+
+@needs_dgl
 def test_another_backend_is_an_error_that_says_what_to_do(
     encoder_of: Any, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -543,8 +651,8 @@ def test_a_run_says_nothing_and_imports_late(models: Path) -> None:
     program = """
 import os, sys
 from scotl_matgl import zoo
-from scotl_matgl.encoders import base, fast, graphs, matgl, probes
-heavy = {"torch", "dgl", "matgl", "matminer", "pymatgen"} & set(sys.modules)
+from scotl_matgl.encoders import base, dgl_backend, fast, graphs, matgl, probes, pyg_backend
+heavy = {"torch", "dgl", "torch_geometric", "matgl", "matminer", "pymatgen"} & set(sys.modules)
 assert not heavy, heavy
 before = dict(os.environ)
 card = zoo.matgl()[0]

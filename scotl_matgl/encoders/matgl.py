@@ -1,29 +1,32 @@
-"""MatGL's pretrained models (MEGNet, M3GNet, TensorNet, QET; DGL backend) as source encoders."""
+"""MatGL's pretrained models (MEGNet, M3GNet, TensorNet, QET) as source encoders, on either of its backends."""
 
 from __future__ import annotations
 
 import difflib
 import hashlib
 import importlib
+import importlib.metadata
+import itertools
 import json
 import os
 import pickle
-import sys
+import urllib.error
+import urllib.request
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scotl_matgl.cards import SourceCard
 from scotl_matgl.composition import SYMBOLS
+from scotl_matgl.encoders import dgl_backend, pyg_backend
 from scotl_matgl.encoders.base import Encoded, Progress, encode_crystals
-from scotl_matgl.encoders.fast import crystal_means, speed_up
-from scotl_matgl.encoders.graphs import CrystalGraph, GraphBatch, batch_graphs, merge_equal, three_body
+from scotl_matgl.encoders.graphs import CrystalGraph
 from scotl_matgl.encoders.probes import IncompatibleWeightsError, check_probes
 
 if TYPE_CHECKING:
@@ -31,14 +34,18 @@ if TYPE_CHECKING:
 
 _FILES = ("model.json", "model.pt", "state.pt")
 
-#: The classes that a checkpoint may name, and where they are taken from, whatever module it names itself.
-_MODELS = {
-    "MEGNet": "matgl.models._megnet",
-    "M3GNet": "matgl.models._m3gnet",
-    "TensorNet": "matgl.models._tensornet_dgl",
-    "QET": "matgl.models._qet_dgl",
+#: Names under which MatGL's hub may hold the same model since MatGL 3; the sha256 of the files tells whether it does.
+_HUB_NAMES = {
+    "MEGNet-MP-2018.6.1-Eform": "MEGNet-Eform-MP-2018.6.1",
+    "MEGNet-MP-2019.4.1-BandGap-mfi": "MEGNet-BandGap-mfi-MP-2019.4.1",
+    "M3GNet-MP-2018.6.1-Eform": "M3GNet-Eform-MP-2018.6.1",
+    "QET-MatQ-PES": "QET-PES-MatQ",
 }
-_WRAPPERS = {"TransformedTargetModel": "matgl.models._wrappers", "Potential": "matgl.apps._pes_dgl"}
+
+#: Seconds to wait for a hub's first answer. MatGL itself tries for half a minute before it says anything.
+_PATIENCE = 5.0
+
+_INSTALL = "pip install 'scotl-matgl[dgl]' on Python 3.11, 'scotl-matgl[pyg]' on newer ones"
 
 #: Cut-offs that older checkpoints leave out of their weights; the network sets them itself from its settings.
 _CONSTANTS = {"model.bond_expansion.rbf.cutoff", "model.basis_expansion.sbf.cutoff"}
@@ -60,7 +67,8 @@ def load(
     ----------
     card : SourceCard
         Its ``options`` may name the ``directory`` of the model (default: the card's name) and the ``state`` of a
-        multi-fidelity model (0, 1, ...).
+        multi-fidelity model (0, 1, ...). ``convention`` is the major version of MatGL for whose message passing the
+        weights were made: 2 (the default, and that of all built-in cards), or 3 for those of its hub since MatGL 3.
     path : path-like, optional
         Directory with ``model.json``, ``model.pt`` and ``state.pt``. By default the model is looked for in
         ``$SCOTL_MATGL_ASSETS/models/matgl`` and in MatGL's cache.
@@ -77,9 +85,10 @@ def load(
     CheckpointError
         If the checkpoint holds other classes than the allowed ones, or weights that do not fit.
     IncompatibleWeightsError
-        If the files are not those of the card.
+        If the files are not those of the card, if the card has neither a sha256 nor probes to judge them by, or if they
+        were made for the message passing of MatGL 3 and MatGL 2 is installed.
     RuntimeError
-        If matgl is already imported with another backend.
+        If matgl is already imported with another backend, or is of a version that reads these weights wrongly.
 
     Examples
     --------
@@ -92,12 +101,21 @@ def load(
     directory = find_model(card, path, download=download)
     if check:
         _check_files(card, directory)
-    return MatGLEncoder(card, _read_model(directory), check=check)
+    backend = _pick_backend()
+    backend.import_matgl()
+    convention = int(card.options.get("convention", 2))
+    if convention not in backend.CONVENTIONS:
+        raise IncompatibleWeightsError(
+            f"The weights of {card.name} were made for the message passing of MatGL {convention}; the installed matgl "
+            f"{importlib.metadata.version('matgl')} has another. What fits which weights: {_INSTALL}."
+        )
+    return MatGLEncoder(card, _read_model(directory, backend, convention), backend, check=check)
 
 
 def find_model(card: SourceCard, path: str | Path | None = None, *, download: bool = False) -> Path:
     """Directory of a model; see :func:`load` for the places and the errors."""
     name = str(card.options.get("directory", card.name))
+    names = [name, *([_HUB_NAMES[name]] if name in _HUB_NAMES else [])]
     if path is not None:
         places = [Path(path)]
     else:
@@ -106,21 +124,98 @@ def find_model(card: SourceCard, path: str | Path | None = None, *, download: bo
         places = [Path(assets) / "models" / "matgl" / name] if assets else []
         places.append(cache / name)
         # Where huggingface_hub, which MatGL downloads with since 2.1, puts its files below the same cache.
-        places.extend(sorted((cache / f"models--Materialyze--{name}" / "snapshots").glob("*")))
+        for owner, known in itertools.product(("Materialyze", "materialyze"), names):
+            places.extend(sorted((cache / f"models--{owner}--{known}" / "snapshots").glob("*")))
     for place in places:
         if all((place / file).is_file() for file in _FILES):
             return place
+    advice = "Give the directory with path=..., or let MatGL download it with download=True."
     if download and path is None:
-        _import_matgl()
-        from matgl.utils.io import _get_file_paths
-
-        return Path(_get_file_paths(Path(name), str_path=name)["state.pt"]).parent
+        found = _download(names)
+        if isinstance(found, Path):
+            return found
+        advice = f"It could not be downloaded either: {found}."
     looked = ", ".join(str(place) for place in places)
     unset = "" if path is not None or os.environ.get("SCOTL_MATGL_ASSETS") else " (SCOTL_MATGL_ASSETS is not set)"
     raise FileNotFoundError(
-        f"The model {name!r} is not on this machine: {', '.join(_FILES)} were looked for in {looked}{unset}. Give the "
-        "directory with path=..., or let MatGL download it with download=True."
+        f"The model {name!r} is not on this machine: {', '.join(_FILES)} were looked for in {looked}{unset}. {advice}"
     )
+
+
+def _download(names: Sequence[str]) -> Path | str:
+    """Let MatGL download a model; directory, or why not."""
+    backend = _pick_backend()
+    silent = [reason for hub in backend.HUBS if (reason := _silence(hub))]
+    if len(silent) == len(backend.HUBS):
+        return "; ".join(silent)
+    backend.import_matgl()
+    from matgl.utils.io import _get_file_paths
+
+    reasons = []
+    for name in names:
+        try:
+            return Path(_get_file_paths(Path(name), str_path=name)["state.pt"]).parent
+        except (ValueError, OSError) as error:
+            reasons.append(f"{name}: {error}")
+    return "; ".join(reasons)
+
+
+def _silence(url: str) -> str:
+    """Why a server does not answer; empty if it does, be it with an error."""
+    try:
+        urllib.request.urlopen(url, timeout=_PATIENCE).close()  # noqa: S310 - addresses of our own, https
+    except urllib.error.HTTPError:
+        return ""
+    except OSError as error:
+        return f"{url} does not answer ({error})"
+    return ""
+
+
+class Backend(Protocol):
+    """What a version of MatGL must be known by: :mod:`.dgl_backend` and :mod:`.pyg_backend`."""
+
+    @property
+    def CONVENTIONS(self) -> tuple[int, ...]:  # noqa: N802 - constants of a module
+        """Major versions of MatGL for whose message passing weights may have been made."""
+
+    @property
+    def HUBS(self) -> tuple[str, ...]:  # noqa: N802
+        """Servers from which MatGL downloads."""
+
+    @property
+    def MODELS(self) -> dict[str, str]:  # noqa: N802
+        """Networks that a checkpoint may name, and the modules they are taken from, whatever it names itself."""
+
+    @property
+    def WRAPPERS(self) -> dict[str, str]:  # noqa: N802
+        """The same of what may stand around a network."""
+
+    @property
+    def UNUSED(self) -> tuple[str, ...]:  # noqa: N802
+        """Weights of older checkpoints that nothing reads."""
+
+    def import_matgl(self) -> None:
+        """Import MatGL as it must be imported, without noise."""
+
+    def has_gpu(self) -> bool:
+        """Whether all that is involved can use a GPU."""
+
+    def settings(self, name: str, /) -> dict[str, Any]:
+        """Arguments of a network that its checkpoint does not give."""
+
+    def convert(self, name: str, state: dict[str, torch.Tensor], convention: int, /) -> dict[str, torch.Tensor]:
+        """Weights as this version of MatGL understands them."""
+
+    def adapt(self, network: Any, convention: int, /) -> None:
+        """Change layers of a network, on the instance."""
+
+    def prepare(
+        self, network: Any, graphs: Sequence[CrystalGraph], types: NDArray[np.int32], device: torch.device, /
+    ) -> tuple[Any, dict[str, Any]]:
+        """Graph of a batch, and further arguments of the network."""
+
+    def crystal_means(self, graph: Any, values: torch.Tensor, of: str, /) -> torch.Tensor:
+        """Mean over the ``"atoms"`` or ``"bonds"`` of each crystal."""
 
 
 class MatGLEncoder:
@@ -138,8 +233,9 @@ class MatGLEncoder:
         element references).
     """
 
-    def __init__(self, card: SourceCard, model: torch.nn.Module, *, check: bool = True) -> None:
+    def __init__(self, card: SourceCard, model: torch.nn.Module, backend: Backend, *, check: bool = True) -> None:
         self.card = card
+        self._backend = backend
         self._wrapper = model
         self._network: Any = model.model
         self._architecture = type(self._network).__name__
@@ -179,7 +275,7 @@ class MatGLEncoder:
         batch_edges : int, optional
             Bonds per batch (default by architecture, see :data:`BATCH_EDGES`).
         device : str, default "auto"
-            ``"auto"`` takes a GPU if torch and DGL can use one, else the CPU.
+            ``"auto"`` takes a GPU if torch and MatGL's backend can use one, else the CPU.
         progress : callable, optional
             Called with (crystals done, crystals in all).
 
@@ -220,7 +316,7 @@ class MatGLEncoder:
             except BaseException:
                 self._unchecked = True
                 raise
-        target = _pick_device(device)
+        target = _pick_device(device, self._backend)
         self._wrapper.to(target)
         return encode_crystals(
             structures,
@@ -236,60 +332,30 @@ class MatGLEncoder:
         self, graphs: Sequence[CrystalGraph], layers: Sequence[str], device: torch.device
     ) -> dict[str, NDArray[np.float32]]:
         """Run the model over the graphs of one batch."""
-        import dgl
         import torch
 
         n_crystals = len(graphs)
         if sum(graph.n_atoms for graph in graphs) == 1:
             # MatGL squeezes its arrays, so that QET cannot take one atom alone: give it a twin.
             graphs = [*graphs, *graphs]
-        batch = batch_graphs(graphs)
-        inputs: dict[str, Any] = {}
-        if self._architecture == "M3GNet":
-            # MatGL numbers the bonds of its line graph after pruning, but looks them up in the unpruned graph. With the
-            # bonds that are in a pair in front, in the order of the line graph, both numbers are the same.
-            pairs = three_body(batch.source, batch.distance, self._network.threebody_cutoff)
-            rest = np.ones(len(batch.source), dtype=bool)
-            rest[pairs.bonds] = False
-            batch = batch.reordered(np.concatenate([pairs.bonds, np.flatnonzero(rest)]))
-            line_graph = dgl.graph(
-                (torch.from_numpy(pairs.first), torch.from_numpy(pairs.second)), num_nodes=len(pairs.bonds)
-            )
-            line_graph.ndata["n_triple_ij"] = torch.from_numpy(pairs.partners)
-            inputs["l_g"] = line_graph.to(device)
-        elif self._architecture == "MEGNet":
-            batch = merge_equal(batch, rounds=len(self._network.blocks))
+        graph, inputs = self._backend.prepare(self._network, graphs, self._types, device)
+        if self._architecture == "MEGNet":
             inputs["state_attr"] = self._state(len(graphs)).to(device)
-        elif self._architecture == "QET":
-            inputs["total_charge"] = 0.0
-
-        graph = dgl.graph(
-            (torch.from_numpy(batch.source), torch.from_numpy(batch.destination)), num_nodes=len(batch.numbers)
-        )
-        graph.set_batch_num_nodes(torch.from_numpy(batch.n_atoms.astype(np.int32)))
-        graph.set_batch_num_edges(torch.from_numpy(batch.n_bonds.astype(np.int32)))
-        graph.ndata["node_type"] = torch.from_numpy(self._types[batch.numbers])
-        # MatGL adds up position, image and position in single precision. With all positions at the origin and the whole
-        # vector, from double precision, in place of the image, no digits are lost.
-        graph.ndata["pos"] = torch.zeros(len(batch.numbers), 3)
-        graph.edata["pbc_offshift"] = torch.from_numpy(batch.vector.astype(np.float32))
-        graph.edata["pbc_offset"] = torch.from_numpy(batch.image.astype(np.float32))
-        _add_multiplicities(graph, batch)
-        graph = graph.to(device)
 
         taps = {layer: self._taps[layer] for layer in layers if layer != "final"}
         with torch.inference_mode(), _tapped(self._network, taps) as captured, warnings.catch_warnings():
             # A crystal may have no pair of bonds, and that is fine.
             warnings.filterwarnings("ignore", message="The input graph for the user-defined edge function")
-            output = self._network(g=graph, **inputs).reshape(len(batch), 1)
+            output = self._network(g=graph, **inputs).reshape(len(graphs), 1)
             values = {}
             for layer in layers:
                 if layer == "final":
-                    values[layer] = self._prediction(output, graph)
+                    n_atoms = torch.tensor([[crystal.n_atoms] for crystal in graphs], device=device)
+                    values[layer] = self._prediction(output, graph, n_atoms)
+                elif (pool := taps[layer].pool) is None:
+                    values[layer] = captured[layer].reshape(len(graphs), -1)
                 else:
-                    pool = taps[layer].pool
-                    rows = captured[layer]
-                    values[layer] = rows.reshape(len(batch), -1) if pool is None else crystal_means(graph, rows, pool)
+                    values[layer] = self._backend.crystal_means(graph, captured[layer], pool)
         return {layer: value[:n_crystals].cpu().numpy() for layer, value in values.items()}
 
     def _state(self, n_crystals: int) -> torch.Tensor:
@@ -299,7 +365,7 @@ class MatGLEncoder:
             return torch.full((n_crystals,), int(self.card.options.get("state", 0)), dtype=torch.int32)
         return torch.zeros(n_crystals, self._network.embedding.dim_state_embedding)
 
-    def _prediction(self, output: torch.Tensor, graph: Any) -> torch.Tensor:
+    def _prediction(self, output: torch.Tensor, graph: Any, n_atoms: torch.Tensor) -> torch.Tensor:
         """Output of the network in the unit of the card."""
         if type(self._wrapper).__name__ == "TransformedTargetModel":
             transformed: torch.Tensor = self._wrapper.transformer.inverse_transform(output)
@@ -307,7 +373,7 @@ class MatGLEncoder:
         energy = self._wrapper.data_std * output + self._wrapper.data_mean
         if self._wrapper.element_refs is not None:
             energy = energy + self._wrapper.element_refs(graph).reshape(-1, 1)
-        return energy / graph.batch_num_nodes().reshape(-1, 1)
+        return energy / n_atoms
 
 
 @dataclass(frozen=True)
@@ -421,77 +487,36 @@ def _tapped(network: Any, taps: Mapping[str, _Tap]) -> Iterator[dict[str, torch.
         captured.clear()
 
 
-def _add_multiplicities(graph: Any, batch: GraphBatch) -> None:
-    """Note at every atom and bond its crystal and its share in the mean over it (and over the atom at its end)."""
+def _pick_device(device: str, backend: Backend) -> torch.device:
     import torch
 
-    for data, count, sizes in (
-        (graph.ndata, batch.atom_count, batch.n_atoms),
-        (graph.edata, batch.bond_count, batch.n_bonds),
-    ):
-        crystal = np.repeat(np.arange(len(batch)), sizes)
-        data["crystal"] = torch.from_numpy(crystal)
-        data["share"] = _column(count / np.bincount(crystal, count)[crystal])
-        data["log_count"] = torch.from_numpy(np.log(count).astype(np.float32))
-    ends = batch.destination
-    graph.edata["share_of_atom"] = _column(batch.bond_count / np.bincount(ends, batch.bond_count)[ends])
+    return torch.device(device if device != "auto" else "cuda" if backend.has_gpu() else "cpu")
 
 
-def _column(values: NDArray[np.float64]) -> torch.Tensor:
-    import torch
-
-    return torch.from_numpy(values.astype(np.float32)).reshape(-1, 1)
-
-
-def _pick_device(device: str) -> torch.device:
-    import dgl
-    import torch
-
-    if device != "auto":
-        return torch.device(device)
-    if torch.cuda.is_available():
-        try:
-            dgl.graph(([], [])).to("cuda")
-        except dgl.DGLError:  # the DGL of PyPI is built without CUDA
-            return torch.device("cpu")
-        return torch.device("cuda")
-    return torch.device("cpu")
-
-
-def _import_matgl() -> None:
-    """Import matgl with its DGL backend, which must be chosen before the import."""
-    if "matgl" not in sys.modules:
-        # Without DGLBACKEND, DGL prints advice and writes a file into the home folder.
-        wanted = {"MATGL_BACKEND": "DGL", "DGLBACKEND": "pytorch"}
-        before = {key: os.environ.get(key) for key in wanted}
-        os.environ.update(wanted)
-        try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings(
-                    "ignore", message="`torch.jit.script` is deprecated", category=DeprecationWarning
-                )
-                for module in ("matgl", "dgl", "matgl.utils.maths"):  # the last is the one that is deprecated
-                    importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                f"MatGL's models need {error.name}, which is missing: pip install 'scotl-matgl[dgl]' (Python 3.11)",
-                name=error.name,
-            ) from error
-        finally:
-            for key, value in before.items():
-                if value is None:
-                    del os.environ[key]
-                else:
-                    os.environ[key] = value
-    backend = importlib.import_module("matgl.config").BACKEND
-    if backend != "DGL":
-        raise RuntimeError(
-            f"matgl is already imported with its {backend} backend, under which these weights give wrong numbers. "
-            "Start Python anew and load a model of scotl_matgl first, or set MATGL_BACKEND=DGL before importing matgl."
-        )
+def _pick_backend() -> Backend:
+    """Module that knows the installed version of matgl; nothing is imported yet."""
+    try:
+        version = importlib.metadata.version("matgl")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ModuleNotFoundError(f"MatGL's models need matgl, which is missing: {_INSTALL}", name="matgl") from error
+    release = tuple(int(part) for part in version.split(".")[:2])
+    if (2, 0) <= release < (2, 2):
+        return dgl_backend
+    if (4, 1) <= release < (5, 0):
+        return pyg_backend
+    raise RuntimeError(
+        f"matgl {version} is installed, which reads the published weights wrongly in a way that is not known here: "
+        f"{_INSTALL}"
+    )
 
 
 def _check_files(card: SourceCard, directory: Path) -> None:
+    if "state.pt" not in card.weights and not card.probes:
+        raise IncompatibleWeightsError(
+            f"The card {card.name} has neither the sha256 of state.pt nor probes, so that nothing tells whether the "
+            f"weights in {directory} are read rightly. Add probes measured with the version of MatGL that the weights "
+            "were made with, or load with check=False to look at them."
+        )
     for file, expected in card.weights.items():
         found = hashlib.sha256((directory / file).read_bytes()).hexdigest()
         if found != expected:
@@ -501,9 +526,8 @@ def _check_files(card: SourceCard, directory: Path) -> None:
             )
 
 
-def _read_model(directory: Path) -> torch.nn.Module:
+def _read_model(directory: Path, backend: Backend, convention: int) -> torch.nn.Module:
     """Build the model that a directory describes, from allowed classes only, and fill in its weights."""
-    _import_matgl()
     import torch
     from matgl.data.transformer import Normalizer
 
@@ -518,21 +542,23 @@ def _read_model(directory: Path) -> torch.nn.Module:
         ) from error
     inner = arguments.pop("model", None) if isinstance(arguments, dict) else None
     settings: dict[str, Any] = inner if isinstance(inner, dict) else {}
-    inner_name, module = settings.get("@class"), settings.get("@module")
-    if wrapper_name not in _WRAPPERS or inner_name not in _MODELS or "pyg" in str(module):
+    inner_name, module = str(settings.get("@class")), settings.get("@module")
+    # Of convention 2 there are TensorNets for PyG, too, in which atoms collect other tensors than in those for DGL.
+    other = convention == 2 and "pyg" in str(module)
+    if wrapper_name not in backend.WRAPPERS or inner_name not in backend.MODELS or other:
         raise CheckpointError(
             f"The checkpoint in {directory} is a {wrapper_name} of {inner_name} (module {module}); understood are "
-            f"{', '.join(_WRAPPERS)} of {', '.join(_MODELS)}, in the variants for DGL"
+            f"{', '.join(backend.WRAPPERS)} of {', '.join(backend.MODELS)}, in the variants for DGL"
         )
-    network = _class(_MODELS, inner_name)(**settings["init_args"])
-    model = _class(_WRAPPERS, wrapper_name)(model=network, **arguments)
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    missing = sorted(set(missing) - _CONSTANTS)
+    network = _class(backend.MODELS, inner_name)(**settings["init_args"], **backend.settings(inner_name))
+    model = _class(backend.WRAPPERS, wrapper_name)(model=network, **arguments)
+    missing, unexpected = model.load_state_dict(backend.convert(inner_name, state, convention), strict=False)
+    missing, unexpected = sorted(set(missing) - _CONSTANTS), sorted(set(unexpected) - set(backend.UNUSED))
     if missing or unexpected:
         raise CheckpointError(f"The weights in {directory} do not fit: missing {missing}, unexpected {unexpected}")
     model.requires_grad_(False)
     model.eval()
-    speed_up(network)
+    backend.adapt(network, convention)
     return model
 
 

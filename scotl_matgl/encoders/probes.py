@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 TOLERANCE = 2e-3
 
 #: What to install where weights are not reproduced.
-WORKING_VERSIONS = "matgl 2.0.4 to 2.1.2 with dgl 1.1.3 (Python 3.11: pip install 'scotl-matgl[dgl]')"
+WORKING_VERSIONS = (
+    "matgl 2.0.4 to 2.1.2 with dgl 1.1.3 (Python 3.11: pip install 'scotl-matgl[dgl]'), "
+    "matgl 4.1.2 with torch-geometric (newer Pythons: pip install 'scotl-matgl[pyg]')"
+)
 
-_PACKAGES = ("matgl", "dgl", "torch")
+_PACKAGES = ("matgl", "dgl", "torch-geometric", "torch")
 
 
 class IncompatibleWeightsError(RuntimeError):
@@ -56,7 +59,7 @@ def reference_crystals() -> dict[str, Crystal]:
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of matgl, dgl and torch; ``"absent"`` where there is none."""
+    """Installed versions of matgl, its backends and torch; ``"absent"`` where there is none."""
     found = {}
     for package in _PACKAGES:
         try:
