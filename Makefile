@@ -11,7 +11,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export MATGL_BACKEND := DGL
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: demo test test-pyg lint bench clean
+.PHONY: demo test test-plugins test-pyg lint bench clean
+
+PLUGINS := $(wildcard plugins/scotl-matgl-*)
 
 demo: .venv/base
 	$(BIN)/scotl-matgl demo
@@ -22,10 +24,15 @@ test: .venv/test
 test-pyg: .venv-pyg/test
 	.venv-pyg/bin/python -m pytest tests/test_encoders.py tests/test_encoders_pyg.py
 
-lint: .venv/test
+# Each from its own folder's path and not installed, so that the zoos of one do not show in the tests of another.
+test-plugins: .venv/plugins
+	set -e; for plugin in $(PLUGINS); do PYTHONPATH=$$plugin $(BIN)/python -m pytest $$plugin/tests; done
+
+lint: .venv/plugins
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	set -e; for plugin in $(PLUGINS); do (cd $$plugin && MYPYPATH=../.. ../../$(BIN)/mypy); done
 
 bench: .venv/test
 	$(BIN)/python benchmarks/encoding.py
@@ -42,6 +49,11 @@ bench: .venv/test
 .venv/test: .venv/base pyproject.toml
 	$(BIN)/python -m pip install --quiet torch==$(TORCH)
 	$(BIN)/python -m pip install --quiet --editable '.[dgl,test]'
+	touch $@
+
+# What the plugins need beyond the package itself.
+.venv/plugins: .venv/test
+	$(BIN)/python -m pip install --quiet h5py openpyxl
 	touch $@
 
 .venv-pyg/test: pyproject.toml

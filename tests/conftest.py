@@ -15,7 +15,7 @@ def assets() -> Path:
     path = Path(value).expanduser().resolve() if value else None
     if path is not None and (path / "models").is_dir():
         return path
-    reason = f"the test data is not there: SCOTL_MATGL_ASSETS is {value!r}, a folder with models/, structures/, targets/"
+    reason = f"the test data is not there: SCOTL_MATGL_ASSETS is {value!r}, not a folder with models/ and targets/"
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)

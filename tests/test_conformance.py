@@ -1,6 +1,6 @@
 """The conformance kit: what is built in passes, and every rule catches an object that breaks it and nothing else."""
 
-# ruff: noqa: ARG002, ARG005 - broken objects keep the signatures of the contract, and use what they please
+# ruff: noqa: ARG005 - broken objects keep the signatures of the contract, and use what they please
 
 from __future__ import annotations
 

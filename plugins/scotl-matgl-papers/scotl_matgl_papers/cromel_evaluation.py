@@ -84,7 +84,7 @@ def _train(
 
     optimiser = torch.optim.Adam([*generator.parameters(), *head.parameters()], lr=5e-4, weight_decay=5e-6)
     for _ in range(epochs):
-        for batch in torch.randperm(len(target)).split(32):
+        for batch in torch.split(torch.randperm(len(target)), 32):
             mean = generator["mean"](vectors[batch])
             predicted = head(mean + torch.randn_like(mean) * generator["spread"](mean))[:, 0]
             loss = (predicted - target[batch]).abs().mean()
