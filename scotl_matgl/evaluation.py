@@ -268,13 +268,16 @@ def _problem(
     """Read the table and estimate all embeddings once; sources that cannot be used, and why."""
     table = _Table.read(formulas, y, task=task, strict=False)
     columns = get_descriptor(descriptor)
-    X = np.nan_to_num(columns.fit(table.compositions).transform(table.compositions))
+    described = columns.fit(table.compositions).transform(table.compositions)
+    X = np.nan_to_num(described)
     embeddings: dict[str, list[Embedded]] = {}
     static: dict[str, dict[str, float]] = {}
     failed: dict[str, str] = {}
     for card in cards:
         try:
-            embeddings[card.name] = embeddings_of(card, table.compositions, X, columns, layer=layer, look_up=look_up)
+            embeddings[card.name] = embeddings_of(
+                card, table.compositions, described, columns, layer=layer, look_up=look_up
+            )
         except Exception as error:  # one source must not end the run, whatever it raises
             failed[card.name] = str(error)
             continue
