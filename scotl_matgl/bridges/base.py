@@ -202,7 +202,7 @@ class Bridge(TransformerMixin, BaseEstimator, ABC):  # type: ignore[misc]  # sci
         empty = np.isnan(X).all(axis=0)
         known = np.where(empty, 0.0, X)
         mean, scale = np.nanmean(known, axis=0), np.nanstd(known, axis=0)
-        # In float32 the sum over many rows of a dimension far from zero loses the digits that matter.
+        # In float32 a constant dimension would get a deviation from rounding, and the fit that noise as its target.
         output_mean, output_scale = Z.mean(axis=0, dtype=np.float64), Z.std(axis=0, dtype=np.float64)
         self.weights_: dict[str, Array] = {
             "input_mean": mean.astype(np.float32),
