@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from scotl_matgl import zoo
+from scotl_matgl.cards import SourceCard
 from scotl_matgl.encoders import pyg_backend
 from scotl_matgl.encoders.matgl import load
 from scotl_matgl.encoders.probes import IncompatibleWeightsError, reference_crystals
@@ -87,6 +88,46 @@ def test_graphs_and_pairs_of_bonds_are_those_of_matgl(name: str, models: Path) -
     graph, lattice, _ = Structure2Graph(network.element_types, network.cutoff).get_graph(structure)
     energy = wrapper(graph, lattice)[0].item()
     assert energy / len(structure) == pytest.approx(final, abs=2e-5)
+
+
+def of_matgl_4(name: str) -> SourceCard:
+    """Card of weights that MatGL 4 wrote: nothing to convert, nothing known of the files."""
+    card = CARDS[name]
+    return dataclasses.replace(card, options={**card.options, "convention": 3}, weights={})
+
+
+def test_weights_of_matgl_4_are_taken_if_the_probes_confirm_them(models: Path, tmp_path: Path) -> None:
+    name = "MEGNet-MP-2018.6.1-Eform"
+    published = load(CARDS[name], models / name)
+    wrapper: Any = published._wrapper
+    wrapper.save(tmp_path)
+    crystals = [triclinic(), *reference_crystals().values()]
+    found = load(of_matgl_4(name), tmp_path).encode(crystals)
+    np.testing.assert_array_equal(found, published.encode(crystals))
+    # The same, taken for weights of MatGL 2, would be converted a second time.
+    with pytest.raises(IncompatibleWeightsError, match="does not give"):
+        load(dataclasses.replace(CARDS[name], weights={}), tmp_path).encode(crystals)
+
+
+@pytest.mark.parametrize("name", [name for name in ONE_EACH if name.endswith("PES")])
+def test_checkpoints_of_matgl_4_are_read_as_matgl_reads_them(name: str, models: Path, tmp_path: Path) -> None:
+    """Networks of MatGL 4 with random weights, saved by it."""
+    import torch
+    from matgl import load_model
+    from matgl.apps.pes import Potential
+    from matgl.ext.pymatgen import Structure2Graph
+    from pymatgen.core import Structure
+
+    torch.manual_seed(5)
+    published: Any = load(CARDS[name], models / name)._wrapper.model
+    fresh = type(published)(**published._init_args)
+    Potential(fresh, data_std=2.0, element_refs=np.arange(len(fresh.element_types)) / 10).save(tmp_path)
+    crystal = triclinic()
+    found = load(of_matgl_4(name), tmp_path, check=False).encode([crystal], layer="final").item()
+    structure = Structure(crystal.lattice, crystal.numbers.tolist(), crystal.frac_coords)
+    graph, lattice, _ = Structure2Graph(fresh.element_types, fresh.cutoff).get_graph(structure)
+    expected = load_model(tmp_path)(graph, lattice)[0].item() / len(structure)
+    assert found == pytest.approx(expected, abs=2e-5)
 
 
 def test_a_network_is_changed_by_itself_and_not_by_its_class(models: Path) -> None:

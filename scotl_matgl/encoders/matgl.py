@@ -550,7 +550,7 @@ def _read_model(directory: Path, backend: Backend, convention: int) -> torch.nn.
             f"The checkpoint in {directory} is a {wrapper_name} of {inner_name} (module {module}); understood are "
             f"{', '.join(backend.WRAPPERS)} of {', '.join(backend.MODELS)}, in the variants for DGL"
         )
-    network = _class(backend.MODELS, inner_name)(**settings["init_args"], **backend.settings(inner_name))
+    network = _class(backend.MODELS, inner_name)(**{**settings["init_args"], **backend.settings(inner_name)})
     model = _class(backend.WRAPPERS, wrapper_name)(model=network, **arguments)
     missing, unexpected = model.load_state_dict(backend.convert(inner_name, state, convention), strict=False)
     missing, unexpected = sorted(set(missing) - _CONSTANTS), sorted(set(unexpected) - set(backend.UNUSED))
