@@ -36,14 +36,16 @@ RANDOM = "random embedding"
 
 #: Scores that are the mean of the ranks of others.
 ENSEMBLES: Mapping[str, tuple[str, ...]] = {
-    "loo, logme": ("loo", "logme"),
     "loo, logme, gp": ("loo", "logme", "gp"),
-    "forest, kernel": ("forest", "kernel"),
-    "forest, kernel, knn": ("forest", "kernel", "knn"),
+    "forest, kernel, logme": ("forest", "kernel", "logme"),
     "forest, kernel, loo, logme": ("forest", "kernel", "loo", "logme"),
-    "kernel+X, forest+X": ("kernel+X", "forest+X"),
-    "kernel+X, forest+X, loo+X": ("kernel+X", "forest+X", "loo+X"),
+    "head+X, gp": ("head+X", "gp"),
+    "head+X, kernel, logme": ("head+X", "kernel", "logme"),
+    "head+X, kernel, gp, logme": ("head+X", "kernel", "gp", "logme"),
 }
+
+#: The score that speaks for or against transfer, whatever score picks the source: the out-of-fold error of the head.
+GAIN = "head+X"
 
 #: The source that is best on the other tables.
 FIXED = "fixed source"
@@ -616,8 +618,8 @@ def judge(frame: pd.DataFrame, *, caution: float = 0.0, pooled: bool = True) -> 
         What :func:`evaluate` returns, of one or more tables; rank ensembles (`ENSEMBLES`), chance and the fixed source
         are added.
     caution : float, default=0
-        Standard errors by which the score of a source must exceed that of the control before transfer is called for;
-        scores without a standard error are not affected.
+        Standard errors by which the out-of-fold gain of the source that a score picks must exceed 0 before transfer is
+        called for.
     pooled : bool, default=True
         Whether the realised error of a source at n is its mean over the random subsets, or that of the very subset
         that the score saw, luck of rows and seeds included.
@@ -627,11 +629,11 @@ def judge(frame: pd.DataFrame, *, caution: float = 0.0, pooled: bool = True) -> 
     pandas.DataFrame
         One row for each (table, n, repeat, protocol, score): rank correlations, ``right`` of ``pairs`` certain pairs,
         ``regret`` and ``held_out_regret``, ``right_random`` of ``pairs_random`` certain pairs of a source and the
-        random embedding. Under D the control is a candidate of every score that it has (the others always transfer):
-        ``transfers`` is 1 if the best-scored source is preferred to it, and ``called`` 1 if that was right, 0 if wrong,
-        NaN if their realised errors do not differ for certain; ``helps`` is 1 where the source is better for certain, 0
-        where the control is. ``covered`` is the share of sources whose realised gain lies within the 90 %
-        interval of the gain that the score expects.
+        random embedding. Under D a ranking picks the source of the highest score and then calls for transfer if the
+        head's out-of-fold error, `GAIN`, is smaller with it than without: ``transfers`` says whether it does,
+        ``called`` is 1 if that was right, 0 if wrong, NaN if the realised errors of pick and control do not differ for
+        certain, and ``helps`` is 1 where the pick is better for certain, 0 where the control is. ``covered`` is the
+        share of sources whose realised gain lies within the 90 % interval of the gain that the score expects.
     """
     import pandas as pd
 
@@ -730,20 +732,17 @@ def _judge_score(unit: pd.DataFrame, truth: _Truth, name: str, score: pd.Series,
     figures: dict[str, float] = {}
     if unit["protocol"].iloc[0] == "D" and NO_TRANSFER in unit.index:
         candidates = [*real, NO_TRANSFER]
-        control = float(score[NO_TRANSFER])
         best = str(score[real].idxmax())
-        margin = caution * float(unit[f"{name} se"][best]) if f"{name} se" in unit else 0.0
-        # A score that cannot be computed for the control cannot speak against transfer.
-        transfers = math.isnan(control) or float(score[best]) - margin > control
+        transfers = _expected_gain(unit, best) > caution * float(unit[f"{GAIN} se"][best])
         decided = decided.reindex(candidates)
         decided[NO_TRANSFER] = -np.inf if transfers else np.inf
         gain = float(error[NO_TRANSFER] - error[best])
         certain = abs(gain) > 2.0 * float(width[NO_TRANSFER][best])
+        figures["transfers"] = float(transfers)
         figures["called"] = float((gain > 0) == transfers) if certain else math.nan
         figures["helps"] = float(gain > 0) if certain else math.nan
-        figures["transfers"] = float(transfers)
         if f"{name} se" in unit:
-            expected = score[real] - control
+            expected = score[real] - float(score[NO_TRANSFER])
             spread = np.hypot(unit.loc[real, f"{name} se"], width.loc[real, NO_TRANSFER])
             realised = error[NO_TRANSFER] - error[real]
             figures["covered"] = float(np.mean(np.abs(expected - realised) <= stats.norm.ppf(0.95) * spread))
@@ -758,6 +757,10 @@ def _judge_score(unit: pd.DataFrame, truth: _Truth, name: str, score: pd.Series,
         figures["right_random"] = sum(right for right, _ in counts)
         figures["pairs_random"] = sum(total for _, total in counts)
     return figures | rank_correlations(score[real], error[real])
+
+
+def _expected_gain(unit: pd.DataFrame, source: str) -> float:
+    return float(unit[GAIN][source]) - float(unit[GAIN][NO_TRANSFER])
 
 
 def summarise(frame: pd.DataFrame, *, caution: float = 0.0, pooled: bool = True, by_size: bool = False) -> pd.DataFrame:

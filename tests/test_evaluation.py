@@ -121,8 +121,8 @@ def made(
                 "head": "extra trees",
                 "error": error,
                 "blocks": " ".join(f"{value:.6g}" for value in error + pattern - pattern.mean()),
-                "guess": scores[source],
-                "guess se": se,
+                "head+X": scores[source],
+                "head+X se": se,
             }
             | more
         )
@@ -134,7 +134,7 @@ ERRORS = {NO_TRANSFER: 1.0, "a": 0.8, "b": 0.9, "c": 1.2}
 
 def test_judge_credits_a_right_call_for_transfer() -> None:
     frame = pd.DataFrame(made("t", ERRORS, {NO_TRANSFER: -1.0, "a": -0.7, "b": -0.8, "c": -0.9}))
-    row = judge(frame).set_index("score").loc["guess"]
+    row = judge(frame).set_index("score").loc["head+X"]
     assert (row["right"], row["pairs"]) == (3.0, 3)
     assert (row["called"], row["transfers"], row["regret"], row["spearman"]) == (1.0, 1.0, 1.0, 1.0)
 
@@ -142,37 +142,42 @@ def test_judge_credits_a_right_call_for_transfer() -> None:
 def test_judge_charges_a_wrong_call_and_a_missed_one() -> None:
     # The source picked is worse than no transfer.
     wrong = pd.DataFrame(made("t", ERRORS, {NO_TRANSFER: -1.0, "a": -0.9, "b": -0.8, "c": -0.7}))
-    row = judge(wrong).set_index("score").loc["guess"]
+    row = judge(wrong).set_index("score").loc["head+X"]
     assert (row["called"], row["transfers"], row["right"]) == (0.0, 1.0, 0.0)
     assert row["regret"] == pytest.approx(1.2 / 0.8)
     # The control is preferred although the best-scored source is better.
     missed = pd.DataFrame(made("t", ERRORS, {NO_TRANSFER: -0.5, "a": -0.7, "b": -0.8, "c": -0.9}))
-    row = judge(missed).set_index("score").loc["guess"]
+    row = judge(missed).set_index("score").loc["head+X"]
     assert (row["called"], row["transfers"], row["right"]) == (0.0, 0.0, 3.0)
     assert row["regret"] == pytest.approx(1.0 / 0.8)
     # A difference within two standard errors is not held against a score.
     noisy = pd.DataFrame(made("t", ERRORS, {NO_TRANSFER: -0.5, "a": -0.7, "b": -0.8, "c": -0.9}, spread=1.0))
-    assert math.isnan(judge(noisy).set_index("score").loc["guess", "called"])
+    assert math.isnan(judge(noisy).set_index("score").loc["head+X", "called"])
 
 
-def test_a_score_without_a_control_always_transfers() -> None:
-    scores = {NO_TRANSFER: math.nan, "a": -0.7, "b": -0.8, "c": -0.9}
-    row = judge(pd.DataFrame(made("t", ERRORS, scores))).set_index("score").loc["guess"]
-    assert (row["called"], row["helps"], row["transfers"], row["regret"]) == (1.0, 1.0, 1.0, 1.0)
-    harmful = {NO_TRANSFER: 0.5, "a": 0.8, "b": 0.9, "c": 1.2}
-    row = judge(pd.DataFrame(made("t", harmful, scores))).set_index("score").loc["guess"]
-    assert (row["called"], row["helps"], row["transfers"], row["right"]) == (0.0, 0.0, 1.0, 3.0)
-    assert row["regret"] == pytest.approx(0.8 / 0.5)
+def test_the_call_is_that_of_the_head_for_the_source_picked() -> None:
+    scores = {NO_TRANSFER: -1.0, "a": -1.1, "b": -0.9, "c": -1.2}
+    guess = {NO_TRANSFER: math.nan, "a": 3.0, "b": 2.0, "c": 1.0}
+    frame = pd.DataFrame(made("t", ERRORS, scores))
+    frame["guess"] = frame["source"].map(guess)
+    judged = judge(frame).set_index("score")
+    # The head expects a loss from a, which the guess picks, and that is wrong; it would itself pick b, and be right.
+    row = judged.loc["guess"]
+    assert (row["called"], row["helps"], row["transfers"], row["right"]) == (0.0, 1.0, 0.0, 3.0)
+    assert row["regret"] == pytest.approx(1.0 / 0.8)
+    row = judged.loc["head+X"]
+    assert (row["called"], row["helps"], row["transfers"], row["right"]) == (1.0, 1.0, 1.0, 2.0)
+    assert row["regret"] == pytest.approx(0.9 / 0.8)
 
 
 def test_pooled_errors_take_out_the_luck_of_a_subset() -> None:
     scores = {NO_TRANSFER: -1.0, "a": -0.7, "b": -0.8, "c": -0.9}
     lucky = {NO_TRANSFER: 1.0, "a": 1.3, "b": 0.9, "c": 1.2}
     frame = pd.DataFrame([*made("t", ERRORS, scores), *made("t", lucky, scores, repeat=1)])
-    alone = judge(frame, pooled=False).query("score == 'guess'").set_index("repeat")
+    alone = judge(frame, pooled=False).query("score == 'head+X'").set_index("repeat")
     assert alone["right"].tolist() == [3.0, 1.0]
     assert alone["regret"].tolist() == pytest.approx([1.0, 1.3 / 0.9])
-    together = judge(frame).query("score == 'guess'")
+    together = judge(frame).query("score == 'head+X'")
     # Means: a 1.05, b 0.9, c 1.2. The difference of a and c is -0.4 and 0.1 in the two subsets, of standard error 0.25;
     # that of a and b -0.1 and 0.4; that of b and c is -0.3 in both, and certain.
     assert together["pairs"].tolist() == [1, 1]
@@ -183,19 +188,19 @@ def test_pooled_errors_take_out_the_luck_of_a_subset() -> None:
 def test_caution_turns_a_narrow_gain_into_no_transfer() -> None:
     scores = {NO_TRANSFER: -1.0, "a": -0.9, "b": -0.95, "c": -0.97}
     frame = pd.DataFrame(made("t", ERRORS, scores, se=0.08))
-    assert judge(frame, caution=1.2).set_index("score").loc["guess", "transfers"] == 1.0
-    assert judge(frame, caution=1.3).set_index("score").loc["guess", "transfers"] == 0.0
+    assert judge(frame, caution=1.2).set_index("score").loc["head+X", "transfers"] == 1.0
+    assert judge(frame, caution=1.3).set_index("score").loc["head+X", "transfers"] == 0.0
 
 
 def test_covered_is_the_share_of_gains_within_their_interval() -> None:
     # Expected gains 0.1, 0.05, 0.03; realised 0.2, 0.1, -0.2; half width 1.645 * 0.08 = 0.1316 and a little more.
     scores = {NO_TRANSFER: -1.0, "a": -0.9, "b": -0.95, "c": -0.97}
     frame = pd.DataFrame(made("t", ERRORS, scores, se=0.08))
-    assert judge(frame).set_index("score").loc["guess", "covered"] == pytest.approx(2 / 3)
+    assert judge(frame).set_index("score").loc["head+X", "covered"] == pytest.approx(2 / 3)
 
 
 def test_fixed_source_looks_at_the_other_tables_only() -> None:
-    scores = dict.fromkeys(ERRORS, 0.0)
+    scores = {NO_TRANSFER: -1.0, "a": -0.5, "b": -0.5, "c": -0.5}
     first = {NO_TRANSFER: 1.0, "a": 0.1, "b": 0.2, "c": 0.4}
     second = {NO_TRANSFER: 1.0, "a": 0.4, "b": 0.2, "c": 0.1}
     third = {NO_TRANSFER: 1.0, "a": 0.3, "b": 0.3, "c": 0.3}
@@ -215,13 +220,13 @@ def test_summary_averages_over_tables_not_pairs() -> None:
     rows = [*made("1", ERRORS, good), *made("1", ERRORS, good, repeat=1), *made("2", ERRORS, bad)]
     # A table without certain pairs says nothing about the order.
     rows += made("3", ERRORS, bad, spread=1.0)
-    summary = summarise(pd.DataFrame(rows)).loc[("D", "guess")]
+    summary = summarise(pd.DataFrame(rows)).loc[("D", "head+X")]
     assert summary["pairs_right"] == pytest.approx(0.5)
     assert summary["call_right"] == pytest.approx(0.5)
     assert (summary["pairs"], summary["calls"], summary["tables"]) == (9, 3, 3)
     assert summary["regret"] == pytest.approx((1.0 + 1.5 + 1.5) / 3)
     by_size = summarise(pd.DataFrame(rows), by_size=True)
-    assert by_size.loc[("D", 50, "guess"), "pairs_right"] == summary["pairs_right"]
+    assert by_size.loc[("D", 50, "head+X"), "pairs_right"] == summary["pairs_right"]
 
 
 # -- measuring ------------------------------------------------------------------------------------
