@@ -152,6 +152,10 @@ def test_card_says_what_the_checkpoint_holds(name: str, folder: Path, encoder_of
     assert "doi:10.1103/PhysRevLett.120.145301" in card.citation
 
 
+def test_the_zoo_conforms() -> None:
+    testing.check_zoo(list(CARDS.values()))
+
+
 @pytest.mark.parametrize("name", CARDS)
 def test_encoders_conform(name: str, encoder_of: Any) -> None:
     testing.check_encoder(encoder_of(name))

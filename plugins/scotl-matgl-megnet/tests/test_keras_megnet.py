@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 import scotl_matgl_megnet
+from scotl_matgl import testing
 from scotl_matgl.cards import SourceCard
 from scotl_matgl.composition import SYMBOLS
 from scotl_matgl.encoders import probes
@@ -369,6 +370,15 @@ def test_refused_crystals_cost_their_own_rows_only(encoder_of: Any, crystals: li
     assert largest_deviation(encoded.embeddings["readout"][good], encoder.encode(crystals[: len(good)])) < 1e-5
     neon = encoder_of("MEGNet-Keras-MP-2019.4.1-Eform").encode([bad[6][0]])
     assert np.isfinite(neon).all()
+
+
+@pytest.mark.parametrize("name", ONE_EACH)
+def test_encoders_conform(name: str, encoder_of: Any) -> None:
+    testing.check_encoder(encoder_of(name))
+
+
+def test_the_zoo_conforms() -> None:
+    testing.check_zoo(list(CARDS.values()))
 
 
 def test_no_crystals_give_no_rows(encoder_of: Any) -> None:
