@@ -261,6 +261,7 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
         unscored = _left_out(wanted, classification=table.classification)
 
         from joblib import Parallel, delayed
+        from threadpoolctl import threadpool_limits
 
         rows = table.sample(self.max_rows, self.random_state)
         job = _Job(self, table, descriptor, X, estimators, rows)
@@ -278,12 +279,14 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
             return collected
 
         parallel = Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")
-        controls = dict(zip(HEADS, count(parallel(delayed(job.control)(head) for head in HEADS)), strict=True))
-        head = min(controls, key=lambda name: float(controls[name].mean()))
-        with warnings.catch_warnings():
+        # One thread to a head or source: small matrices and trees gain nothing from more, and threads that wait for
+        # each other on a busy machine have taken a hundred times longer. n_jobs spreads heads and sources instead.
+        with warnings.catch_warnings(), threadpool_limits(1):
             # A degenerate score shows as NaN in the table; a warning for each source would say no more. Here and not
-            # in the threads, which would restore each other's filters.
+            # in the threads, which restore each other's filters: those of scikit-learn's checks are undone here too.
             warnings.simplefilter("ignore", DegenerateScoreWarning)
+            controls = dict(zip(HEADS, count(parallel(delayed(job.control)(head) for head in HEADS)), strict=True))
+            head = min(controls, key=lambda name: float(controls[name].mean()))
             outcomes = count(parallel(delayed(job.source)(card, head) for card in cards))
 
         ranked = [(result, loss) for result, loss in outcomes if isinstance(result, SourceResult)]
@@ -380,8 +383,9 @@ class _Table:
     @classmethod
     def read(cls, formulas: Any, y: ArrayLike, *, task: str, strict: bool) -> _Table:
         compositions = parse_compositions(formulas, on_error="raise" if strict else "skip")
-        # A list of mixed values must not become an array of text, in which a number is no number any more.
-        given = np.asarray(y) if hasattr(y, "__array__") else np.asarray(y, dtype=object)
+        # A list of mixed values must not become an array of text, nor a column of integers with a gap one of floats.
+        plain = isinstance(getattr(y, "dtype", None), np.dtype)
+        given = np.asarray(y) if plain else np.asarray(y, dtype=object)
         if given.ndim != 1 or len(given) != compositions.n_input:
             raise InputError(
                 f"there are {compositions.n_input} formulas and the target has shape {given.shape}; "
@@ -571,11 +575,15 @@ class _Job:
         )
         if self.ranker.look_up is True:
             candidates = candidates[-1:]
+        if all(np.ptp(candidate.values, axis=0).max() == 0 for candidate in candidates):
+            raise ValueError("it gives the same embedding for every formula of the table")
         numeric = self.table.y.astype(np.float64)
         spectra = [Spectra(candidate.values) for candidate in candidates]
         left_out = [LOORidge().fit(item, numeric).score_ for item in spectra]
         best = int(np.argmax(left_out))
         embedded = candidates[best]
+        if np.ptp(embedded.values, axis=0).max() == 0:
+            raise ValueError("the source gives the same embedding for every formula of the table")
         scores: dict[str, float] = {}
         for name, estimator in self.estimators.items():
             try:
