@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import sys
 from importlib import resources
 
 import numpy as np
@@ -107,11 +108,15 @@ def test_excel(tmp_path) -> None:
     assert pd.isna(table["target"][1])
 
 
-def test_excel_that_is_none_is_refused_with_the_reason(tmp_path) -> None:
+def test_excel_that_cannot_be_read_says_why(tmp_path, monkeypatch) -> None:
     pytest.importorskip("openpyxl", reason="a workbook is made with openpyxl first")
     path = tmp_path / "a.xlsx"
+    path.write_bytes(b"PK\x03\x04")
+    with pytest.raises(TableError, match=r"a\.xlsx cannot be read as a table: .*zip"):
+        read_table(path, formula="formula", target="target")
     pd.DataFrame({"formula": ["NaCl"], "target": [1.5]}).to_excel(path, index=False)
-    with pytest.raises(TableError, match=r"a\.xlsx cannot be read as a table: .*(zip|openpyxl)"):
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(TableError, match=r"a\.xlsx cannot be read as a table: .*openpyxl"):
         read_table(path, formula="formula", target="target")
 
 
