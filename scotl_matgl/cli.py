@@ -1,4 +1,4 @@
-"""The command line: zoo, encode, bridge, rank and demo. Nothing heavy is imported before a command needs it."""
+"""The command line: zoo, encode, bridge, rank, evaluate, demo. Nothing heavy is imported before a command needs it."""
 
 from __future__ import annotations
 
@@ -423,6 +423,39 @@ def rank(
     _emit(_formatted(ranking, format_), output)
     if not ranking.results:
         raise typer.Exit(1)
+
+
+@app.command()
+def evaluate(
+    table: Annotated[Path, typer.Argument(help="CSV, TSV, Excel or JSON table.")],
+    formula: Annotated[str, typer.Option(help="Column of chemical formulas.")] = "formula",
+    target: Annotated[str, typer.Option(help="Column of the measured property or class.")] = "target",
+    sources: SourcesOption = None,
+    task: Annotated[Task, typer.Option(help="Kind of target.")] = Task.auto,
+    repeats: Annotated[int, typer.Option(help="Random subsets of 50, 100 and 200 rows.")] = 3,
+    seed: Annotated[int, typer.Option(help="Seed of subsets, folds and heads.")] = 0,
+    output: Annotated[
+        Path | None, typer.Option(help="CSV of all that is measured; a run goes on where it was.")
+    ] = None,
+) -> None:
+    """Measure how good the scores are: each beside what transfer from each source really gives."""
+    from scotl_matgl.datasets import read_table
+    from scotl_matgl.evaluation import evaluate as measure
+    from scotl_matgl.evaluation import summarise
+
+    frame = read_table(table, formula=formula, target=target)
+    records = measure(
+        frame[formula],
+        frame[target],
+        sources or "all",
+        table=table.stem,
+        path=output,
+        task=task.value,
+        repeats=repeats,
+        random_state=seed,
+        progress=lambda line: typer.echo(line, err=True),
+    )
+    typer.echo(summarise(records).to_string(float_format=lambda value: f"{value:.3f}"))
 
 
 @app.command()

@@ -1,0 +1,27 @@
+"""`scotl-matgl evaluate` measures, prints the figures, and goes on where it was."""
+
+from __future__ import annotations
+
+import pandas as pd
+from typer.testing import CliRunner
+
+from scotl_matgl import load_example
+from scotl_matgl.cli import app
+from scotl_matgl.evaluation import summarise
+
+
+def test_evaluate_writes_what_it_summarises_and_resumes(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("SCOTL_MATGL_HOME", str(tmp_path))
+    table, output = tmp_path / "table.csv", tmp_path / "out.csv"
+    load_example().iloc[::18].to_csv(table, index=False)
+    arguments = ["evaluate", str(table), "--sources", "MEGNet*Eform", "--repeats", "1", "--output", str(output)]
+    first = CliRunner().invoke(app, arguments)
+    assert first.exit_code == 0, first.output
+    records = pd.read_csv(output)
+    assert {"no transfer", "MEGNet-MP-2018.6.1-Eform"} <= set(records["source"])
+    assert set(records["n"]) == {50, 97}  # 97 rows are too few to test subsets of 100 and 200
+    assert summarise(records).to_string(float_format=lambda value: f"{value:.3f}") in first.stdout
+    before = output.read_text()
+    second = CliRunner().invoke(app, arguments)
+    assert second.stdout == first.stdout
+    assert output.read_text() == before
