@@ -1,0 +1,344 @@
+"""A library of very many networks on disk: searched by its index alone, tensors read network by network.
+
+A library is a folder with ``library.json`` (schema, licence, citation, and how it was made), ``index.jsonl`` (one
+:class:`Record` a line) and shards, safetensors files of many networks each. Whatever its size, one record, one network
+and one descriptor matrix are in memory at a time.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from safetensors import SafetensorError, safe_open
+
+from scotl_matgl.cards import SourceCard
+from scotl_matgl.composition import Compositions, parse_compositions
+from scotl_matgl.descriptors import CompositionDescriptor, get_descriptor
+from scotl_matgl_shotgun.errors import LibraryError
+from scotl_matgl_shotgun.network import Network, layer_widths
+from scotl_matgl_shotgun.ranking import Progress, Ranked, rank_embeddings
+from scotl_matgl_shotgun.records import Record
+
+INDEX, HEADER, SCHEMA = "index.jsonl", "library.json", 1
+
+#: Called with the record of a network that cannot be used, and the reason.
+Failed = Callable[[Record, str], None]
+
+
+@lru_cache(maxsize=4096)
+def _sha256(path: Path, size: int, modified: int) -> str:  # noqa: ARG001 - a file that changed is hashed again
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Library:
+    """Networks of a folder, read when they are needed.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder.
+    descriptors : mapping of str to descriptor, optional
+        Descriptors that records name and that are not registered in ``scotl_matgl.descriptors``.
+
+    Raises
+    ------
+    LibraryError
+        If the folder is no library.
+
+    Examples
+    --------
+    >>> library = Library("my-library")  # doctest: +SKIP
+    >>> best = library.rank(formulas, y, library.query("pbe_gap*", max_error=0.6), keep=10)  # doctest: +SKIP
+    """
+
+    def __init__(self, path: str | Path, descriptors: Mapping[str, Any] | None = None) -> None:
+        self.path = Path(path).expanduser().resolve()
+        self.descriptors = dict(descriptors or {})
+        try:
+            self.header: dict[str, Any] = json.loads((self.path / HEADER).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise LibraryError(
+                f"{self.path} is no library of networks: its {HEADER} cannot be read: {error}; train_library and "
+                "LibraryWriter make one"
+            ) from error
+        if self.header.get("schema") != SCHEMA:
+            raise LibraryError(
+                f"{self.path / HEADER}: schema {self.header.get('schema')!r} is not {SCHEMA}; install a version of "
+                "scotl-matgl-shotgun that understands it"
+            )
+
+    # -- index ---------------------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Record]:
+        """Records in the order of the index; no weights are read."""
+        index = self.path / INDEX
+        if not index.is_file():
+            raise LibraryError(f"{self.path} has no {INDEX}; a library has one")
+        with index.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    yield Record.from_json(line)
+                except LibraryError as error:
+                    raise LibraryError(f"{index}, line {number}: {error}; write the library again") from error
+
+    def query(
+        self,
+        property: str | None = None,  # noqa: A002 - the field of the record has this name
+        descriptor: str | None = None,
+        dataset: str | None = None,
+        max_error: float | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Record]:
+        """Records that match all that is given.
+
+        Parameters
+        ----------
+        property, descriptor, dataset : str, optional
+            Whole text, whatever its capitals; ``*`` stands for anything.
+        max_error : float, optional
+            Highest held-out error, in the record's own unit; networks of unknown error do not match.
+        limit : int, optional
+            At most so many.
+
+        Yields
+        ------
+        Record
+        """
+        if limit is not None and limit < 0:
+            raise LibraryError(f"limit is {limit}; it must be at least 0")
+        wanted = {"property": property, "descriptor": descriptor, "dataset": dataset}
+        patterns = {key: text.lower() for key, text in wanted.items() if text is not None}
+        found = 0
+        if limit == 0:
+            return
+        for record in self:
+            if max_error is not None and (record.error is None or record.error > max_error):
+                continue
+            if all(fnmatch.fnmatchcase(getattr(record, key).lower(), text) for key, text in patterns.items()):
+                yield record
+                found += 1
+                if found == limit:
+                    return
+
+    def card(self, record: Record) -> SourceCard:
+        """Source card of a network; its loader finds this library where it now lies."""
+        return SourceCard(
+            name=record.name,
+            zoo="shotgun",
+            modality="composition",
+            property=record.property,
+            unit=record.unit,
+            dataset=record.dataset,
+            architecture=f"fully connected pyramid on {record.descriptor}",
+            layers=layer_widths(record.widths),
+            loader="scotl_matgl_shotgun.encoder:load",
+            options={"library": str(self.path), "record": json.loads(record.to_json())},
+            weights={record.shard: record.sha256},
+            parameters=record.n_parameters,
+            n_train=record.n_train,
+            licence=self.header.get("licence", "not stated in library.json"),
+            citation=self.header.get("citation", "not stated in library.json"),
+            notes="One of many: chosen by cross-validated error after the fact, the best looks better than it is.",
+            error=record.error,
+            error_unit="" if record.error is None else record.unit,
+        )
+
+    # -- weights -------------------------------------------------------------------------------------------------------
+
+    def network(self, record: Record) -> Network:
+        """Tensors of one network.
+
+        Raises
+        ------
+        LibraryError
+            If the shard is missing, is not the one of the index, or does not hold the network.
+        """
+        shard = self._check_shard(record)
+        try:
+            with safe_open(str(shard), framework="numpy") as tensors:
+                network = Network.from_tensors(
+                    tensors.get_tensor, record.prefix, len(record.widths) - 1, record.activation
+                )
+        except SafetensorError as error:
+            raise LibraryError(f"network {record.name!r} is not in {shard} as its record says: {error}") from error
+        if network.widths != record.widths:
+            raise LibraryError(
+                f"network {record.name!r}: its record says widths {record.widths}, its tensors {network.widths}; write "
+                "the library again"
+            )
+        return network
+
+    def _check_shard(self, record: Record) -> Path:
+        """Path of the shard, hashed the first time that this process reads it."""
+        if Path(record.shard).name != record.shard or not record.shard:
+            raise LibraryError(f"network {record.name!r}: the shard {record.shard!r} is no file name in the library")
+        shard = self.path / record.shard
+        try:
+            status = shard.stat()
+            found = _sha256(shard, status.st_size, status.st_mtime_ns)
+        except OSError as error:
+            raise LibraryError(f"network {record.name!r}: its shard cannot be read: {error}") from error
+        if found != record.sha256:
+            raise LibraryError(
+                f"{shard} is not the file that network {record.name!r} was recorded with: its sha256 is {found}, "
+                f"recorded is {record.sha256}; restore the file, or write the library again"
+            )
+        return shard
+
+    # -- use -----------------------------------------------------------------------------------------------------------
+
+    def embed(
+        self,
+        records: Iterable[Record],
+        formulas: Any,
+        *,
+        layer: str = "readout",
+        failed: Failed | None = None,
+    ) -> Iterator[tuple[Record, NDArray[np.float32]]]:
+        """Embeddings of formulas by one network after the other; descriptors are computed once.
+
+        Parameters
+        ----------
+        records : iterable of Record
+        formulas : iterable
+            All that :func:`~scotl_matgl.composition.parse_compositions` reads.
+        layer : str, default="readout"
+            See :func:`~scotl_matgl_shotgun.network.layer_widths`.
+        failed : callable, optional
+            Called for each network that cannot be used, which is then left out; without it, the error is raised.
+
+        Yields
+        ------
+        record : Record
+        embedding : ndarray of float32, shape (n_formulas, width)
+        """
+        compositions = parse_compositions(formulas)
+        matrices: dict[tuple[str, str], NDArray[np.float64] | LibraryError] = {}
+        for record in records:
+            try:
+                network = self.network(record)
+                layers = layer_widths(record.widths)
+                if layer not in layers:
+                    raise LibraryError(f"network {record.name!r} has no layer {layer!r}, only {', '.join(layers)}")
+                key = (record.descriptor, record.fingerprint)
+                if key not in matrices:
+                    matrices[key] = self._matrix(record, compositions)
+                matrix = matrices[key]
+                if isinstance(matrix, LibraryError):
+                    raise matrix
+                embedding = network.forward(matrix)[layer]
+            except LibraryError as error:
+                if failed is None:
+                    raise
+                failed(record, str(error))
+                continue
+            yield record, embedding
+
+    def _matrix(self, record: Record, compositions: Compositions) -> NDArray[np.float64] | LibraryError:
+        """Descriptors, or why there are none: the same for every network of this descriptor."""
+        try:
+            descriptor = self.descriptor(record)
+            return np.asarray(descriptor.transform(compositions), dtype=np.float64)
+        except LibraryError as error:
+            return error
+
+    def descriptor(self, record: Record) -> CompositionDescriptor:
+        """Descriptor that a network reads, once it is known to be the one of its training.
+
+        Raises
+        ------
+        LibraryError
+            If it is not known here, or gives other features than at the time of training.
+        """
+        try:
+            descriptor = get_descriptor(self.descriptors.get(record.descriptor, record.descriptor))
+        except Exception as error:  # whatever a registered descriptor raises when it is made
+            raise LibraryError(
+                f"network {record.name!r} reads the descriptor {record.descriptor!r}, which is not there: {error}; "
+                "register it, or give it to Library(descriptors=...)"
+            ) from error
+        if record.fingerprint:
+            found = descriptor.fingerprint()
+            if found != record.fingerprint:
+                raise LibraryError(
+                    f"the descriptor {record.descriptor!r} is not the one that network {record.name!r} was trained on: "
+                    f"its fingerprint is {found}, recorded is {record.fingerprint}; use the version of that time, or "
+                    "train the library again"
+                )
+        return descriptor
+
+    def rank(
+        self,
+        formulas: Any,
+        y: ArrayLike,
+        records: Iterable[Record] | None = None,
+        n_folds: int = 5,
+        *,
+        keep: int | None = None,
+        n_estimators: int = 100,
+        random_state: int = 0,
+        n_jobs: int | None = None,
+        progress: Progress | None = None,
+    ) -> list[Ranked]:
+        """Networks by the cross-validated error of a random forest on their frozen last hidden layer, best first.
+
+        Parameters
+        ----------
+        formulas : iterable
+            Materials, all that :func:`~scotl_matgl.composition.parse_compositions` reads.
+        y : array-like of shape (n_formulas,)
+            The measured property.
+        records : iterable of Record, optional
+            Networks to try; all of the library by default.
+        n_folds : int, default=5
+            Formulas of equal composition fall into the same fold; every network sees the same folds.
+        keep : int, optional
+            Hold only so many of the best.
+        n_estimators, random_state, n_jobs
+            Of the forest.
+        progress : callable, optional
+            Called with the number of networks done and the last one's :class:`Ranked`.
+
+        Returns
+        -------
+        list of Ranked
+            Networks that failed stand last, with the reason.
+
+        Notes
+        -----
+        The procedure of H. Yamada et al., ACS Cent. Sci. 5, 1717 (2019). The error of the best of very many is too low
+        by the choice itself: test the chosen one on rows that took no part. Cost: `n_folds` forests a network.
+
+        Raises
+        ------
+        LibraryError
+            If the target does not fit the formulas, is not finite, or there are fewer compositions than folds.
+        """
+        compositions = parse_compositions(formulas)
+        failures: list[Ranked] = []
+        embedded = self.embed(
+            self if records is None else records,
+            compositions,
+            failed=lambda record, reason: failures.append(Ranked(record, float("nan"), reason)),
+        )
+        return rank_embeddings(
+            embedded,
+            failures,
+            compositions.keys(),
+            np.asarray(y, dtype=np.float64),
+            n_folds=n_folds,
+            keep=keep,
+            n_estimators=n_estimators,
+            random_state=random_state,
+            n_jobs=n_jobs,
+            progress=progress,
+        )

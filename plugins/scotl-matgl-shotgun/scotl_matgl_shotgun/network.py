@@ -1,0 +1,165 @@
+"""A fully connected network: its tensors, and its layers computed with numpy alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scotl_matgl_shotgun.errors import LibraryError
+
+Floats32 = NDArray[np.float32]
+
+
+def _leaky(values: Floats32) -> Floats32:
+    return np.where(values > 0, values, np.float32(0.01) * values)  # torch's default slope
+
+
+def _rectified(values: Floats32) -> Floats32:
+    return np.maximum(values, np.float32(0))
+
+
+def _identity(values: Floats32) -> Floats32:
+    return values
+
+
+ACTIVATIONS: Mapping[str, Callable[[Floats32], Floats32]] = {
+    "leaky_relu": _leaky,
+    "relu": _rectified,
+    "identity": _identity,
+}
+
+
+def layer_widths(widths: Sequence[int]) -> dict[str, int]:
+    """Layers that can be tapped, ``"readout"`` (the last hidden one) first.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        Of the input, of every hidden layer and of the output.
+
+    Examples
+    --------
+    >>> layer_widths([132, 60, 30, 10, 1])
+    {'readout': 10, 'hidden_1': 60, 'hidden_2': 30, 'final': 1}
+    """
+    hidden = widths[1:-1]
+    named = {f"hidden_{i}": width for i, width in enumerate(hidden[:-1], start=1)}
+    return {"readout": hidden[-1], **named, "final": widths[-1]}
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A fully connected network with one activation after every hidden layer.
+
+    Attributes
+    ----------
+    weights : tuple of ndarray of float32, shape (out, in)
+        Of the hidden layers and of the output, torch's orientation.
+    biases : tuple of ndarray of float32, shape (out,)
+    activation : {"leaky_relu", "relu", "identity"}
+        The slope of the leaky one is 0.01.
+    mean, scale : ndarray of float64, shape (in,)
+        The descriptors are shifted and divided by these first.
+
+    Raises
+    ------
+    LibraryError
+        If the shapes do not fit together, or there is no hidden layer.
+
+    Examples
+    --------
+    >>> ones = np.ones((1, 2), np.float32)
+    >>> network = Network((ones.T @ ones, ones), (ones[0], ones[0, :1]), "relu", np.zeros(2), np.ones(2))
+    >>> network.forward(np.array([[1.0, 2.0]]))["final"]
+    array([[9.]], dtype=float32)
+    """
+
+    weights: tuple[Floats32, ...]
+    biases: tuple[Floats32, ...]
+    activation: str
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise LibraryError(f"The activation {self.activation!r} is not one of {', '.join(ACTIVATIONS)}")
+        if len(self.weights) < 2 or len(self.biases) != len(self.weights):
+            raise LibraryError(
+                f"{len(self.weights)} weights and {len(self.biases)} biases make no network with a hidden layer"
+            )
+        widths = self.widths
+        expected = [(b, a) for a, b in pairwise(widths)]
+        found = [weight.shape for weight in self.weights]
+        if found != expected or [bias.shape for bias in self.biases] != [(width,) for width in widths[1:]]:
+            raise LibraryError(f"The shapes of the layers, {found}, do not fit together; they must be {expected}")
+        if self.mean.shape != (widths[0],) or self.scale.shape != (widths[0],):
+            raise LibraryError(f"The scaling of the input has shape {self.mean.shape}; it must be ({widths[0]},)")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Widths of the input, of every hidden layer and of the output."""
+        return (self.weights[0].shape[-1], *(weight.shape[0] for weight in self.weights))
+
+    def forward(self, X: NDArray[np.float64]) -> dict[str, Floats32]:
+        """All layers.
+
+        Parameters
+        ----------
+        X : ndarray of float64, shape (n, in)
+            Descriptors.
+
+        Returns
+        -------
+        dict of str to ndarray of float32, shape (n, width)
+            See :func:`layer_widths`; hidden layers after their activation.
+        """
+        if X.ndim != 2 or X.shape[1] != self.widths[0]:
+            raise LibraryError(f"The network reads {self.widths[0]} descriptors, not an array of shape {X.shape}")
+        values = ((X - self.mean) / self.scale).astype(np.float32)
+        hidden: list[Floats32] = []
+        activation = ACTIVATIONS[self.activation]
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            values = activation(values @ weight.T + bias)
+            hidden.append(values)
+        named = {f"hidden_{i}": values for i, values in enumerate(hidden[:-1], start=1)}
+        return {"readout": hidden[-1], **named, "final": hidden[-1] @ self.weights[-1].T + self.biases[-1]}
+
+    def tensors(self, prefix: str) -> dict[str, NDArray[Any]]:
+        """Tensors by the names that they have in a shard."""
+        named: dict[str, NDArray[Any]] = {
+            f"{prefix}.mean": self.mean,
+            f"{prefix}.scale": self.scale,
+        }
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            named[f"{prefix}.{i}.weight"], named[f"{prefix}.{i}.bias"] = weight, bias
+        # safetensors writes the memory as it lies, whatever the strides say.
+        return {name: np.ascontiguousarray(tensor) for name, tensor in named.items()}
+
+    @classmethod
+    def from_tensors(
+        cls, get: Callable[[str], NDArray[np.float64]], prefix: str, n_layers: int, activation: str
+    ) -> Network:
+        """Read a network tensor by tensor.
+
+        Parameters
+        ----------
+        get : callable
+            From the name of a tensor to the tensor.
+        prefix : str
+            Of the network's tensors.
+        n_layers : int
+            Hidden layers and the output.
+        activation : str
+        """
+        return cls(
+            tuple(get(f"{prefix}.{i}.weight").astype(np.float32) for i in range(n_layers)),
+            tuple(get(f"{prefix}.{i}.bias").astype(np.float32) for i in range(n_layers)),
+            activation,
+            get(f"{prefix}.mean").astype(np.float64),
+            get(f"{prefix}.scale").astype(np.float64),
+        )
