@@ -641,8 +641,14 @@ def judge(frame: pd.DataFrame, *, caution: float = 0.0, pooled: bool = True) -> 
     judged = []
     for key, group in frame.groupby(["table", "n", "full", "protocol"]):
         units = {repeat: unit.set_index("source") for repeat, unit in group.groupby("repeat")}
-        sources = sorted(set.intersection(*(set(unit.index) for unit in units.values())))
-        units = {repeat: unit.loc[sources] for repeat, unit in units.items()}
+        # A run that was interrupted, or that had fewer sources, leaves repeats in which some are missing.
+        sources = sorted(set.union(*(set(unit.index) for unit in units.values())))
+        units = {repeat: unit.loc[sources] for repeat, unit in units.items() if len(unit) == len(sources)}
+        if not units:
+            raise ValueError(
+                f"{key[0]}, n = {key[1]}, protocol {key[3]}: no repeat holds all {len(sources)} sources of the others; "
+                "let the evaluation run to its end"
+            )
         blocks = {
             repeat: np.array([np.fromstring(text, sep=" ") for text in unit["blocks"]])
             for repeat, unit in units.items()

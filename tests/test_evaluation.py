@@ -185,6 +185,16 @@ def test_pooled_errors_take_out_the_luck_of_a_subset() -> None:
     assert together["regret"].tolist() == pytest.approx([1.05 / 0.9] * 2)
 
 
+def test_repeats_that_lack_a_source_are_left_out() -> None:
+    scores = {NO_TRANSFER: -1.0, "a": -0.7, "b": -0.8, "c": -0.9}
+    whole = made("t", ERRORS, scores)
+    part = [row for row in made("t", ERRORS, scores, repeat=1) if row["source"] != "a"]
+    pd.testing.assert_frame_equal(judge(pd.DataFrame([*whole, *part])), judge(pd.DataFrame(whole)))
+    other = [row for row in made("t", ERRORS, scores, repeat=2) if row["source"] != "b"]
+    with pytest.raises(ValueError, match="no repeat holds all 4 sources"):
+        judge(pd.DataFrame([*part, *other]))
+
+
 def test_caution_turns_a_narrow_gain_into_no_transfer() -> None:
     scores = {NO_TRANSFER: -1.0, "a": -0.9, "b": -0.95, "c": -0.97}
     frame = pd.DataFrame(made("t", ERRORS, scores, se=0.08))
