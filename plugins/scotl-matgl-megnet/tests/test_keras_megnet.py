@@ -372,7 +372,7 @@ def test_refused_crystals_cost_their_own_rows_only(encoder_of: Any, crystals: li
     assert np.isfinite(neon).all()
 
 
-@pytest.mark.parametrize("name", ONE_EACH)
+@pytest.mark.parametrize("name", CARDS)
 def test_encoders_conform(name: str, encoder_of: Any) -> None:
     testing.check_encoder(encoder_of(name))
 
