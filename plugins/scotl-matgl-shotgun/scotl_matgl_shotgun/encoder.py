@@ -77,4 +77,4 @@ def load(card: SourceCard, *, path: str | None = None) -> NetworkEncoder:
     """
     library = Library(path or card.options["library"])
     record = Record(**card.options["record"])
-    return NetworkEncoder(card, library.network(record), library.descriptor(record).fit([]))
+    return NetworkEncoder(card, library.network(record), library.descriptor(record))

@@ -11,9 +11,10 @@ import fnmatch
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,6 +30,9 @@ from scotl_matgl_shotgun.records import Record
 
 INDEX, HEADER, SCHEMA = "index.jsonl", "library.json", 1
 
+# Some descriptors find out in fit which features they have, from any formulas.
+_ANY = ["NaCl", "Fe2O3"]
+
 #: Called with the record of a network that cannot be used, and the reason.
 Failed = Callable[[Record, str], None]
 
@@ -37,6 +41,35 @@ Failed = Callable[[Record, str], None]
 def _sha256(path: Path, size: int, modified: int) -> str:  # noqa: ARG001 - a file that changed is hashed again
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _ShardReader:
+    """The shard that was read last, kept open: the list of tensors in a shard takes longer to read than a network."""
+
+    def __init__(self, library: Library) -> None:
+        self.library = library
+        self._stack = ExitStack()
+        self._key: tuple[str, str] | None = None
+        self._tensors: Any = None
+
+    def open(self, record: Record) -> Any:
+        key = (record.shard, record.sha256)
+        if key != self._key:
+            self.close()
+            shard = self.library.check_shard(record)
+            self._tensors = self._stack.enter_context(safe_open(str(shard), framework="numpy"))
+            self._key = key
+        return self._tensors
+
+    def close(self) -> None:
+        self._stack.close()
+        self._key, self._tensors = None, None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
 class Library:
@@ -162,14 +195,17 @@ class Library:
         LibraryError
             If the shard is missing, is not the one of the index, or does not hold the network.
         """
-        shard = self._check_shard(record)
+        with _ShardReader(self) as reader:
+            return self._read(record, reader)
+
+    def _read(self, record: Record, reader: _ShardReader) -> Network:
         try:
-            with safe_open(str(shard), framework="numpy") as tensors:
-                network = Network.from_tensors(
-                    tensors.get_tensor, record.prefix, len(record.widths) - 1, record.activation
-                )
+            tensors = reader.open(record)
+            network = Network.from_tensors(tensors.get_tensor, record.prefix, len(record.widths) - 1, record.activation)
         except SafetensorError as error:
-            raise LibraryError(f"network {record.name!r} is not in {shard} as its record says: {error}") from error
+            raise LibraryError(
+                f"network {record.name!r} is not in {self.path / record.shard} as its record says: {error}"
+            ) from error
         if network.widths != record.widths:
             raise LibraryError(
                 f"network {record.name!r}: its record says widths {record.widths}, its tensors {network.widths}; write "
@@ -177,7 +213,7 @@ class Library:
             )
         return network
 
-    def _check_shard(self, record: Record) -> Path:
+    def check_shard(self, record: Record) -> Path:
         """Path of the shard, hashed the first time that this process reads it."""
         if Path(record.shard).name != record.shard or not record.shard:
             raise LibraryError(f"network {record.name!r}: the shard {record.shard!r} is no file name in the library")
@@ -223,25 +259,26 @@ class Library:
         """
         compositions = parse_compositions(formulas)
         matrices: dict[tuple[str, str], NDArray[np.float64] | LibraryError] = {}
-        for record in records:
-            try:
-                network = self.network(record)
-                layers = layer_widths(record.widths)
-                if layer not in layers:
-                    raise LibraryError(f"network {record.name!r} has no layer {layer!r}, only {', '.join(layers)}")
-                key = (record.descriptor, record.fingerprint)
-                if key not in matrices:
-                    matrices[key] = self._matrix(record, compositions)
-                matrix = matrices[key]
-                if isinstance(matrix, LibraryError):
-                    raise matrix
-                embedding = network.forward(matrix)[layer]
-            except LibraryError as error:
-                if failed is None:
-                    raise
-                failed(record, str(error))
-                continue
-            yield record, embedding
+        with _ShardReader(self) as reader:
+            for record in records:
+                try:
+                    network = self._read(record, reader)
+                    layers = layer_widths(record.widths)
+                    if layer not in layers:
+                        raise LibraryError(f"network {record.name!r} has no layer {layer!r}, only {', '.join(layers)}")
+                    key = (record.descriptor, record.fingerprint)
+                    if key not in matrices:
+                        matrices[key] = self._matrix(record, compositions)
+                    matrix = matrices[key]
+                    if isinstance(matrix, LibraryError):
+                        raise matrix
+                    embedding = network.forward(matrix)[layer]
+                except LibraryError as error:
+                    if failed is None:
+                        raise
+                    failed(record, str(error))
+                    continue
+                yield record, embedding
 
     def _matrix(self, record: Record, compositions: Compositions) -> NDArray[np.float64] | LibraryError:
         """Descriptors, or why there are none: the same for every network of this descriptor."""
@@ -250,9 +287,13 @@ class Library:
             return np.asarray(descriptor.transform(compositions), dtype=np.float64)
         except LibraryError as error:
             return error
+        except Exception as error:  # whatever a descriptor raises must not end the run over other networks
+            return LibraryError(
+                f"network {record.name!r}: its descriptor {record.descriptor!r} fails: {type(error).__name__}: {error}"
+            )
 
     def descriptor(self, record: Record) -> CompositionDescriptor:
-        """Descriptor that a network reads, once it is known to be the one of its training.
+        """Descriptor that a network reads, fitted, once it is known to be the one of its training.
 
         Raises
         ------
@@ -260,7 +301,7 @@ class Library:
             If it is not known here, or gives other features than at the time of training.
         """
         try:
-            descriptor = get_descriptor(self.descriptors.get(record.descriptor, record.descriptor))
+            descriptor = get_descriptor(self.descriptors.get(record.descriptor, record.descriptor)).fit(_ANY)
         except Exception as error:  # whatever a registered descriptor raises when it is made
             raise LibraryError(
                 f"network {record.name!r} reads the descriptor {record.descriptor!r}, which is not there: {error}; "

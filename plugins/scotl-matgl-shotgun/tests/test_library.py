@@ -164,9 +164,11 @@ def test_what_is_no_library_is_refused(tmp_path: Path) -> None:
 def test_a_network_is_read_when_it_is_asked_for(library: Library, opened: list[str]) -> None:
     embedded = library.embed(library, FORMULAS)
     assert opened == []
-    for done in range(1, 4):
+    for shards in (1, 1, 2, 2, 3, 3):  # two networks in each
         next(embedded)
-        assert len(opened) == done
+        assert len(opened) == shards
+    assert list(embedded) == []
+    assert len(opened) == len(set(opened)) == 3
 
 
 def test_shards_are_hashed_once(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +258,7 @@ def test_the_network_of_the_property_is_first(
     assert errors == sorted(errors)
     assert errors[0] < 0.7 * errors[1]
     assert calls == list(enumerate([record.name for record in mixed], start=1))
-    assert len(opened) == 5
+    assert opened == ["networks-0000000.safetensors"]
 
     best = mixed.rank(formulas, synthetic.values("easy")[rows], n_folds=3, n_estimators=15, keep=2)
     assert best == ranked[:2]
@@ -308,6 +310,19 @@ def test_one_bad_network_costs_its_row(copied: Library, synthetic: Corpus) -> No
     assert calls == list(range(1, 8))
     assert "cannot be read" in ranked[3].reason
     assert "is not in" in ranked[5].reason
+
+
+def test_a_descriptor_that_fails_costs_its_networks(library: Library) -> None:
+    class Failing(type(get_descriptor("magpie"))):  # type: ignore[misc]
+        def transform(self, formulas: object) -> np.ndarray:
+            raise ZeroDivisionError("no table")
+
+    own = Library(library.path, descriptors={"failing": Failing()})
+    records = list(library)
+    bad = dataclasses.replace(records[1], descriptor="failing", fingerprint="")
+    ranked = own.rank(FORMULAS, np.arange(14), [records[0], bad], n_folds=2, n_estimators=3)
+    assert [r.record for r in ranked] == [records[0], bad]
+    assert "ZeroDivisionError: no table" in ranked[1].reason
 
 
 def test_embeddings_that_are_not_finite_cost_their_row(tmp_path: Path) -> None:
