@@ -105,7 +105,7 @@ def draw(path: Path, figure_path: Path) -> None:
     counts = judged.groupby(["protocol", "score", "table"])[["right", "pairs"]].sum()
     counts = counts[counts["pairs"] >= FEWEST_PAIRS]
     share = counts["right"] / counts["pairs"]
-    titles = {"E": "E: embedding alone, random forest", "D": "D: descriptors beside embedding, the ranking's head"}
+    titles = {"E": "E: embedding alone, random forest", "D": "D: descriptors beside embedding, same head"}
     figure, axes = plt.subplots(1, 2, figsize=(11, 6.5), layout="constrained")
     for axis, (protocol, title) in zip(axes, titles.items(), strict=True):
         by_table = share[protocol].unstack("table")
