@@ -9,7 +9,8 @@ MATGL_PYG := 4.1.2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export MATGL_BACKEND := DGL
-export OMP_NUM_THREADS ?= 2
+# Threads that wait for each other on a busy machine make small matrices a hundred times slower.
+export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test test-plugins test-pyg lint bench clean
 
