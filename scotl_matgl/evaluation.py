@@ -15,15 +15,22 @@ from scipy import stats
 from sklearn.base import clone
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
-from scotl_matgl import registry
 from scotl_matgl.cards import SourceCard, all_cards, select
 from scotl_matgl.descriptors import get_descriptor
-from scotl_matgl.estimators import LogME, LOORidge, TransferabilityEstimator, rank_average
+from scotl_matgl.estimators import (
+    LogME,
+    LOORidge,
+    TransferabilityEstimator,
+    embedding_estimators,
+    named_estimators,
+    rank_average,
+)
 from scotl_matgl.exceptions import DegenerateScoreWarning, ScotlMatglWarning
 from scotl_matgl.heads import HEADS, Floats, Folds, make_folds, make_head, manhattan, out_of_fold_loss
-from scotl_matgl.ranker import Embedded, _named_estimators, _Table, embeddings_of
+from scotl_matgl.ranker import Embedded, embeddings_of
 from scotl_matgl.ranking import NO_TRANSFER
 from scotl_matgl.spectrum import Spectra
+from scotl_matgl.table import Table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -264,11 +271,11 @@ def _problem(
     descriptor: Any,
     layer: str,
     look_up: bool,
-    task: str,
+    task: Literal["auto", "regression", "classification"],
     seed: int,
 ) -> tuple[_Problem, dict[str, str]]:
     """Read the table and estimate all embeddings once; sources that cannot be used, and why."""
-    table = _Table.read(formulas, y, task=task, strict=False)
+    table = Table.read(formulas, y, task=task)
     columns = get_descriptor(descriptor)
     described = columns.fit(table.compositions).transform(table.compositions)
     X = np.nan_to_num(described)
@@ -391,8 +398,8 @@ def evaluate(
         )
     if not problem.embeddings:
         raise ValueError(f"no source can be evaluated; {first}: {failed[first]}")
-    names = _embedding_estimators() if estimators is None else estimators
-    named = _named_estimators(names, classification=problem.classification)
+    names = embedding_estimators() if estimators is None else estimators
+    named = named_estimators(names, classification=problem.classification)
     stored = _Results(None if path is None else Path(path))
     for split in _splits(
         problem.y,
@@ -417,10 +424,6 @@ def evaluate(
             stored.add(_records(problem, split, scorer, source, checksum, protocols))
     found = stored.frame
     return pd.DataFrame(found[found["table"] == table]).reset_index(drop=True)
-
-
-def _embedding_estimators() -> list[str]:
-    return [name for name in registry.names("estimators") if registry.load("estimators", name).takes == "embedding"]
 
 
 def _checksums(problem: _Problem) -> list[tuple[str, float]]:

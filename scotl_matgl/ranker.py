@@ -14,21 +14,18 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
-from scotl_matgl import registry
 from scotl_matgl.bridges.build import installed_versions
 from scotl_matgl.bridges.store import find_bridge, find_look_up
 from scotl_matgl.cards import CardError, SourceCard, all_cards, select
-from scotl_matgl.composition import CompositionError, Compositions, SkippedRow, parse_compositions
+from scotl_matgl.composition import Compositions, parse_compositions
 from scotl_matgl.descriptors import CompositionDescriptor, get_descriptor
-from scotl_matgl.estimators import LOORidge, TransferabilityEstimator
-from scotl_matgl.estimators.base import is_classification
+from scotl_matgl.encoders.base import DescribedEncoder
+from scotl_matgl.estimators import LOORidge, TransferabilityEstimator, left_out, named_estimators
 from scotl_matgl.exceptions import DegenerateScoreWarning, InputError, ScotlMatglWarning
 from scotl_matgl.heads import HEADS, Floats, Folds, make_folds, manhattan, out_of_fold_loss
 from scotl_matgl.ranking import Ranking, SourceResult
 from scotl_matgl.spectrum import Spectra
-
-#: Fewest formulas that can be ranked: below, five folds leave next to nothing to learn from.
-MIN_ROWS = 10
+from scotl_matgl.table import MIN_ROWS, Table
 
 Progress = Callable[[int, int], None]
 
@@ -96,7 +93,7 @@ def embeddings_of(
         source of composition modality its own embedding.
     """
     if card.modality == "composition":
-        return [Embedded.of(_own_embedding(card, compositions, layer))]
+        return [Embedded.of(_own_embedding(card, compositions, X, descriptor, layer))]
     bridged = find_bridge(card, layer, descriptor, folders).load().transform(X)
     candidates = [Embedded.of(bridged)]
     table = find_look_up(card, layer) if look_up else None
@@ -107,12 +104,18 @@ def embeddings_of(
     return candidates
 
 
-def _own_embedding(card: SourceCard, compositions: Compositions, layer: str) -> NDArray[np.floating[Any]]:
+def _own_embedding(
+    card: SourceCard, compositions: Compositions, X: Floats, descriptor: CompositionDescriptor, layer: str
+) -> NDArray[np.floating[Any]]:
     """Embedding (n, d) by a source of composition modality, which may be anyone's, so that its form is checked."""
     if layer not in card.layers:
         raise ValueError(f"it has no layer {layer!r}; it has {', '.join(card.layers)}")
     try:
-        values = np.asarray(card.load().encode(compositions, layer=layer))
+        encoder = card.load()
+        if isinstance(encoder, DescribedEncoder) and encoder.fingerprint == descriptor.fingerprint():
+            values = np.asarray(encoder.encode_described(compositions, X, layer=layer))
+        else:
+            values = np.asarray(encoder.encode(compositions, layer=layer))
     except CardError:
         raise
     except (Exception, SystemExit) as error:  # a plugin may raise anything
@@ -249,7 +252,7 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
             With ``on_error="raise"``, if a source failed; ``ranking_`` holds the others.
         """
         self._check_parameters()
-        table = _Table.read(formulas, y, task=self.task, strict=self.on_error == "raise")
+        table = Table.read(formulas, y, task=self.task, strict=self.on_error == "raise")
         # Zoos that fail belong to the result if all sources were asked for; otherwise they are worth a warning.
         lost_zoos: dict[str, str] = {}
         everything = isinstance(self.sources, str) and self.sources == "all"
@@ -257,8 +260,8 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
         descriptor = get_descriptor(self.descriptor)
         X = np.asarray(descriptor.fit(table.compositions).transform(table.compositions), dtype=np.float64)
         wanted = [self.estimators] if isinstance(self.estimators, str) else list(self.estimators)
-        estimators = _named_estimators(wanted, classification=table.classification)
-        unscored = _left_out(wanted, classification=table.classification)
+        estimators = named_estimators(wanted, classification=table.classification)
+        unscored = left_out(wanted, classification=table.classification)
 
         from joblib import Parallel, delayed
         from threadpoolctl import threadpool_limits
@@ -371,158 +374,11 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
 
 
 @dataclass(frozen=True, eq=False)
-class _Table:
-    """The user's table, read, checked and with one row a composition."""
-
-    compositions: Compositions
-    y: NDArray[Any]
-    classification: bool
-    skipped: tuple[SkippedRow, ...]
-    n_merged: int
-
-    @classmethod
-    def read(cls, formulas: Any, y: ArrayLike, *, task: str, strict: bool) -> _Table:
-        compositions = parse_compositions(formulas, on_error="raise" if strict else "skip")
-        # A list of mixed values must not become an array of text, nor a column of integers with a gap one of floats.
-        plain = isinstance(getattr(y, "dtype", None), np.dtype)
-        given = np.asarray(y) if plain else np.asarray(y, dtype=object)
-        if given.ndim != 1 or len(given) != compositions.n_input:
-            raise InputError(
-                f"there are {compositions.n_input} formulas and the target has shape {given.shape}; "
-                "give one value for each formula"
-            )
-        given = given[compositions.rows]
-        target, usable, classification = _read_target(given, task)
-        labels = formulas.index if hasattr(formulas, "iloc") else range(compositions.n_input)
-        want = "no class label" if classification else "no finite number"
-        bad = tuple(
-            SkippedRow(
-                row=int(compositions.rows[index]),
-                label=labels[compositions.rows[index]],
-                value=repr(given[index : index + 1].tolist()[0]),
-                reason=f"the target of {compositions.text[index]} is {want}; measure it or leave it out",
-            )
-            for index in np.flatnonzero(~usable)
-        )
-        if strict and bad:
-            raise CompositionError(f"row {bad[0].row} ({bad[0].value}): {bad[0].reason}", bad)
-        skipped = tuple(sorted((*compositions.skipped, *bad), key=lambda row: row.row))
-        compositions, target = compositions.take(usable), target[usable]
-        _, first, code = np.unique(np.array(compositions.keys()), return_index=True, return_inverse=True)
-        if len(first) < MIN_ROWS:
-            seen = f"; row {skipped[0].row} ({skipped[0].value}) was skipped: {skipped[0].reason}" if skipped else ""
-            raise InputError(
-                f"only {len(first)} different compositions can be used of {compositions.n_input} rows; at least "
-                f"{MIN_ROWS} are needed{seen}"
-            )
-        if classification:
-            classes, codes = np.unique(target.astype(str) if target.dtype.kind == "O" else target, return_inverse=True)
-            merged = np.array([np.bincount(codes[code == index]).argmax() for index in range(len(first))])
-            n_classes = len(np.unique(merged))
-            if n_classes < 2:
-                raise InputError(f"every row has the class {str(classes[merged[0]])!r}; there is nothing to learn")
-            if 2 * n_classes > len(merged):
-                raise InputError(
-                    f"the target has {n_classes} different values in {len(merged)} rows, such as "
-                    f"{str(classes[0])!r}, which are too many for class labels; give numbers, or coarser classes"
-                )
-        else:
-            values = target.astype(np.float64)
-            merged = _group_median(values, code)
-            if np.ptp(merged) == 0:
-                raise InputError(f"the target is {merged[0]:g} in every row; there is nothing to learn")
-        order = np.argsort(first)
-        return cls(compositions.take(first[order]), merged[order], classification, skipped, len(code) - len(first))
-
-    def sample(self, max_rows: int, random_state: int) -> NDArray[np.intp]:
-        """Sorted numbers of the rows on which error and gain are measured."""
-        n = len(self.compositions)
-        if n <= max_rows:
-            return np.arange(n)
-        return np.sort(np.random.default_rng(random_state).choice(n, size=max_rows, replace=False))
-
-
-def _read_target(values: NDArray[Any], task: str) -> tuple[NDArray[Any], NDArray[np.bool_], bool]:
-    """Numbers or labels (n,), which of them can be used (n,), and whether they are class labels."""
-    import pandas as pd
-
-    if values.dtype.kind in "cmM":
-        raise InputError(f"the target holds values of type {values.dtype}; give real numbers or class labels")
-    usable: NDArray[np.bool_] = ~np.asarray(pd.isna(values), dtype=bool)
-    if values.dtype.kind in "OUS":
-        usable &= np.array([not (isinstance(value, str) and not value.strip()) for value in values], dtype=bool)
-        numbers = np.array([_number(value, parse=task == "regression") for value in values], dtype=np.float64)
-        counted = usable & ~np.isnan(numbers)
-        if task == "regression" or (task == "auto" and 2 * counted.sum() > usable.sum()):
-            whole = all(isinstance(value, int | np.integer) for value in values[counted])
-            usable, values = counted, np.where(counted, numbers, 0.0)
-            values = values.astype(np.int64) if whole and np.abs(values).max(initial=0.0) < 2**53 else values
-    classification = is_classification(values[usable], task)  # type: ignore[arg-type]
-    if not classification:
-        values = values.astype(np.float64)
-    if values.dtype.kind == "f":
-        usable &= np.isfinite(values)
-    return values, usable, classification
-
-
-def _number(value: Any, *, parse: bool) -> float:
-    """A number as float, and with `parse` text that reads as one; NaN for all else."""
-    if isinstance(value, int | float | np.number) and not isinstance(value, bool):
-        return float(value)
-    try:
-        return float(value) if parse and isinstance(value, str) else float("nan")
-    except ValueError:
-        return float("nan")
-
-
-def _group_median(values: Floats, code: NDArray[np.intp]) -> Floats:
-    order = np.lexsort((values, code))
-    starts = np.searchsorted(code[order], np.arange(code.max() + 1))
-    counts = np.diff(np.append(starts, len(code)))
-    low, high = starts + (counts - 1) // 2, starts + counts // 2
-    median: Floats = (values[order][low] + values[order][high]) / 2
-    return median
-
-
-def _named_estimators(estimators: Sequence[Any], *, classification: bool) -> dict[str, TransferabilityEstimator]:
-    """Unfitted estimators by name, those left out that cannot be fitted (see :func:`_left_out`).
-
-    Objects are named by their class, numbered where a name would come twice.
-    """
-    named: dict[str, TransferabilityEstimator] = {}
-    for item in estimators:
-        estimator = registry.load("estimators", item)() if isinstance(item, str) else clone(item)
-        if _refusal(estimator, classification=classification):
-            continue
-        name = item if isinstance(item, str) else type(item).__name__
-        same = sum(known.partition("-")[0] == name for known in named)
-        named[f"{name}-{same + 1}" if same else name] = estimator
-    return named
-
-
-def _left_out(estimators: Sequence[Any], *, classification: bool) -> dict[str, str]:
-    """Name of each estimator that cannot be fitted to embeddings and this kind of target, and why."""
-    reasons = {}
-    for item in estimators:
-        estimator = registry.load("estimators", item) if isinstance(item, str) else type(item)
-        if reason := _refusal(estimator, classification=classification):
-            reasons[item if isinstance(item, str) else estimator.__name__] = reason
-    return reasons
-
-
-def _refusal(estimator: Any, *, classification: bool) -> str:
-    if estimator.takes != "embedding":
-        return f"it takes the source's own {estimator.takes}, which a bridge does not give"
-    wanted = "classification" if classification else "regression"
-    return "" if wanted in estimator.tasks else f"it takes no target for {wanted}"
-
-
-@dataclass(frozen=True, eq=False)
 class _Job:
     """What is shared by the work on all sources of one table."""
 
     ranker: TransferabilityRanker
-    table: _Table
+    table: Table
     descriptor: CompositionDescriptor
     X: Floats
     estimators: Mapping[str, TransferabilityEstimator]
@@ -579,8 +435,8 @@ class _Job:
             raise ValueError("it gives the same embedding for every formula of the table")
         numeric = self.table.y.astype(np.float64)
         spectra = [Spectra(candidate.values) for candidate in candidates]
-        left_out = [LOORidge().fit(item, numeric).score_ for item in spectra]
-        best = int(np.argmax(left_out))
+        ridge = [LOORidge().fit(item, numeric).score_ for item in spectra]
+        best = int(np.argmax(ridge))
         embedded = candidates[best]
         if np.ptp(embedded.values, axis=0).max() == 0:
             raise ValueError("the source gives the same embedding for every formula of the table")
@@ -599,7 +455,7 @@ class _Job:
             property=card.property,
             unit=card.unit,
             scores=scores,
-            loo_rmse=float("nan") if self.table.classification else -left_out[best],
+            loo_rmse=float("nan") if self.table.classification else -ridge[best],
             looked_up=int(embedded.looked_up.sum()),
             bridged=int((~embedded.looked_up & ~embedded.refused).sum()),
             refused=int(embedded.refused.sum()),

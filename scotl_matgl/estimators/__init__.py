@@ -7,6 +7,7 @@ from scotl_matgl.estimators.classes import GBC, HScore, TransRate
 from scotl_matgl.estimators.ensemble import Ensemble, rank_average
 from scotl_matgl.estimators.labels import LEEP, NCE, NLEEP
 from scotl_matgl.estimators.linear import GCV, SCOTL, LabMSE, LinMSE, LogME, LOORidge
+from scotl_matgl.estimators.selection import embedding_estimators, left_out, named_estimators
 from scotl_matgl.estimators.similarity import CKA, KNN, GPEvidence
 
 __all__ = [
@@ -27,5 +28,8 @@ __all__ = [
     "LogME",
     "TransRate",
     "TransferabilityEstimator",
+    "embedding_estimators",
+    "left_out",
+    "named_estimators",
     "rank_average",
 ]
