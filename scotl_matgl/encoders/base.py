@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scotl_matgl.cards import SourceCard
+from scotl_matgl.composition import Compositions
 from scotl_matgl.encoders.graphs import (
     MIN_DISTANCE,
     CrystalGraph,
@@ -78,13 +79,34 @@ class SourceEncoder(Protocol):
 
 @runtime_checkable
 class CompositionEncoder(Protocol):
-    """A source model that reads formulas, so that it needs no bridge."""
+    """A source model that reads formulas, so that it needs no bridge.
+
+    An encoder that works on a composition descriptor may also be a :class:`DescribedEncoder`.
+    """
 
     card: SourceCard
     layers: tuple[str, ...]
 
     def encode(self, formulas: Iterable[Any], *, layer: str = "readout") -> NDArray[np.float32]:
         """Embeddings (n_formulas, width) of one layer."""
+
+
+@runtime_checkable
+class DescribedEncoder(CompositionEncoder, Protocol):
+    """A composition encoder that takes descriptors which were computed before: for many sources on one table.
+
+    Attributes
+    ----------
+    fingerprint : str
+        ``fingerprint()`` of the descriptor that it reads; other descriptors are never handed to it.
+    """
+
+    fingerprint: str
+
+    def encode_described(
+        self, compositions: Compositions, X: NDArray[np.float64], *, layer: str = "readout"
+    ) -> NDArray[np.float32]:
+        """What ``encode(compositions, layer=layer)`` gives, from descriptors X (n_formulas, p) of these formulas."""
 
 
 def encode_crystals(

@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 
 from scotl_matgl.cards import SourceCard
+from scotl_matgl.encoders.network import Network
 from scotl_matgl_shotgun.errors import LibraryError, XenonPyError
 from scotl_matgl_shotgun.library import Library
-from scotl_matgl_shotgun.network import Network
 from scotl_matgl_shotgun.ranking import Ranked
 from scotl_matgl_shotgun.records import Record
 from scotl_matgl_shotgun.training import train_library

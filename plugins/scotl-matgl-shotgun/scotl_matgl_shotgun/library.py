@@ -8,11 +8,9 @@ and one descriptor matrix are in memory at a time.
 from __future__ import annotations
 
 import fnmatch
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,11 +18,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError, safe_open
 
+from scotl_matgl.cache import file_sha256
 from scotl_matgl.cards import SourceCard
 from scotl_matgl.composition import Compositions, parse_compositions
 from scotl_matgl.descriptors import CompositionDescriptor, get_descriptor
+from scotl_matgl.encoders.network import Network, layer_widths
+from scotl_matgl.exceptions import InputError
 from scotl_matgl_shotgun.errors import LibraryError
-from scotl_matgl_shotgun.network import Network, layer_widths
 from scotl_matgl_shotgun.ranking import Progress, Ranked, rank_embeddings
 from scotl_matgl_shotgun.records import Record
 
@@ -35,12 +35,6 @@ _ANY = ["NaCl", "Fe2O3"]
 
 #: Called with the record of a network that cannot be used, and the reason.
 Failed = Callable[[Record, str], None]
-
-
-@lru_cache(maxsize=4096)
-def _sha256(path: Path, size: int, modified: int) -> str:  # noqa: ARG001 - a file that changed is hashed again
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _ShardReader:
@@ -202,7 +196,7 @@ class Library:
         try:
             tensors = reader.open(record)
             network = Network.from_tensors(tensors.get_tensor, record.prefix, len(record.widths) - 1, record.activation)
-        except SafetensorError as error:
+        except (SafetensorError, InputError) as error:
             raise LibraryError(
                 f"network {record.name!r} is not in {self.path / record.shard} as its record says: {error}"
             ) from error
@@ -219,8 +213,7 @@ class Library:
             raise LibraryError(f"network {record.name!r}: the shard {record.shard!r} is no file name in the library")
         shard = self.path / record.shard
         try:
-            status = shard.stat()
-            found = _sha256(shard, status.st_size, status.st_mtime_ns)
+            found = file_sha256(shard)
         except OSError as error:
             raise LibraryError(f"network {record.name!r}: its shard cannot be read: {error}") from error
         if found != record.sha256:
@@ -248,7 +241,7 @@ class Library:
         formulas : iterable
             All that :func:`~scotl_matgl.composition.parse_compositions` reads.
         layer : str, default="readout"
-            See :func:`~scotl_matgl_shotgun.network.layer_widths`.
+            See :func:`~scotl_matgl.encoders.network.layer_widths`.
         failed : callable, optional
             Called for each network that cannot be used, which is then left out; without it, the error is raised.
 
@@ -273,7 +266,7 @@ class Library:
                     if isinstance(matrix, LibraryError):
                         raise matrix
                     embedding = network.forward(matrix)[layer]
-                except LibraryError as error:
+                except InputError as error:
                     if failed is None:
                         raise
                     failed(record, str(error))

@@ -9,8 +9,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from scotl_matgl.encoders.network import ACTIVATIONS
 from scotl_matgl_shotgun.errors import LibraryError
-from scotl_matgl_shotgun.network import ACTIVATIONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Record:
         Mean absolute error on held-out materials, in `unit`.
     widths : tuple of int
         Of the input, of every hidden layer and of the output.
-    activation : {"leaky_relu", "relu", "identity"}
+    activation : {"leaky_relu", "relu", "silu", "identity"}
     seed, n_train : int, optional
         Of its random choices; number of training rows.
     shard, sha256, prefix : str

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scotl_matgl.descriptors import get_descriptor
+from scotl_matgl.encoders.network import Network
 from scotl_matgl.structures import Corpus
 from scotl_matgl_shotgun.errors import LibraryError
 from scotl_matgl_shotgun.library import Library
-from scotl_matgl_shotgun.network import Network
 from scotl_matgl_shotgun.records import Record
 from scotl_matgl_shotgun.writer import LibraryWriter
 

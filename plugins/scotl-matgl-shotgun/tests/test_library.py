@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -17,13 +18,15 @@ import torch
 from torch import nn
 
 import scotl_matgl_shotgun.library as library_module
+from scotl_matgl import cache
 from scotl_matgl.descriptors import get_descriptor
+from scotl_matgl.exceptions import InputError
 from scotl_matgl.structures import Corpus
 from scotl_matgl.testing import check_encoder, check_zoo, sample_formulas
 from scotl_matgl_shotgun import Library, LibraryError, LibraryWriter, Network, Ranked, Record, cards
 
 FORMULAS = sample_formulas()
-FUNCTIONS = {"leaky_relu": nn.LeakyReLU, "relu": nn.ReLU, "identity": nn.Identity}
+FUNCTIONS = {"leaky_relu": nn.LeakyReLU, "relu": nn.ReLU, "silu": nn.SiLU, "identity": nn.Identity}
 
 
 def random_network(seed: int, widths: tuple[int, ...] = (132, 20, 9, 5, 1), activation: str = "leaky_relu") -> Network:
@@ -108,11 +111,11 @@ def test_networks_survive_the_library_bit_by_bit(tmp_path: Path) -> None:
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
     network = random_network(0)
-    with pytest.raises(LibraryError, match="do not fit together"):
+    with pytest.raises(InputError, match="do not fit together"):
         dataclasses.replace(network, weights=(*network.weights[:-1], network.weights[-1][:, :-1]))
-    with pytest.raises(LibraryError, match="no network with a hidden layer"):
+    with pytest.raises(InputError, match="no network with a hidden layer"):
         dataclasses.replace(network, weights=network.weights[:1], biases=network.biases[:1])
-    with pytest.raises(LibraryError, match="reads 132 descriptors"):
+    with pytest.raises(InputError, match="reads 132 descriptors"):
         network.forward(np.zeros((2, 131)))
 
 
@@ -173,9 +176,9 @@ def test_a_network_is_read_when_it_is_asked_for(library: Library, opened: list[s
 
 def test_shards_are_hashed_once(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     hashed = []
-    original = library_module.hashlib.file_digest
-    monkeypatch.setattr(library_module.hashlib, "file_digest", lambda f, a: hashed.append(f.name) or original(f, a))
-    library_module._sha256.cache_clear()
+    original = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda f, a: hashed.append(f.name) or original(f, a))
+    cache._file_sha256.cache_clear()
     assert len(list(library.embed(library, FORMULAS))) == 6
     assert len(list(Library(library.path).embed(library, FORMULAS))) == 6
     assert len(hashed) == len(set(hashed)) == 3

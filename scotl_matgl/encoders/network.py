@@ -1,16 +1,17 @@
-"""A fully connected network: its tensors, and its layers computed with numpy alone."""
+"""A fully connected network on composition descriptors: its tensors, and its layers computed with numpy alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scotl_matgl_shotgun.errors import LibraryError
+from scotl_matgl.exceptions import InputError
 
 Floats32 = NDArray[np.float32]
 
@@ -23,15 +24,21 @@ def _rectified(values: Floats32) -> Floats32:
     return np.maximum(values, np.float32(0))
 
 
+def _silu(values: Floats32) -> Floats32:
+    # tanh, because exp overflows where the sigmoid is 0
+    half = np.float32(0.5)
+    activated: Floats32 = values * (half + half * np.tanh(half * values))
+    return activated
+
+
 def _identity(values: Floats32) -> Floats32:
     return values
 
 
-ACTIVATIONS: Mapping[str, Callable[[Floats32], Floats32]] = {
-    "leaky_relu": _leaky,
-    "relu": _rectified,
-    "identity": _identity,
-}
+#: What may follow a hidden layer, elementwise on float32.
+ACTIVATIONS: Mapping[str, Callable[[Floats32], Floats32]] = MappingProxyType(
+    {"leaky_relu": _leaky, "relu": _rectified, "silu": _silu, "identity": _identity}
+)
 
 
 def layer_widths(widths: Sequence[int]) -> dict[str, int]:
@@ -61,15 +68,20 @@ class Network:
     weights : tuple of ndarray of float32, shape (out, in)
         Of the hidden layers and of the output, torch's orientation.
     biases : tuple of ndarray of float32, shape (out,)
-    activation : {"leaky_relu", "relu", "identity"}
+    activation : {"leaky_relu", "relu", "silu", "identity"}
         The slope of the leaky one is 0.01.
     mean, scale : ndarray of float64, shape (in,)
         The descriptors are shifted and divided by these first.
+    readout_activation : str, default=""
+        Activation of the last hidden layer, if it is another than `activation`.
+    unit_readout : bool, default=False
+        Whether the rows of the last hidden layer are divided by their Euclidean norm (rows of zeros stay), as those of
+        SCOTL's composition branch are; the output is computed from what results.
 
     Raises
     ------
-    LibraryError
-        If the shapes do not fit together, or there is no hidden layer.
+    InputError
+        If the shapes do not fit together, there is no hidden layer, or an activation is not known.
 
     Examples
     --------
@@ -84,26 +96,34 @@ class Network:
     activation: str
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
+    readout_activation: str = ""
+    unit_readout: bool = False
 
     def __post_init__(self) -> None:
-        if self.activation not in ACTIVATIONS:
-            raise LibraryError(f"The activation {self.activation!r} is not one of {', '.join(ACTIVATIONS)}")
+        for activation in {self.activation, self.readout_activation or self.activation}:
+            if activation not in ACTIVATIONS:
+                raise InputError(f"The activation {activation!r} is not one of {', '.join(ACTIVATIONS)}")
         if len(self.weights) < 2 or len(self.biases) != len(self.weights):
-            raise LibraryError(
+            raise InputError(
                 f"{len(self.weights)} weights and {len(self.biases)} biases make no network with a hidden layer"
             )
         widths = self.widths
         expected = [(b, a) for a, b in pairwise(widths)]
         found = [weight.shape for weight in self.weights]
         if found != expected or [bias.shape for bias in self.biases] != [(width,) for width in widths[1:]]:
-            raise LibraryError(f"The shapes of the layers, {found}, do not fit together; they must be {expected}")
+            raise InputError(f"The shapes of the layers, {found}, do not fit together; they must be {expected}")
         if self.mean.shape != (widths[0],) or self.scale.shape != (widths[0],):
-            raise LibraryError(f"The scaling of the input has shape {self.mean.shape}; it must be ({widths[0]},)")
+            raise InputError(f"The scaling of the input has shape {self.mean.shape}; it must be ({widths[0]},)")
 
     @property
     def widths(self) -> tuple[int, ...]:
         """Widths of the input, of every hidden layer and of the output."""
         return (self.weights[0].shape[-1], *(weight.shape[0] for weight in self.weights))
+
+    @property
+    def n_parameters(self) -> int:
+        """Weights and biases; the scaling of the input is not counted."""
+        return sum(tensor.size for tensor in (*self.weights, *self.biases))
 
     def forward(self, X: NDArray[np.float64]) -> dict[str, Floats32]:
         """All layers.
@@ -117,20 +137,29 @@ class Network:
         -------
         dict of str to ndarray of float32, shape (n, width)
             See :func:`layer_widths`; hidden layers after their activation.
+
+        Raises
+        ------
+        InputError
+            If X has another width.
         """
         if X.ndim != 2 or X.shape[1] != self.widths[0]:
-            raise LibraryError(f"The network reads {self.widths[0]} descriptors, not an array of shape {X.shape}")
+            raise InputError(f"The network reads {self.widths[0]} descriptors, not an array of shape {X.shape}")
         values = ((X - self.mean) / self.scale).astype(np.float32)
         hidden: list[Floats32] = []
-        activation = ACTIVATIONS[self.activation]
-        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            values = activation(values @ weight.T + bias)
+        functions = [self.activation] * (len(self.weights) - 2) + [self.readout_activation or self.activation]
+        for weight, bias, function in zip(self.weights[:-1], self.biases[:-1], functions, strict=True):
+            values = ACTIVATIONS[function](values @ weight.T + bias)
             hidden.append(values)
+        if self.unit_readout:
+            norm = np.linalg.norm(hidden[-1], axis=1, keepdims=True)
+            norm[norm == 0] = 1
+            hidden[-1] = (hidden[-1] / norm).astype(np.float32, copy=False)
         named = {f"hidden_{i}": values for i, values in enumerate(hidden[:-1], start=1)}
         return {"readout": hidden[-1], **named, "final": hidden[-1] @ self.weights[-1].T + self.biases[-1]}
 
     def tensors(self, prefix: str) -> dict[str, NDArray[Any]]:
-        """Tensors by the names that they have in a shard."""
+        """Tensors by the names that they have in a file of many networks."""
         named: dict[str, NDArray[Any]] = {
             f"{prefix}.mean": self.mean,
             f"{prefix}.scale": self.scale,
@@ -142,7 +171,14 @@ class Network:
 
     @classmethod
     def from_tensors(
-        cls, get: Callable[[str], NDArray[np.float64]], prefix: str, n_layers: int, activation: str
+        cls,
+        get: Callable[[str], NDArray[np.floating[Any]]],
+        prefix: str,
+        n_layers: int,
+        activation: str,
+        *,
+        readout_activation: str = "",
+        unit_readout: bool = False,
     ) -> Network:
         """Read a network tensor by tensor.
 
@@ -154,7 +190,8 @@ class Network:
             Of the network's tensors.
         n_layers : int
             Hidden layers and the output.
-        activation : str
+        activation, readout_activation, unit_readout
+            As the attributes, which tensors do not tell.
         """
         return cls(
             tuple(get(f"{prefix}.{i}.weight").astype(np.float32) for i in range(n_layers)),
@@ -162,4 +199,6 @@ class Network:
             activation,
             get(f"{prefix}.mean").astype(np.float64),
             get(f"{prefix}.scale").astype(np.float64),
+            readout_activation,
+            unit_readout,
         )

@@ -1,0 +1,270 @@
+"""Sources of composition modality: fully connected networks on a descriptor, many of them in one safetensors file."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scotl_matgl.cache import file_sha256, home, write_whole
+from scotl_matgl.cards import SourceCard
+from scotl_matgl.composition import SYMBOLS, Compositions, parse_compositions
+from scotl_matgl.descriptors import CompositionDescriptor, get_descriptor
+from scotl_matgl.encoders.network import Network, layer_widths
+from scotl_matgl.exceptions import InputError
+
+Floats = NDArray[np.float64]
+
+# Some descriptors find out in fit which features they have, from any formulas.
+_ANY = ["NaCl", "Fe2O3"]
+
+
+def source_folders() -> list[Path]:
+    """Where files of networks are looked for: the user's own first, then those that come with the package."""
+    return [home() / "sources", Path(str(resources.files("scotl_matgl") / "data" / "sources"))]
+
+
+class NetworkEncoder:
+    """A fully connected network on a composition descriptor.
+
+    Parameters
+    ----------
+    card : SourceCard
+        Rows with an element that is not among its elements are NaN.
+    network : Network
+    descriptor : str or CompositionDescriptor
+        What the network reads; a registered name is loaded when formulas are to be described.
+    fingerprint : str, default=""
+        Of the descriptor at the time of training; without it, the descriptor is taken as it is.
+
+    Attributes
+    ----------
+    layers : tuple of str
+        ``"readout"``, the last hidden layer, first; ``"final"`` is in the unit of the card.
+
+    Notes
+    -----
+    :meth:`encode_described` is what an encoder may have beside the contract of ``CompositionEncoder``: many sources of
+    one table then share one matrix of descriptors.
+    """
+
+    def __init__(
+        self, card: SourceCard, network: Network, descriptor: str | CompositionDescriptor, fingerprint: str = ""
+    ) -> None:
+        self.card = card
+        self.layers = tuple(card.layers)
+        self.network = network
+        self.descriptor = descriptor
+        self.fingerprint = fingerprint
+
+    def encode(self, formulas: Iterable[Any], *, layer: str = "readout") -> NDArray[np.float32]:
+        """Embeddings of formulas.
+
+        Parameters
+        ----------
+        formulas : iterable
+            All that :func:`~scotl_matgl.composition.parse_compositions` reads.
+        layer : str, default="readout"
+            One of :attr:`layers`.
+
+        Returns
+        -------
+        ndarray of float32, shape (n_formulas, width)
+            Rows of elements that the network does not know, and rows that are not finite, are NaN throughout.
+
+        Raises
+        ------
+        InputError
+            If the network has no such layer, or the descriptor is not the one of its training.
+        """
+        self._check_layer(layer)
+        compositions = parse_compositions(formulas)
+        if not len(compositions):
+            return np.empty((0, self.card.layers[layer]), dtype=np.float32)
+        X = np.asarray(self._descriptor().transform(compositions), dtype=np.float64)
+        return self.encode_described(compositions, X, layer=layer)
+
+    def encode_described(self, compositions: Compositions, X: Floats, *, layer: str = "readout") -> NDArray[np.float32]:
+        """Embeddings of formulas that are described already, as :meth:`encode` gives them.
+
+        Parameters
+        ----------
+        compositions : Compositions
+            n formulas.
+        X : ndarray of float64, shape (n, p)
+            Their descriptors, by one of the same :attr:`fingerprint`.
+        layer : str, default="readout"
+            One of :attr:`layers`.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, width)
+        """
+        self._check_layer(layer)
+        values = self.network.forward(X)[layer]
+        values[~np.isfinite(values).all(axis=1) | self._unknown(compositions)] = np.nan
+        return values
+
+    def _check_layer(self, layer: str) -> None:
+        if layer not in self.layers:
+            close = difflib.get_close_matches(layer, self.layers, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise InputError(f"{self.card.name} has no layer {layer!r}; {hint}it has {', '.join(self.layers)}")
+
+    def _unknown(self, compositions: Compositions) -> NDArray[np.bool_]:
+        """Rows (n,) with an element that is not the card's; a card without elements takes all."""
+        if not self.card.elements or not len(compositions):
+            return np.zeros(len(compositions), dtype=bool)
+        unknown = np.ones(len(SYMBOLS), dtype=bool)
+        unknown[[SYMBOLS.index(symbol) for symbol in self.card.elements]] = False
+        return np.logical_or.reduceat(unknown[compositions.numbers - 1], compositions.offsets[:-1])
+
+    def _descriptor(self) -> CompositionDescriptor:
+        if not isinstance(self.descriptor, str):
+            return self.descriptor
+        descriptor = get_descriptor(self.descriptor).fit(_ANY)
+        if self.fingerprint and (found := descriptor.fingerprint()) != self.fingerprint:
+            raise InputError(
+                f"the descriptor {self.descriptor!r} is not the one that {self.card.name} was trained on: its "
+                f"fingerprint is {found}, recorded is {self.fingerprint}; use the version of that time, or train again"
+            )
+        self.descriptor = descriptor
+        return descriptor
+
+
+def load(card: SourceCard, *, path: str | Path | None = None) -> NetworkEncoder:
+    """Load the network of a card that :func:`network_card` made.
+
+    Parameters
+    ----------
+    card : SourceCard
+        Its options name file, prefix, form and descriptor of the network; its weights the sha256 of the file.
+    path : path-like, optional
+        Folder of the file; by default the first of :func:`source_folders` that has it.
+
+    Raises
+    ------
+    InputError
+        If the file is nowhere, is not the one of the card, or does not hold the network.
+
+    Notes
+    -----
+    Reads the tensors of this network alone (about 1 ms); the file is hashed the first time that a process reads it.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    file = _find(card, path)
+    options = card.options
+    try:
+        with safe_open(str(file), framework="numpy") as tensors:
+            network = Network.from_tensors(tensors.get_tensor, options["prefix"], **options["network"])
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{file} does not hold the network of {card.name} as its card says: {type(error).__name__}: {error}; "
+            "restore the file, or train the source again"
+        ) from error
+    widths = layer_widths(network.widths)
+    if not dict(card.layers).items() <= widths.items():
+        raise InputError(
+            f"{file}: the layers of {card.name} are {widths}, its card says {dict(card.layers)}; correct the card"
+        )
+    return NetworkEncoder(card, network, options["descriptor"], options.get("fingerprint", ""))
+
+
+def _find(card: SourceCard, path: str | Path | None) -> Path:
+    """File of a card's network, once it is known to be that file."""
+    name = next(iter(card.weights), "")
+    if len(card.weights) != 1 or Path(name).name != name:
+        raise InputError(f"the card {card.name} names the weights {list(card.weights)}; it must be one file name")
+    folders = source_folders() if path is None else [Path(path)]
+    files = [folder / name for folder in folders if (folder / name).is_file()]
+    if not files:
+        raise InputError(f"{card.name}: its weights {name} are in none of {', '.join(map(str, folders))}")
+    found = file_sha256(files[0])
+    if found != card.weights[name]:
+        raise InputError(
+            f"{files[0]} is not the file of the card {card.name}: its sha256 is {found}, not {card.weights[name]}; "
+            "restore the file, or train the source again"
+        )
+    return files[0]
+
+
+def write_networks(path: str | Path, networks: Mapping[str, Network], *, dtype: str = "float16") -> str:
+    """Write networks into one safetensors file, whole or not at all.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    networks : mapping of str to Network
+        By the prefix of their tensors, which :func:`network_card` names.
+    dtype : {"float16", "float32"}
+        Of the weight matrices on disk; biases and the scaling of the input are float32.
+
+    Returns
+    -------
+    str
+        The sha256 of the file, for the cards.
+
+    Raises
+    ------
+    InputError
+        If a weight is too large for float16.
+    """
+    from safetensors.numpy import save
+
+    stored: dict[str, NDArray[Any]] = {}
+    for prefix, network in networks.items():
+        for name, tensor in network.tensors(prefix).items():
+            kind = np.dtype(dtype if tensor.ndim == 2 else "float32")
+            if np.abs(tensor).max(initial=0.0) > np.finfo(kind).max:
+                raise InputError(f"the tensor {name} has values that {kind} cannot hold; write float32")
+            stored[name] = tensor.astype(kind)
+    path = Path(path)
+    write_whole(path, save(stored))
+    return file_sha256(path)
+
+
+def network_card(
+    name: str, network: Network, *, file: str, sha256: str, prefix: str, descriptor: str, **facts: Any
+) -> SourceCard:
+    """Card of a network that :func:`write_networks` wrote.
+
+    Parameters
+    ----------
+    name : str
+        Of the source.
+    network : Network
+    file, sha256, prefix : str
+        Name of the file without its folder, its hash, and the network's prefix in it.
+    descriptor : str
+        Registered name of what the network reads.
+    **facts
+        The other fields of :class:`~scotl_matgl.cards.SourceCard`: ``zoo``, ``property``, ``unit``, ``dataset``,
+        ``licence``, ``citation`` are needed.
+    """
+    form: dict[str, Any] = {"n_layers": len(network.weights), "activation": network.activation}
+    if network.readout_activation:
+        form["readout_activation"] = network.readout_activation
+    if network.unit_readout:
+        form["unit_readout"] = True
+    return SourceCard(
+        name=name,
+        modality="composition",
+        layers=layer_widths(network.widths),
+        loader=f"{__name__}:load",
+        weights={file: sha256},
+        parameters=network.n_parameters,
+        options={
+            "prefix": prefix,
+            "network": form,
+            "descriptor": descriptor,
+            "fingerprint": get_descriptor(descriptor).fit(_ANY).fingerprint(),
+        },
+        **{"architecture": f"fully connected network on the descriptor {descriptor}", **facts},
+    )
