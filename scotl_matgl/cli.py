@@ -253,6 +253,14 @@ def encode(
 def bridge_build(
     structures: Annotated[Path, typer.Option(help="Crystals to fit on: CIF, POSCAR, JSON, a folder of these.")],
     sources: SourcesOption = None,
+    all_: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="Build what the package ships: the layers readout and final of every source, as eight-bit networks, "
+            "with a manifest and the corpus index. What is built already is kept.",
+        ),
+    ] = False,
     layer: Annotated[str, typer.Option(help="Layer of the source.")] = "readout",
     kind: Annotated[str, typer.Option(help="Kind of bridge: mlp, ridge, or another that is registered.")] = "mlp",
     descriptor: Annotated[str, typer.Option(help="Descriptor that the bridge starts from.")] = "standard",
@@ -268,6 +276,9 @@ def bridge_build(
     _check_registered("bridges", [kind])
     _check_registered("descriptors", [descriptor])
     corpus = _read_corpus(structures, limit)
+    if all_:
+        _build_all(corpus, _structure_cards(sources), descriptor, folder, device, threads)
+        return
     failed = 0
     for card in _structure_cards(sources):
         with _isolated(card) as outcome, _progress(card.name) as progress:
@@ -291,6 +302,32 @@ def bridge_build(
             )
         failed += outcome.failed
     raise typer.Exit(1 if failed else 0)
+
+
+def _build_all(
+    corpus: Any, cards: list[SourceCard], descriptor: str, folder: Path | None, device: str, threads: int
+) -> None:
+    from scotl_matgl.bridges.build import build_all
+    from scotl_matgl.bridges.index import index_path
+    from scotl_matgl.descriptors import get_descriptor
+
+    with _progress("encoding") as progress:
+        manifest = build_all(
+            cards,
+            corpus,
+            get_descriptor(descriptor),
+            folder=folder,
+            index=index_path() if folder is None else folder / index_path().name,
+            device=device,
+            load=lambda card: _load(card, threads),
+            report=typer.echo,
+            progress=progress,
+        )
+    typer.echo(
+        f"{len(manifest['bridges'])} bridges, {manifest['bytes'] / 1e6:.1f} MB; corpus index "
+        f"{manifest.get('index', {}).get('bytes', 0) / 1e6:.1f} MB; {len(manifest['failed'])} sources failed"
+    )
+    raise typer.Exit(1 if manifest["failed"] else 0)
 
 
 @bridge_app.command("show")

@@ -471,6 +471,28 @@ def test_a_saved_bridge_is_the_same_one(
         again.transform(X[:, :5])
 
 
+@pytest.mark.parametrize("bridge", [RidgeBridge(random_state=3), SMALL], ids=["ridge", "mlp"])
+def test_in_eight_bits_no_weight_moves_by_more_than_half_a_step(toy: Any, tmp_path: Path, bridge: Bridge) -> None:
+    X, Z, groups = toy
+    fitted = clone(bridge).fit(X, Z, groups)
+    fitted.save(tmp_path / "bridge", dtype="int8")
+    again = load_bridge(tmp_path / "bridge")
+    assert again.weights_.keys() == fitted.weights_.keys()
+    for name, exact in fitted.weights_.items():
+        if exact.ndim == 1:
+            np.testing.assert_array_equal(again.weights_[name], exact)
+            continue
+        step = np.abs(exact).max(axis=0) / 127
+        assert (np.abs(again.weights_[name] - exact) <= 0.5001 * step).all()
+        largest = np.abs(exact).argmax(axis=0), np.arange(exact.shape[1])
+        np.testing.assert_allclose(again.weights_[name][largest], exact[largest], rtol=1e-6)
+    raw = raw_header(tmp_path / "bridge")
+    matrices = {name for name, value in fitted.weights_.items() if value.ndim == 2}
+    assert {name for name, tensor in raw.items() if tensor.get("dtype") == "I8"} == matrices
+    deviation = (again.transform(X) - fitted.transform(X)) / Z.std(axis=0)
+    assert 0 < np.sqrt(np.mean(deviation**2)) < 0.02
+
+
 def test_the_header_is_read_without_the_tensors(toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import safetensors.numpy
 
@@ -483,8 +505,9 @@ def test_the_header_is_read_without_the_tensors(toy: Any, tmp_path: Path, monkey
 
     monkeypatch.setattr(safetensors.numpy, "load_file", refuse)
     assert read_header(path) == {
-        "format": 1,
+        "format": 2,
         "kind": "ridge",
+        "dtype": "float16",
         "parameters": {"held_out": 0.2, "random_state": 0},
         "quality": dataclasses.asdict(fitted.quality_) | {"r2": list(fitted.quality_.r2)},
         "provenance": {"source": "Toy"},
@@ -506,8 +529,8 @@ def test_what_cannot_be_saved_is_a_sentence_and_leaves_the_old_file(toy: Any, tm
         RidgeBridge().save(path)
     fitted.save(path)
     before = path.read_bytes()
-    with pytest.raises(BridgeError, match="dtype is 'int8'; it must be 'float16' or 'float32'"):
-        fitted.save(path, dtype="int8")
+    with pytest.raises(BridgeError, match="dtype is 'int4'; it must be 'float16', 'float32' or 'int8'"):
+        fitted.save(path, dtype="int4")
     fitted.weights_["weight"][0, 0] = 70000.0  # float16 ends at 65504
     with pytest.raises(BridgeError, match="a weight of 70000 is too large for float16; save with dtype='float32'"):
         fitted.save(path)
@@ -537,7 +560,7 @@ HEADER: dict[str, Any] = {
     [
         ({"source": "Toy"}, "is a safetensors file but no bridge; `scotl-matgl bridge build` makes one"),
         (["a list"], "is a safetensors file but no bridge"),
-        (HEADER | {"format": 2}, "has format 2, this version reads 1; build the bridge again"),
+        (HEADER | {"format": 3}, "has format 3, this version reads up to 2; build the bridge again"),
         ({"format": 1, "kind": "ridge"}, "lacks parameters, quality, provenance in its header; build the bridge again"),
         (HEADER | {"parameters": {"dropout": 0.1}}, "was written by another version .*'dropout'.*; build the bridge"),
         (HEADER | {"quality": {"r2": []}}, "was written by another version .*; build the bridge again"),

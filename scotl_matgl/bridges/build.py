@@ -1,22 +1,27 @@
-"""Build a bridge from the corpus up: encode the crystals, describe their formulas, fit, measure, save."""
+"""Build bridges from the corpus up: encode the crystals, describe their formulas, fit, measure, save."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sklearn.base import clone
 
 from scotl_matgl import registry
-from scotl_matgl.bridges.base import Bridge, BridgeError
+from scotl_matgl.bridges.base import Bridge, BridgeError, read_header
+from scotl_matgl.bridges.index import IndexWriter
 from scotl_matgl.bridges.lookup import LookUp
-from scotl_matgl.bridges.store import bridge_name, look_up_path
-from scotl_matgl.cache import EmbeddingStore, home
+from scotl_matgl.bridges.mlp import MLPBridge
+from scotl_matgl.bridges.store import MANIFEST, bridge_name, look_up_path
+from scotl_matgl.cache import EmbeddingStore, home, write_whole
 from scotl_matgl.cards import SourceCard
 from scotl_matgl.descriptors import CompositionDescriptor
 from scotl_matgl.encoders.base import SourceEncoder
@@ -61,6 +66,8 @@ def build_bridge(
     folder: str | Path | None = None,
     store: EmbeddingStore | None = None,
     device: str = "auto",
+    dtype: str = "float16",
+    look_up: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> BuiltBridge:
     """Encode one crystal per formula, fit the bridge, and save it with the look-up.
@@ -85,6 +92,10 @@ def build_bridge(
         Where embeddings are kept between runs.
     device : str, default="auto"
         Device of the encoder.
+    dtype : str, default="float16"
+        Precision of the file, see :meth:`~scotl_matgl.bridges.base.Bridge.save`.
+    look_up : bool, default=True
+        Whether the embeddings of the crystals are kept as look-up.
     progress : callable, optional
         Called with (done, total) crystals while encoding.
 
@@ -135,8 +146,9 @@ def build_bridge(
     }
     folder = home() / "bridges" if folder is None else Path(folder)
     path = folder / bridge_name(card.name, layer, descriptor.fingerprint())
-    fitted.save(path, provenance)
-    LookUp.of(compositions.keys(), embedding, provenance).save(look_up_path(card.name, layer))
+    fitted.save(path, provenance, dtype=dtype)
+    if look_up:
+        LookUp.of(compositions.keys(), embedding, provenance).save(look_up_path(card.name, layer))
     refused: dict[str, str] = {}
     for index, reason in encoded.refused.items():
         identifier = crystals[index].identifier
@@ -151,3 +163,140 @@ def build_bridge(
         seconds_encoding=encoded_at - started,
         seconds_fitting=time.perf_counter() - encoded_at,
     )
+
+
+def default_recipe() -> dict[str, Bridge]:
+    """The bridge of each layer that is shipped; the sizes are chosen in ``docs/measurements.md``."""
+    return {"readout": MLPBridge(), "final": MLPBridge(hidden=(64, 64))}
+
+
+def build_all(
+    cards: Sequence[SourceCard],
+    corpus: Corpus,
+    descriptor: CompositionDescriptor,
+    *,
+    recipe: Mapping[str, Bridge] | None = None,
+    folder: str | Path | None = None,
+    index: str | Path | None = None,
+    dtype: str = "int8",
+    store: EmbeddingStore | None = None,
+    device: str = "auto",
+    load: Callable[[SourceCard], SourceEncoder] | None = None,
+    report: Callable[[str], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Build the bridges of many sources and layers, the corpus index, and the manifest that says what was done.
+
+    Run again, it goes on where it stopped: stored embeddings are read, and a bridge of the same source, corpus,
+    descriptor and parameters is kept.
+
+    Parameters
+    ----------
+    cards : sequence of SourceCard
+        Those of structure modality are built; one that fails costs its own entry in ``failed``.
+    corpus, descriptor, folder, store, device, dtype, progress
+        As for :func:`build_bridge`.
+    recipe : mapping of str to Bridge, optional
+        Layer to the unfitted bridge. Default: :func:`default_recipe`.
+    index : path, optional
+        Where the corpus index is written; by default none is.
+    load : callable, optional
+        From a card to its encoder. Default: ``card.load()``.
+    report : callable, optional
+        Called with a line for each bridge.
+
+    Returns
+    -------
+    dict
+        The manifest, which is also written to ``manifest.json`` in the folder: settings, corpus, versions, a record of
+        each bridge with its quality, sha256 and size, sources that failed and why, and the index.
+    """
+    recipe = default_recipe() if recipe is None else dict(recipe)
+    folder = home() / "bridges" if folder is None else Path(folder)
+    store = EmbeddingStore() if store is None else store
+    crystals = corpus.one_per_formula()
+    writer = IndexWriter(crystals.compositions.keys()) if index is not None else None
+    records: list[dict[str, Any]] = []
+    failed: dict[str, str] = {}
+    tell = report if report is not None else lambda _line: None
+    fingerprint = clone(descriptor).fit(crystals.compositions).fingerprint()
+    for card in cards:
+        if card.modality != "structure":
+            continue
+        try:
+            encoder = card.load() if load is None else load(card)
+            # All layers in one pass: each alone would cost a pass of its own.
+            layers = tuple(layer for layer in recipe if layer in card.layers)
+            encoded = store.encode(encoder, crystals, layers=layers, device=device, progress=progress)
+            for layer in layers:
+                path = folder / bridge_name(card.name, layer, fingerprint)
+                wanted = {"source_weights": dict(card.weights), "corpus_hash": crystals.hash}
+                if not _is_built(path, recipe[layer], wanted, dtype):
+                    build_bridge(
+                        card,
+                        crystals,
+                        descriptor,
+                        encoder=encoder,
+                        layer=layer,
+                        bridge=recipe[layer],
+                        folder=folder,
+                        store=store,
+                        device=device,
+                        dtype=dtype,
+                        look_up=False,
+                    )
+                records.append(_record(path))
+                kept = "" if writer is None else _add(writer, card, layer, encoded.embeddings[layer])
+                tell(f"{card.name}, {layer}: held-out R² {records[-1]['median_r2']:.3f}{kept}")
+        except Exception as error:  # an encoder may raise anything, and one source must not end the run
+            failed[card.name] = str(error) or type(error).__name__
+            tell(f"{card.name} failed: {failed[card.name]}")
+    manifest: dict[str, Any] = {
+        "descriptor": repr(descriptor),
+        "descriptor_fingerprint": fingerprint,
+        "corpus_hash": crystals.hash,
+        "n_crystals": len(crystals),
+        "dtype": dtype,
+        "recipe": {layer: {"kind": item.kind, **item.get_params(deep=False)} for layer, item in recipe.items()},
+        "versions": installed_versions(),
+        "bytes": sum(record["bytes"] for record in records),
+        "bridges": records,
+        "failed": failed,
+    }
+    if writer is not None and index is not None and records:
+        writer.save(index, {"corpus_hash": crystals.hash, "versions": installed_versions()})
+        content = Path(index).read_bytes()
+        manifest["index"] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    write_whole(folder / MANIFEST, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
+    return manifest
+
+
+def _is_built(path: Path, bridge: Bridge, wanted: Mapping[str, Any], dtype: str) -> bool:
+    """Whether the file holds a bridge of these parameters and precision, fitted for what is wanted."""
+    if not path.is_file():
+        return False
+    try:
+        header = read_header(path)
+    except BridgeError:
+        return False
+    parameters = json.loads(json.dumps(bridge.get_params(deep=False)))
+    same = (header["kind"], header["parameters"], header.get("dtype")) == (bridge.kind, parameters, dtype)
+    return same and all(header["provenance"].get(key) == value for key, value in wanted.items())
+
+
+def _add(writer: IndexWriter, card: SourceCard, layer: str, embedding: np.ndarray[Any, Any]) -> str:
+    kept = writer.add(card.name, layer, embedding, card.weights)
+    return f"; {100 * kept:.1f} % of the variance in the index"
+
+
+def _record(path: Path) -> dict[str, Any]:
+    header, content = read_header(path), path.read_bytes()
+    quality, provenance = header["quality"], header["provenance"]
+    return {
+        "file": path.name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
+        **{key: provenance[key] for key in ("source", "layer", "n_crystals", "n_refused")},
+        **{key: round(quality[key], 4) for key in ("median_r2", "mean_r2", "cosine", "cosine_centred")},
+        "n_held_out": quality["n_held_out"],
+    }

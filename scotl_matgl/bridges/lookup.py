@@ -16,7 +16,7 @@ from scotl_matgl.bridges.base import BridgeError
 from scotl_matgl.cache import write_whole
 
 
-def _hash_keys(keys: Sequence[str]) -> NDArray[np.uint64]:
+def hash_keys(keys: Sequence[str]) -> NDArray[np.uint64]:
     """64-bit hashes of composition keys: among a million formulas two agree by chance once in 40 million times."""
     digests = b"".join(hashlib.blake2b(key.encode(), digest_size=8).digest() for key in keys)
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
@@ -31,14 +31,18 @@ class LookUp:
     hashes : ndarray of shape (m,), uint64
         Sorted hashes of the composition keys.
     embeddings : ndarray of shape (m, d), float16 or float32
-        Embedding of the crystal that stands for each composition.
+        Embedding of the crystal that stands for each composition; with `axes`, its coordinates (m, k) along these.
     provenance : dict
         As in a bridge: source, layer, source hash, corpus hash.
+    mean, axes : ndarray of shape (d,) and (k, d), optional
+        Where embeddings are kept compressed (:mod:`~scotl_matgl.bridges.index`): what coordinates are of.
     """
 
     hashes: NDArray[np.uint64]
-    embeddings: NDArray[np.floating[Any]]
+    embeddings: NDArray[Any]
     provenance: dict[str, Any] = field(default_factory=dict)
+    mean: NDArray[np.float32] | None = None
+    axes: NDArray[np.float32] | None = None
 
     @classmethod
     def of(cls, keys: Sequence[str], embeddings: NDArray[np.float32], provenance: dict[str, Any]) -> LookUp:
@@ -49,20 +53,24 @@ class LookUp:
             raise BridgeError(
                 f"there are {len(keys)} compositions and {len(embeddings)} embeddings; one for each is needed"
             )
-        hashes = _hash_keys(keys)
+        hashes = hash_keys(keys)
         rows = np.flatnonzero(np.isfinite(embeddings).all(axis=1))
         rows = rows[np.argsort(hashes[rows])]
         return cls(hashes[rows], embeddings[rows], provenance)
 
     def find(self, keys: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Embeddings (n, d), NaN where the composition is unknown, and the mask (n,) of the known ones."""
-        wanted = _hash_keys(keys)
+        wanted = hash_keys(keys)
         known = np.zeros(len(keys), dtype=bool)
-        found = np.full((len(keys), self.embeddings.shape[1]), np.nan, dtype=np.float32)
+        width = self.embeddings.shape[1] if self.axes is None else self.axes.shape[1]
+        found = np.full((len(keys), width), np.nan, dtype=np.float32)
         if len(self.hashes):
             at = np.minimum(np.searchsorted(self.hashes, wanted), len(self.hashes) - 1)
             known = self.hashes[at] == wanted
-            found[known] = self.embeddings[at[known]]
+            rows = self.embeddings[at[known]]
+            if self.axes is not None:
+                rows = rows.astype(np.float32) @ self.axes + (0 if self.mean is None else self.mean)
+            found[known] = rows
         return found, known
 
     def save(self, path: str | Path) -> None:

@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from scotl_matgl.bridges.base import Bridge, BridgeError, load_bridge, read_header
+from scotl_matgl.bridges.index import index_path, look_up_in_index
 from scotl_matgl.bridges.lookup import LookUp
 from scotl_matgl.cache import home
 from scotl_matgl.cards import SourceCard
 from scotl_matgl.descriptors import CompositionDescriptor
 from scotl_matgl.exceptions import StoredFileWarning
+
+#: In the folder of bridges that were built together: what was done, and what came of it.
+MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -114,19 +118,21 @@ def find_bridge(
 
 
 def find_look_up(card: SourceCard, layer: str) -> LookUp | None:
-    """The look-up of a source and layer that the user's own builds left, or None.
+    """The look-up of a source and layer that the user's own build left, else that of the corpus index, or None.
 
     A file that cannot be read costs a :class:`StoredFileWarning`: the bridge serves without it.
     """
-    path = look_up_path(card.name, layer)
-    if not path.is_file():
-        return None
     try:
-        look_up = LookUp.load(path)
+        path = look_up_path(card.name, layer)
+        if path.is_file():
+            look_up = LookUp.load(path)
+            if look_up.provenance.get("source_weights") == dict(card.weights):
+                return look_up
+        if index_path().is_file():
+            return look_up_in_index(index_path(), card.name, layer, card.weights)
     except BridgeError as error:
         warnings.warn(f"{error}; the bridge is used alone", StoredFileWarning, stacklevel=2)
-        return None
-    return look_up if look_up.provenance.get("source_weights") == dict(card.weights) else None
+    return None
 
 
 def look_up_path(source: str, layer: str) -> Path:
