@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import cho_factor, cho_solve, eigh
 from scipy.spatial.distance import cdist
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 Floats = NDArray[np.float64]
@@ -22,6 +23,9 @@ HEADS: tuple[HeadName, ...] = ("kernel ridge", "extra trees", "gradient boosting
 
 # Penalties tried, on a kernel whose diagonal is one.
 _ALPHAS = np.logspace(-4, 1, 16)
+
+# Rows on which the penalty is chosen: an eigendecomposition costs some 25 times a Cholesky factorisation.
+_PENALTY_ROWS = 2000
 
 # A column of a small table may be zero but for one row; unlimited, that row would be far from everything.
 _CLIP = 6.0
@@ -46,14 +50,19 @@ class _Scale:
         return scaled
 
 
-def manhattan(X: Floats) -> Floats:
-    """Pairwise distances (n, n): sum of absolute differences of the standardised columns.
+def manhattan(X: Floats, weights: Floats | None = None) -> Floats:
+    """Pairwise distances (n, n): sum of absolute differences of the standardised columns, times weights (p,) if given.
 
     The distance of descriptors beside embeddings is the sum of the two, so a ranking computes that of the descriptors
     once. Cost O(n² p).
     """
-    scaled = _Scale.of(X).apply(X)
-    return cdist(scaled, scaled, "cityblock") if scaled.shape[1] else np.zeros((len(X), len(X)))
+    scale = _Scale.of(X)
+    scaled = scale.apply(X) if weights is None else scale.apply(X) * weights[scale.columns]
+    return _city_block(scaled, scaled)
+
+
+def _city_block(A: Floats, B: Floats) -> Floats:
+    return cdist(A, B, "cityblock") if A.shape[1] else np.zeros((len(A), len(B)))
 
 
 def _median_distance(distances: Floats) -> float:
@@ -123,12 +132,57 @@ def kernel_out_of_fold(distances: Floats, Y: Floats, folds: Folds) -> Floats:
     return predictions
 
 
-class LaplacianKernelRidge(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
+class _LaplacianKernel(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
+    """What regression and classification share: scale, kernel, and the fit of several outputs with one penalty."""
+
+    def __init__(self, weights: ArrayLike | None = None) -> None:
+        self.weights = weights
+
+    def _scaled(self, X: Floats) -> Floats:
+        return self._scale.apply(X) * self._column_weights
+
+    def _fit_outputs(self, X: Floats, Y: Floats) -> None:
+        weights = np.ones(X.shape[1]) if self.weights is None else np.asarray(self.weights, dtype=np.float64)
+        if weights.shape != (X.shape[1],) or not (np.isfinite(weights) & (weights >= 0)).all():
+            raise ValueError(f"weights must be {X.shape[1]} numbers of at least 0, one a column of X")
+        self._scale = _Scale.of(X)
+        self._column_weights = weights[self._scale.columns]
+        self.X_fit_ = self._scaled(X)
+        distances = _city_block(self.X_fit_, self.X_fit_)
+        self.length_scale_ = _median_distance(distances)
+        kernel = np.exp(-distances / self.length_scale_)
+        if len(X) <= _PENALTY_ROWS:
+            fit = _fit_kernel(kernel, Y)
+            self.alpha_, self.dual_coef_, self.intercept_ = fit.alpha, fit.coefficients, fit.intercept
+            return
+        rows = np.random.default_rng(0).choice(len(X), size=_PENALTY_ROWS, replace=False)
+        self.alpha_ = _fit_kernel(kernel[np.ix_(rows, rows)], Y[rows]).alpha
+        kernel[np.diag_indices_from(kernel)] += self.alpha_
+        solved = cho_solve(cho_factor(kernel, overwrite_a=True), np.column_stack([Y, np.ones(len(Y))]))
+        self.intercept_ = solved[:, :-1].sum(axis=0) / solved[:, -1].sum()
+        self.dual_coef_ = solved[:, :-1] - np.outer(solved[:, -1], self.intercept_)
+
+    def _outputs(self, X: ArrayLike) -> Floats:
+        check_is_fitted(self, "dual_coef_")
+        rows = self._scaled(validate_data(self, X, dtype=np.float64, reset=False))
+        if not rows.shape[1]:
+            return np.tile(self.intercept_, (len(rows), 1))
+        kernel = np.exp(-cdist(rows, self.X_fit_, "cityblock") / self.length_scale_)
+        outputs: Floats = kernel @ self.dual_coef_ + self.intercept_
+        return outputs
+
+
+class LaplacianKernelRidge(RegressorMixin, _LaplacianKernel):  # type: ignore[misc]  # scikit-learn is not typed
     """Kernel ridge regression with exp(−‖x − x′‖₁ / ℓ) on standardised columns.
 
     ℓ is the median distance between training rows, the penalty the one of a grid with the smallest exact leave-one-out
     error. On `standard` descriptors it is about as accurate as extra trees (docs/measurements.md) and its
     cross-validation costs a single decomposition, which is why the ranking uses it.
+
+    Parameters
+    ----------
+    weights : array-like of shape (p,), optional
+        Weight of each standardised column in the distance. Default: 1 for all.
 
     Attributes
     ----------
@@ -139,7 +193,8 @@ class LaplacianKernelRidge(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     Notes
     -----
-    Cost O(n³ + n² p), memory O(n²): meant for tables up to a few thousand rows.
+    Cost O(n³ + n² p), memory O(n²): meant for tables up to a few thousand rows. Above 2,000 rows the penalty is chosen
+    on 2,000 of them, drawn at random, which leaves one Cholesky factorisation of all.
 
     Examples
     --------
@@ -152,23 +207,63 @@ class LaplacianKernelRidge(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Fit on X (n, p) and y (n,)."""
         rows, target = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
-        self._scale = _Scale.of(rows)
-        self.X_fit_ = self._scale.apply(rows)
-        distances = manhattan(rows)
-        self.length_scale_ = _median_distance(distances)
-        fit = _fit_kernel(np.exp(-distances / self.length_scale_), target.astype(np.float64)[:, None])
-        self.alpha_, self.dual_coef_, self.intercept_ = fit.alpha, fit.coefficients[:, 0], float(fit.intercept[0])
+        self._fit_outputs(rows, target.astype(np.float64)[:, None])
         return self
 
     def predict(self, X: ArrayLike) -> Floats:
         """Predict (m,) from X (m, p)."""
-        check_is_fitted(self, "dual_coef_")
-        rows = self._scale.apply(validate_data(self, X, dtype=np.float64, reset=False))
-        if not rows.shape[1]:
-            return np.full(len(rows), self.intercept_)
-        kernel = np.exp(-cdist(rows, self.X_fit_, "cityblock") / self.length_scale_)
-        predicted: Floats = kernel @ self.dual_coef_ + self.intercept_
-        return predicted
+        return self._outputs(X)[:, 0]
+
+
+class LaplacianKernelClassifier(ClassifierMixin, _LaplacianKernel):  # type: ignore[misc]  # scikit-learn is not typed
+    """Kernel ridge regression of one indicator a class, with the kernel of :class:`LaplacianKernelRidge`.
+
+    Parameters
+    ----------
+    weights : array-like of shape (p,), optional
+        Weight of each standardised column in the distance. Default: 1 for all.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (k,)
+        Labels, sorted.
+    alpha_, length_scale_ : float
+        As for regression; one penalty serves all classes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.linspace(0, 1, 50)[:, None]
+    >>> LaplacianKernelClassifier().fit(X, X[:, 0] > 0.5).predict([[0.2], [0.9]])
+    array([False,  True])
+    """
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Fit on X (n, p) and class labels y (n,)."""
+        rows, target = validate_data(self, X, y, dtype=np.float64)
+        check_classification_targets(target)
+        self.classes_ = np.unique(target)
+        if len(self.classes_) < 2:
+            raise ValueError(f"the target has one class only, {self.classes_[0]!r}; there is nothing to learn")
+        self._fit_outputs(rows, (target[:, None] == self.classes_).astype(np.float64))
+        return self
+
+    def predict_proba(self, X: ArrayLike) -> Floats:
+        """Estimated indicators (m, k), held to [0, 1] and scaled to the sum 1."""
+        return indicators_to_probabilities(self._outputs(X))
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Predict labels (m,) from X (m, p)."""
+        largest = self._outputs(X).argmax(axis=1)
+        return np.asarray(self.classes_[largest])
+
+
+def indicators_to_probabilities(indicators: Floats) -> Floats:
+    """Hold estimated class indicators (n, k) to [0, 1], and scale each row to the sum 1."""
+    # A row whose estimates are all below zero keeps their order.
+    held = np.clip(indicators, 1e-9, 1.0) + 1e-9 * np.exp(np.clip(indicators, -50.0, 0.0))
+    probabilities: Floats = held / held.sum(axis=1, keepdims=True)
+    return probabilities
 
 
 def make_head(name: str, *, classification: bool = False, random_state: int = 0) -> Any:
@@ -177,7 +272,7 @@ def make_head(name: str, *, classification: bool = False, random_state: int = 0)
     Raises
     ------
     ValueError
-        For an unknown name, or ``"kernel ridge"`` with classification.
+        For an unknown name.
     """
     from sklearn import ensemble
 
@@ -188,9 +283,9 @@ def make_head(name: str, *, classification: bool = False, random_state: int = 0)
     if name == "gradient boosting":
         boosting = ensemble.HistGradientBoostingClassifier if classification else ensemble.HistGradientBoostingRegressor
         return boosting(random_state=random_state)
-    if name == "kernel ridge" and not classification:
-        return LaplacianKernelRidge()
-    raise ValueError(f"Unknown head {name!r} (with {classification=}); choose one of {', '.join(HEADS)}")
+    if name == "kernel ridge":
+        return LaplacianKernelClassifier() if classification else LaplacianKernelRidge()
+    raise ValueError(f"Unknown head {name!r}; choose one of {', '.join(HEADS)}")
 
 
 def make_folds(y: NDArray[Any], *, classification: bool, n_folds: int = 5, random_state: int = 0) -> Folds:

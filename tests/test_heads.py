@@ -7,7 +7,9 @@ import pytest
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from scotl_matgl import heads
 from scotl_matgl.heads import (
+    LaplacianKernelClassifier,
     LaplacianKernelRidge,
     _fit_kernel,
     _median_distance,
@@ -27,7 +29,7 @@ def table() -> tuple[np.ndarray, np.ndarray]:
     return X, np.sin(X[:, 0]) + X[:, 1] ** 2 + 0.1 * rng.normal(size=90) + 5.0
 
 
-@parametrize_with_checks([LaplacianKernelRidge()])
+@parametrize_with_checks([LaplacianKernelRidge(), LaplacianKernelClassifier()])
 def test_follows_scikit_learn(estimator, check) -> None:
     check(estimator)
 
@@ -76,6 +78,46 @@ def test_matches_kernel_ridge_of_scikit_learn_on_a_centred_target(table) -> None
     oracle = KernelRidge(alpha=head.alpha_, kernel="laplacian", gamma=1 / head.length_scale_)
     oracle.fit(scaled, y - head.intercept_)
     np.testing.assert_allclose(head.predict(X), oracle.predict(scaled) + head.intercept_, rtol=1e-9)
+
+
+def test_a_weight_counts_a_column_as_often(table) -> None:
+    X, y = table
+    doubled = np.hstack([X, X[:, [0]]])
+    weights = np.where(np.arange(7) == 0, 2.0, 1.0)
+    expected = LaplacianKernelRidge().fit(doubled, y).predict(doubled)
+    np.testing.assert_allclose(LaplacianKernelRidge(weights=weights).fit(X, y).predict(X), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("weights", [[1.0], [-1.0] * 7, [np.nan] * 7])
+def test_weights_must_be_numbers_for_all_columns(weights, table) -> None:
+    with pytest.raises(ValueError, match="7 numbers of at least 0"):
+        LaplacianKernelRidge(weights=weights).fit(*table)
+
+
+def test_many_rows_take_the_penalty_of_some_and_solve_the_same_system(table, monkeypatch) -> None:
+    X, y = table
+    monkeypatch.setattr(heads, "_PENALTY_ROWS", 89)
+    head = LaplacianKernelRidge().fit(X, y)
+    kernel = np.exp(-manhattan(X) / head.length_scale_) + head.alpha_ * np.eye(90)
+    system = np.block([[kernel, np.ones((90, 1))], [np.ones((1, 90)), np.zeros((1, 1))]])
+    solution = np.linalg.solve(system, np.append(y, 0.0))
+    np.testing.assert_allclose(head.dual_coef_[:, 0], solution[:-1], rtol=1e-8, atol=1e-9)
+    assert head.intercept_ == pytest.approx(solution[-1])
+
+
+def test_classes_are_those_of_regression_on_indicators(table) -> None:
+    X, y = table
+    labels = np.array(["low", "middle", "high"])[np.digitize(y, np.quantile(y, [0.3, 0.7]))]
+    head = LaplacianKernelClassifier().fit(X, labels)
+    classes = np.unique(labels)
+    kernel = np.exp(-manhattan(X) / head.length_scale_) + head.alpha_ * np.eye(90)
+    system = np.block([[kernel, np.ones((90, 1))], [np.ones((1, 90)), np.zeros((1, 1))]])
+    solution = np.linalg.solve(system, np.vstack([labels[:, None] == classes, np.zeros((1, 3))]))
+    margins = (kernel - head.alpha_ * np.eye(90)) @ solution[:-1] + solution[-1]
+    np.testing.assert_array_equal(head.predict(X), classes[margins.argmax(axis=1)])
+    probabilities = head.predict_proba(X)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0)
+    np.testing.assert_array_equal(probabilities.argmax(axis=1), margins.argmax(axis=1))
 
 
 def test_distances_of_columns_side_by_side_add_up(table) -> None:
