@@ -93,7 +93,7 @@ def embeddings_of(
         source of composition modality its own embedding.
     """
     if card.modality == "composition":
-        return [Embedded.of(_own_embedding(card, compositions, X, descriptor, layer))]
+        return [Embedded.of(own_embedding(card, compositions, X, descriptor, layer))]
     bridged = find_bridge(card, layer, descriptor, folders).load().transform(X)
     candidates = [Embedded.of(bridged)]
     table = find_look_up(card, layer) if look_up else None
@@ -104,10 +104,13 @@ def embeddings_of(
     return candidates
 
 
-def _own_embedding(
+def own_embedding(
     card: SourceCard, compositions: Compositions, X: Floats, descriptor: CompositionDescriptor, layer: str
 ) -> NDArray[np.floating[Any]]:
-    """Embedding (n, d) by a source of composition modality, which may be anyone's, so that its form is checked."""
+    """Embedding (n, d) by a source of composition modality, which may be anyone's, so that its form is checked.
+
+    Rows of formulas that it refuses are NaN.
+    """
     if layer not in card.layers:
         raise ValueError(f"it has no layer {layer!r}; it has {', '.join(card.layers)}")
     try:
