@@ -223,9 +223,17 @@ class Bridge(TransformerMixin, BaseEstimator, ABC):  # type: ignore[misc]  # sci
         Zs = (Z - self.weights_["output_mean"]) / self.weights_["output_scale"]
         self.weights_ |= self._fit_standardised(self._standardise(X), Zs)
 
+    def n_clipped(self, X: NDArray[np.float64]) -> NDArray[np.intp]:
+        """Number (n,) of the descriptors of each row that are unlike the crystals fitted on, and held back."""
+        check_is_fitted(self, "weights_")
+        return np.asarray((np.abs(self._standard(X)) > _CLIP).sum(axis=1), dtype=np.intp)
+
     def _standardise(self, X: NDArray[np.float64]) -> Array:
+        return np.clip(self._standard(X), -_CLIP, _CLIP).astype(np.float32)
+
+    def _standard(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         standard = (X - self.weights_["input_mean"]) / self.weights_["input_scale"]
-        return np.clip(np.nan_to_num(standard, nan=0.0), -_CLIP, _CLIP).astype(np.float32)
+        return np.nan_to_num(standard, nan=0.0)
 
     @abstractmethod
     def _fit_standardised(self, X: Array, Z: Array) -> dict[str, Array]:
