@@ -104,11 +104,23 @@ def prepare(
     network: Any, graphs: Sequence[CrystalGraph], types: NDArray[np.int32], device: torch.device
 ) -> tuple[Any, dict[str, Any]]:
     """One DGL graph of several crystals, and what else the network needs."""
+    return prepare_batch(network, collect(network, graphs), types, device)
+
+
+def collect(network: Any, graphs: Sequence[CrystalGraph]) -> GraphBatch:
+    """Crystals as one batch, reduced to what the network can tell apart."""
+    batch = batch_graphs(graphs)
+    return merge_equal(batch, rounds=len(network.blocks)) if type(network).__name__ == "MEGNet" else batch
+
+
+def prepare_batch(
+    network: Any, batch: GraphBatch, types: NDArray[np.int32], device: torch.device
+) -> tuple[Any, dict[str, Any]]:
+    """DGL graph of a batch that :func:`collect` made, and what else the network needs."""
     import dgl
     import torch
 
     architecture = type(network).__name__
-    batch = batch_graphs(graphs)
     inputs: dict[str, Any] = {}
     if architecture == "M3GNet":
         # MatGL numbers the bonds of its line graph after pruning, but looks them up in the unpruned graph. With the
@@ -122,8 +134,6 @@ def prepare(
         )
         line_graph.ndata["n_triple_ij"] = torch.from_numpy(pairs.partners)
         inputs["l_g"] = line_graph.to(device)
-    elif architecture == "MEGNet":
-        batch = merge_equal(batch, rounds=len(network.blocks))
     elif architecture == "QET":
         inputs["total_charge"] = 0.0
 

@@ -1,0 +1,401 @@
+"""The torch and Lightning side of source training: the joint network, its loss, batches, and a fit that resumes."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scotl_matgl.bridges.alignment import alignment_loss
+from scotl_matgl.composition import SYMBOLS
+from scotl_matgl.encoders import dgl_backend
+from scotl_matgl.encoders.graphs import CrystalGraph, GraphBatch
+from scotl_matgl.exceptions import InputError
+
+Floats32 = NDArray[np.float32]
+
+#: Crystals whose equal atoms and bonds are sought together. In larger groups distances that differ by chance would
+#: run into each other (:data:`scotl_matgl.encoders.graphs.MERGE_TOLERANCE`).
+_GROUP = 32
+
+#: What each architecture is built with where the user says nothing: sizes at which two cores train in minutes.
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "MEGNet": {
+        "dim_node_embedding": 16,
+        "dim_edge_embedding": 40,
+        "dim_state_embedding": 2,
+        "nblocks": 2,
+        "hidden_layer_sizes_input": (32,),
+        "hidden_layer_sizes_conv": (64, 32),
+        "niters_set2set": 2,
+        "cutoff": 4.0,
+        "gauss_width": 0.25,
+    },
+    "M3GNet": {"units": 32, "dim_node_embedding": 32, "dim_edge_embedding": 32, "nblocks": 2, "cutoff": 5.0},
+    "TensorNet": {"units": 32, "nblocks": 2, "num_rbf": 32, "cutoff": 5.0},
+}
+
+#: The last layers of each architecture. Without them its output is its read-out.
+_LAST = {"MEGNet": "output_proj", "M3GNet": "final_layer", "TensorNet": "final_layer"}
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What the joint network sees of n crystals, and how they are divided.
+
+    Attributes
+    ----------
+    graphs : GraphBatch
+        n crystals.
+    X, y : ndarray of float32, shapes (n, p) and (n,)
+        Standardised descriptors and property.
+    train, validation : ndarray of int64
+        Positions.
+    """
+
+    graphs: GraphBatch
+    X: Floats32
+    y: Floats32
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+
+
+def build_network(architecture: str, options: Mapping[str, Any], elements: Sequence[str]) -> Any:
+    """Network of MatGL without its last layers, on the faster layers that encoding uses too.
+
+    Raises
+    ------
+    InputError
+        If the architecture is none of :data:`ARCHITECTURES`, or does not take the options.
+    """
+    if architecture not in ARCHITECTURES:
+        raise InputError(f"the architecture {architecture!r} is not one of {', '.join(ARCHITECTURES)}")
+    from torch import nn
+
+    dgl_backend.import_matgl()
+    network_class = getattr(importlib.import_module(dgl_backend.MODELS[architecture]), architecture)
+    try:
+        network = network_class(**{**ARCHITECTURES[architecture], **options, "element_types": tuple(elements)})
+    except TypeError as error:
+        raise InputError(f"{architecture} cannot be built with {dict(options)}: {error}") from error
+    network.readout_width = getattr(network, _LAST[architecture]).in_features
+    setattr(network, _LAST[architecture], nn.Identity())
+    dgl_backend.adapt(network, convention=2)
+    return network
+
+
+def collect(network: Any, graphs: Sequence[CrystalGraph]) -> GraphBatch:
+    """All crystals as one batch, from which those of a step are taken."""
+    groups = (graphs[begin : begin + _GROUP] for begin in range(0, len(graphs), _GROUP))
+    return GraphBatch.join([dgl_backend.collect(network, group) for group in groups])
+
+
+def build_joint(settings: Any, elements: Sequence[str], n_descriptors: int) -> Any:
+    """Joint network: graph branch, composition branch, and the layer that predicts the property from either.
+
+    Both branches end in rows of length one. The initial weights depend on the seed alone.
+    """
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    class Joint(nn.Module):  # type: ignore[misc]  # torch is not typed
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = build_network(settings.architecture, settings.network, elements)
+            self.projection = nn.Linear(self.network.readout_width, settings.width)
+            layers: list[Any] = []
+            for size_in, size_out in pairwise([n_descriptors, *settings.hidden]):
+                layers += [nn.Linear(size_in, size_out), nn.LeakyReLU()]
+            self.composition = nn.Sequential(*layers, nn.Linear([n_descriptors, *settings.hidden][-1], settings.width))
+            self.head = nn.Linear(settings.width, 1)
+
+        def embed_crystals(self, graph: Any, inputs: Mapping[str, Any]) -> Any:
+            if type(self.network).__name__ == "MEGNet":
+                inputs = {**inputs, "state_attr": self.projection.weight.new_zeros(graph.batch_size, 2)}
+            # On a copy that shares the tensors: networks leave their features in the graph.
+            readout = self.network(g=graph.local_var(), **inputs).reshape(graph.batch_size, -1)
+            return functional.normalize(self.projection(readout))
+
+        def embed_compositions(self, X: Any) -> Any:
+            return functional.normalize(self.composition(X))
+
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(settings.random_state)
+        return Joint()
+
+
+def joint_loss(
+    joint: Any, graph: Any, inputs: Mapping[str, Any], X: Any, y: Any, settings: Any
+) -> tuple[Any, dict[str, float]]:
+    """Loss of a batch, and its parts.
+
+    error(graph branch) + composition_weight · error(composition branch) + alignment_weight · alignment
+    """
+    from torch.nn import functional
+
+    error = functional.mse_loss if settings.loss == "mse" else functional.l1_loss
+    crystals, compositions = joint.embed_crystals(graph, inputs), joint.embed_compositions(X)
+    parts = {
+        "graph": error(joint.head(crystals)[:, 0], y),
+        "composition": error(joint.head(compositions)[:, 0], y),
+        "alignment": alignment_loss(crystals, compositions, settings.threshold),
+    }
+    loss = parts["graph"] + settings.alignment_weight * parts["alignment"]
+    if settings.composition_weight:
+        loss = loss + settings.composition_weight * parts["composition"]
+    return loss, {name: float(part.detach()) for name, part in parts.items()}
+
+
+class Batches:
+    """Batches of an epoch, all of about the same number of bonds; drawn anew in each epoch, from seed and epoch alone.
+
+    Crystals are sorted by their number of bonds and dealt out, so that each batch gets one of every size.
+
+    Parameters
+    ----------
+    rows : ndarray of int64
+        Crystals to deal out.
+    n_bonds : ndarray of int64
+        Of all crystals.
+    batch_size : int
+        Crystals of a batch.
+    random_state : int or None
+        None leaves the crystals where they are, for validation.
+    """
+
+    def __init__(
+        self, rows: NDArray[np.int64], n_bonds: NDArray[np.int64], batch_size: int, random_state: int | None
+    ) -> None:
+        self.rows = rows[np.argsort(n_bonds[rows], kind="stable")]
+        self.n_batches = max(1, math.ceil(len(rows) / batch_size))
+        self.random_state = random_state
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.n_batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        deal = np.arange(len(self.rows)) % self.n_batches
+        if self.random_state is not None:
+            rng = np.random.default_rng([self.random_state, self.epoch])
+            for begin in range(0, len(deal), self.n_batches):
+                rng.shuffle(deal[begin : begin + self.n_batches])
+        order = np.argsort(deal, kind="stable")
+        for batch in np.split(self.rows[order], np.cumsum(np.bincount(deal))[:-1]):
+            yield batch.tolist()
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit gives.
+
+    Attributes
+    ----------
+    joint : torch.nn.Module
+        With the weights of the best epoch, on the CPU.
+    history : list of dict
+        Parts of the loss of every epoch, on the training and the validation crystals.
+    best_epoch : int
+    """
+
+    joint: Any
+    history: list[dict[str, float]]
+    best_epoch: int
+
+
+def fit_joint(
+    joint: Any,
+    rows: Rows,
+    settings: Any,
+    folder: Path,
+    *,
+    types: NDArray[np.int32],
+    device: str,
+    progress: Callable[[int, int], None] | None,
+    epochs: int | None = None,
+) -> Fitted:
+    """Train with Lightning: a checkpoint an epoch, from which the next call goes on; the best epoch is kept.
+
+    Parameters
+    ----------
+    folder : path
+        Of the checkpoints ``last.ckpt`` and ``best.ckpt``, which hold tensors and plain values only.
+    types : ndarray of int32
+        Position of each atomic number among the elements of the network.
+    progress : callable, optional
+        Called with (steps done, steps in all).
+    epochs : int, optional
+        Stop after so many epochs, as if killed; the schedule is that of ``settings.epochs``.
+    """
+    import torch
+    from lightning import pytorch as lightning
+    from torch.utils.data import DataLoader
+
+    sampler = Batches(rows.train, rows.graphs.n_bonds, settings.batch_size, settings.random_state)
+    check = Batches(rows.validation, rows.graphs.n_bonds, settings.batch_size, None)
+    positions = torch.arange(len(rows.y))
+    n_steps = max(3, settings.epochs * len(sampler))
+
+    class Module(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.joint = joint
+            self.X, self.y = torch.from_numpy(rows.X), torch.from_numpy(rows.y)
+            self.sums: dict[str, float] = {}
+
+        def step(self, batch: Any, stage: str) -> Any:
+            chosen = batch.cpu()
+            graph, inputs = dgl_backend.prepare_batch(
+                joint.network, rows.graphs.take(chosen.numpy()), types, self.device
+            )
+            X, y = self.X[chosen].to(self.device), self.y[chosen].to(self.device)
+            loss, parts = joint_loss(joint, graph, inputs, X, y, settings)
+            for name, value in {"loss": float(loss.detach()), **parts}.items():
+                key = f"{stage}_{name}"
+                self.sums[key] = self.sums.get(key, 0.0) + value * len(chosen)
+            return loss
+
+        def training_step(self, batch: Any, _: int) -> Any:
+            return self.step(batch, "train")
+
+        def validation_step(self, batch: Any, _: int) -> None:
+            self.step(batch, "validation")
+
+        def on_validation_epoch_end(self) -> None:
+            self.log("validation_loss", self.sums["validation_loss"] / len(rows.validation))
+
+        def configure_optimizers(self) -> Any:
+            optimiser = torch.optim.AdamW(
+                self.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+            )
+            schedule = torch.optim.lr_scheduler.OneCycleLR(
+                optimiser, max_lr=settings.learning_rate, total_steps=n_steps, pct_start=max(0.1, 2 / n_steps)
+            )
+            return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    class Record(lightning.Callback):
+        """Notes the parts of the loss epoch by epoch; what it noted is part of the checkpoint."""
+
+        def __init__(self) -> None:
+            self.history: list[dict[str, float]] = []
+
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            if progress is not None:
+                progress(trainer.global_step, n_steps)
+
+        def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+            sizes = {"train": len(rows.train), "validation": len(rows.validation)}
+            self.history.append(
+                {"epoch": trainer.current_epoch, **{k: v / sizes[k.split("_")[0]] for k, v in module.sums.items()}}
+            )
+            module.sums.clear()
+            if epochs is not None and trainer.current_epoch + 1 >= epochs:
+                trainer.should_stop = True
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"history": self.history}
+
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            self.history = list(state["history"])
+
+    record = Record()
+    checkpoint = lightning.callbacks.ModelCheckpoint(
+        dirpath=folder,
+        filename="best",
+        monitor="validation_loss",
+        save_top_k=1,
+        save_last=True,
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+    )
+    stopping = lightning.callbacks.EarlyStopping(monitor="validation_loss", patience=settings.patience)
+    with _quietly(), torch.random.fork_rng(devices=[]):
+        trainer = lightning.Trainer(
+            **_accelerator(device),
+            max_epochs=settings.epochs,
+            gradient_clip_val=1.0,
+            callbacks=[record, stopping, checkpoint],
+            default_root_dir=folder,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+        )
+        last = folder / "last.ckpt"
+        module = Module()
+        trainer.fit(
+            module,
+            DataLoader(positions, batch_sampler=sampler),
+            DataLoader(positions, batch_sampler=check),
+            ckpt_path=last if last.is_file() else None,
+            weights_only=True,
+        )
+    best = torch.load(folder / "best.ckpt", map_location="cpu", weights_only=True)
+    module.cpu().load_state_dict(best["state_dict"])
+    return Fitted(joint.eval(), record.history, int(best["epoch"]))
+
+
+def embed(
+    joint: Any, rows: Rows, chosen: NDArray[np.int64], types: NDArray[np.int32], batch_size: int
+) -> tuple[Floats32, Floats32]:
+    """Embeddings (n, width) of some of the crystals by the graph branch and by the composition branch."""
+    import torch
+
+    batches = np.array_split(chosen, max(1, math.ceil(len(chosen) / batch_size)))
+    device = torch.device("cpu")
+    crystals = []
+    with torch.inference_mode():
+        for batch in batches:
+            graph, inputs = dgl_backend.prepare_batch(joint.network, rows.graphs.take(batch), types, device)
+            crystals.append(joint.embed_crystals(graph, inputs).numpy())
+        compositions = joint.embed_compositions(torch.from_numpy(rows.X[chosen])).numpy()
+    return np.concatenate(crystals), compositions
+
+
+def element_types(elements: Sequence[str]) -> NDArray[np.int32]:
+    """Position of each atomic number among some elements; −1 for the others."""
+    types = np.full(len(SYMBOLS) + 1, -1, dtype=np.int32)
+    types[[SYMBOLS.index(symbol) + 1 for symbol in elements]] = np.arange(len(elements))
+    return types
+
+
+def _accelerator(device: str) -> dict[str, Any]:
+    """Arguments of Lightning's trainer for one device."""
+    if device == "auto":
+        device = "cuda" if dgl_backend.has_gpu() else "cpu"
+    kind, _, number = device.partition(":")
+    if kind == "cpu":
+        return {"accelerator": "cpu", "devices": 1}
+    return {"accelerator": kind, "devices": [int(number or 0)]}
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Silence what Lightning says of hardware, workers and folders; the user's own settings come back."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
