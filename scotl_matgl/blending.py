@@ -1,0 +1,202 @@
+"""Blend of heads: several heads on several blocks of columns, averaged with weights from their out-of-fold losses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+
+from scotl_matgl.heads import (
+    HEADS,
+    Floats,
+    Folds,
+    indicators_to_probabilities,
+    kernel_out_of_fold,
+    make_head,
+    manhattan,
+)
+
+# A head whose loss is one standard error above the smallest counts exp(-1/2) times as much as the best.
+_SHARPNESS = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Blocks of columns for the same rows.
+
+    Attributes
+    ----------
+    columns : mapping of str to ndarray of shape (n, p)
+        By name of the block.
+    weights : mapping of str to ndarray of shape (p,)
+        Weight of each column in the distances of kernel ridge; blocks without have 1 everywhere.
+    """
+
+    columns: Mapping[str, Floats]
+    weights: Mapping[str, Floats]
+
+    def take(self, rows: NDArray[np.intp]) -> Features:
+        """Some of the rows."""
+        return Features({name: values[rows] for name, values in self.columns.items()}, self.weights)
+
+    def stacked(self, blocks: Sequence[str]) -> Floats:
+        """Blocks side by side."""
+        return np.hstack([self.columns[block] for block in blocks])
+
+    def stacked_weights(self, blocks: Sequence[str]) -> Floats:
+        """Weights of the columns of blocks side by side; several embeddings together count as one."""
+        n_embeddings = sum(block not in self.weights for block in blocks)
+        return np.concatenate(
+            [
+                self.weights.get(block, np.full(self.columns[block].shape[1], 1.0 / max(n_embeddings, 1)))
+                for block in blocks
+            ]
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is learned: the target, its kind, and the folds in which all heads are compared.
+
+    Attributes
+    ----------
+    y : ndarray of shape (n,)
+        Property as float64, or class codes 0 to k − 1.
+    n_classes : int
+        k; 0 for regression.
+    folds : sequence of (train, test) row numbers
+        Every row in exactly one test part.
+    random_state : int
+        Seed of the heads.
+    """
+
+    y: NDArray[Any]
+    n_classes: int
+    folds: Folds
+    random_state: int
+
+    @property
+    def outputs(self) -> Floats:
+        """Target as (n, m): the property in one column, or one indicator a class."""
+        if not self.n_classes:
+            return np.asarray(self.y, dtype=np.float64)[:, None]
+        return np.asarray(self.y[:, None] == np.arange(self.n_classes), dtype=np.float64)
+
+    def residual(self, predictions: Floats) -> Task:
+        """The same for what predictions (n, 1) of the property leave."""
+        return replace(self, y=self.y - predictions[:, 0])
+
+    def losses(self, predictions: Floats) -> Floats:
+        """Loss (n,) of predictions (n, m): the absolute error, or the squared error of the class probabilities."""
+        difference = predictions - self.outputs
+        return np.asarray((difference**2).sum(axis=1) if self.n_classes else np.abs(difference[:, 0]))
+
+    def error(self, predictions: Floats) -> float:
+        """Mean absolute error, or share of wrong labels."""
+        if self.n_classes:
+            return float(np.mean(predictions.argmax(axis=1) != self.y))
+        return float(np.mean(np.abs(predictions[:, 0] - self.y)))
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One head of a blend.
+
+    Attributes
+    ----------
+    head : str or estimator
+        One of :data:`~scotl_matgl.heads.HEADS`, or an unfitted scikit-learn estimator.
+    blocks : tuple of str
+        Blocks of columns that it sees.
+    transfers : bool
+        Whether it sees a source.
+    residual : bool
+        Whether it learns what the control leaves, and is added to that.
+    """
+
+    head: Any
+    blocks: tuple[str, ...]
+    transfers: bool = False
+    residual: bool = False
+
+    @property
+    def name(self) -> str:
+        """Head and blocks in words."""
+        head = self.head if isinstance(self.head, str) else type(self.head).__name__
+        return f"{head} on {'residuals from ' if self.residual else ''}{' + '.join(self.blocks)}"
+
+    def unfitted(self, features: Features, task: Task) -> Any:
+        """Estimator to fit on the stacked blocks."""
+        if isinstance(self.head, str):
+            head = make_head(self.head, classification=task.n_classes > 0, random_state=task.random_state)
+            if self.head == "kernel ridge":
+                head.set_params(weights=features.stacked_weights(self.blocks))
+            return head
+        head = clone(self.head)
+        if "random_state" in head.get_params() and head.get_params()["random_state"] is None:
+            head.set_params(random_state=task.random_state)
+        return head
+
+    def out_of_fold(self, features: Features, task: Task) -> Floats:
+        """Out-of-fold predictions (n, m)."""
+        columns = features.stacked(self.blocks)
+        if self.head == "kernel ridge":
+            distances = manhattan(columns, features.stacked_weights(self.blocks))
+            predictions = kernel_out_of_fold(distances, task.outputs, task.folds)
+            return indicators_to_probabilities(predictions) if task.n_classes else predictions
+        predictions = np.empty_like(task.outputs)
+        for train, test in task.folds:
+            head = self.unfitted(features, task).fit(columns[train], task.y[train])
+            predictions[test] = outputs_of(head, columns[test], task.n_classes)
+        return predictions
+
+
+def outputs_of(head: Any, X: Floats, n_classes: int) -> Floats:
+    """Predictions (n, m) of a fitted head: the property in one column, or the probabilities of class codes."""
+    if not n_classes:
+        return np.asarray(head.predict(X), dtype=np.float64).reshape(len(X), 1)
+    outputs = np.zeros((len(X), n_classes))
+    if hasattr(head, "predict_proba"):
+        outputs[:, head.classes_] = head.predict_proba(X)
+    else:
+        outputs[np.arange(len(X)), head.predict(X)] = 1.0
+    return outputs
+
+
+def blend_weights(losses: Floats) -> Floats:
+    """Weights (k,) of heads from their out-of-fold losses (k, n): exp(−½ t), t the distance from the best.
+
+    t is the difference of the mean loss from the smallest, in standard errors of that paired difference. So heads that
+    the rows cannot tell apart are averaged nearly evenly, which is better than either, and a head that is certainly
+    worse counts next to nothing: between a plain mean and a choice, by evidence.
+    """
+    means = losses.mean(axis=1)
+    best = int(means.argmin())
+    errors = (losses - losses[best]).std(axis=1) / math.sqrt(losses.shape[1])
+    distance = (means - means[best]) / np.maximum(errors, 1e-300)
+    distance[means == means[best]] = 0.0
+    weights = np.exp(-_SHARPNESS * distance)
+    return np.asarray(weights / weights.sum())
+
+
+def check_head(head: Any) -> tuple[Any, ...]:
+    """Heads that a parameter `head` stands for.
+
+    Raises
+    ------
+    ValueError
+        If it is neither ``"auto"``, a name, nor an estimator.
+    """
+    if isinstance(head, str):
+        if head == "auto":
+            return ("kernel ridge", "extra trees")
+        if head in HEADS:
+            return (head,)
+    elif hasattr(head, "fit") and hasattr(head, "predict") and hasattr(head, "get_params"):
+        return (head,)
+    raise ValueError(f"head is {head!r}; it must be 'auto', one of {', '.join(HEADS)}, or a scikit-learn estimator")
