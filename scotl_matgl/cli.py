@@ -1,4 +1,4 @@
-"""The command line: zoo, encode, bridge, rank, evaluate, demo. Nothing heavy is imported before a command needs it."""
+"""The command line, one function a command. Nothing heavy is imported before a command needs it."""
 
 from __future__ import annotations
 
@@ -493,6 +493,71 @@ def evaluate(
         progress=lambda line: typer.echo(line, err=True),
     )
     typer.echo(summarise(records).to_string(float_format=lambda value: f"{value:.3f}"))
+
+
+@app.command()
+def curve(
+    table: Annotated[Path, typer.Argument(help="CSV, TSV, Excel or JSON table.")],
+    formula: Annotated[str, typer.Option(help="Column of chemical formulas.")] = "formula",
+    target: Annotated[str, typer.Option(help="Column of the measured property or class.")] = "target",
+    unit: Annotated[str, typer.Option(help="Unit of the property, shown in the result.")] = "",
+    task: Annotated[Task, typer.Option(help="Kind of target.")] = Task.auto,
+    sizes: Annotated[str, typer.Option(help="Numbers of training rows, separated by commas.")] = "",
+    repeats: Annotated[int, typer.Option(help="Fits at each size.")] = 5,
+    error: Annotated[float | None, typer.Option(help="Say how many rows bring the error down to this.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Processes.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of parts and orders.")] = 0,
+    output: Annotated[
+        Path | None, typer.Option(help="CSV of all that is measured; a run goes on where it was.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the curves into this file (.png, .svg, .pdf).")] = None,
+) -> None:
+    """Learning curves: how the error falls with more rows, at twice as many, and how many an error needs."""
+    from scotl_matgl.curves import learning_curves
+    from scotl_matgl.datasets import read_table
+
+    _check_output(output)
+    _check_output(plot)
+    if error is not None and not error > 0:
+        raise typer.BadParameter(f"{error} is no error to be reached; give a number above zero")
+    frame = read_table(table, formula=formula, target=target)
+    with _progress("fits") as progress:
+        curves = learning_curves(
+            frame[formula],
+            frame[target],
+            sizes=_whole_numbers(sizes),
+            repeats=repeats,
+            task=task.value,
+            unit=unit,
+            path=output,
+            n_jobs=jobs,
+            random_state=seed,
+            progress=progress,
+        )
+    typer.echo(curves.text(error))
+    if plot is not None:
+        _save_figure(curves.plot(error=error), plot)
+    if not curves.frame["error"].notna().any():
+        raise typer.Exit(1)
+
+
+def _whole_numbers(text: str) -> list[int] | None:
+    """Numbers separated by commas; None if there are none."""
+    try:
+        return [int(part) for part in text.split(",") if part.strip()] or None
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no list of whole numbers such as 25,50,100") from error
+
+
+def _save_figure(ax: Any, path: Path) -> None:
+    from scotl_matgl.exceptions import InputError
+
+    figure = ax.get_figure()
+    known = figure.canvas.get_supported_filetypes()
+    if path.suffix.lower().lstrip(".") not in known:
+        raise InputError(f"{path} must end in one of .{', .'.join(sorted(known))}")
+    figure.savefig(path, dpi=150)
+    typer.echo(f"drawn to {path}", err=True)
 
 
 @app.command()

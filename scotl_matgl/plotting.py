@@ -11,6 +11,8 @@ from scotl_matgl.ranking import Ranking
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from scotl_matgl.curves import LearningCurves
+
 # Blue for gains that are proven, grey for those that are not, orange for losses: told apart in grey print too.
 _COLOURS = {"helps": "#1f5f99", "unclear": "#9a9a9a", "hurts": "#d1782c"}
 
@@ -61,6 +63,73 @@ def plot_gains(ranking: Ranking, ax: Axes | None = None, *, most: int = 20) -> A
     ax.spines[["top", "right"]].set_visible(False)
     if len(set(kinds)) > 1:
         ax.legend(frameon=False, fontsize="small", loc="best")
+    return ax
+
+
+# Told apart by those who do not see all colours, and by their markers in grey print.
+_SERIES = (("#1f5f99", "o"), ("#d1782c", "s"), ("#3a8f5c", "^"), ("#8a5aa5", "D"), ("#5c5c5c", "v"))
+
+
+def plot_curves(curves: LearningCurves, ax: Axes | None = None, *, error: float | None = None) -> Axes:
+    """Measured errors against the number of training rows, with the laws and their bands, on logarithmic axes.
+
+    Parameters
+    ----------
+    curves : LearningCurves
+        What to show.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw. Default: a new figure.
+    error : float, optional
+        Draws a line at this error.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Points are means over the repeats with their standard errors; laws are drawn through the sizes measured, and
+        dashed beyond them to twice the rows of the table, marked by a vertical line.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter, ScalarFormatter
+
+    from scotl_matgl.exceptions import InputError
+
+    if ax is None:
+        _, ax = plt.subplots(figsize=(7.0, 4.8), layout="constrained")
+    for index, method in enumerate(curves.methods):
+        colour, marker = _SERIES[index % len(_SERIES)]
+        errors = curves.frame[curves.frame["method"] == method].groupby("n")["error"]
+        means, spread = errors.mean(), errors.sem().fillna(0.0)
+        ax.errorbar(means.index, means, yerr=spread, fmt=marker, color=colour, markersize=5, capsize=3, label=method)
+        try:
+            law = curves.law(method)
+        except InputError:
+            continue  # too few points for a law, which the summary says
+        last = law.sizes[-1]
+        inside, beyond = np.geomspace(law.sizes[0], last), np.geomspace(last, max(2.0 * curves.n_rows, last))
+        ax.plot(inside, law.predict(inside), color=colour)
+        ax.plot(beyond, law.predict(beyond), color=colour, linestyle="--")
+        both = np.concatenate([inside, beyond])
+        ax.fill_between(both, *law.band(both), color=colour, alpha=0.15, linewidth=0)
+    ax.axvline(curves.n_rows, color="black", linewidth=0.8, linestyle=":")
+    if error is not None:
+        ax.axhline(error, color="black", linewidth=0.8)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(ScalarFormatter())
+        axis.set_minor_formatter(NullFormatter())
+    sizes = sorted({int(size) for size in curves.frame["n"]})
+    ax.set_xticks([*sizes, 2 * curves.n_rows])
+    low, high = ax.get_ylim()
+    steps = [factor * 10.0**power for power in range(-6, 7) for factor in (1, 2, 3, 5)]
+    ax.set_yticks([step for step in steps if low <= step <= high])
+    ax.set_ylim(low, high)
+    ax.set_xlabel("rows learned from")
+    ax.set_ylabel(f"{curves.metric}, {curves.unit}" if curves.unit else curves.metric)
+    title = f"{curves.n_rows} formulas (dotted), {curves.frame['repeat'].nunique()} repeats, 90 % bands"
+    ax.set_title(title, fontsize="medium", loc="left")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, fontsize="small")
     return ax
 
 
