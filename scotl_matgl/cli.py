@@ -27,6 +27,8 @@ zoo_app = typer.Typer(help="The source models that are known.", no_args_is_help=
 bridge_app = typer.Typer(help="The bridges from formulas to source embeddings.", no_args_is_help=True)
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(bridge_app, name="bridge")
+data_app = typer.Typer(help="Data that are too large for the package.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
 
 
 class Format(StrEnum):
@@ -317,7 +319,7 @@ def _build_all(
             corpus,
             get_descriptor(descriptor),
             folder=folder,
-            index=index_path() if folder is None else folder / index_path().name,
+            index=index_path() if folder is None else folder.parent / index_path().name,
             device=device,
             load=lambda card: _load(card, threads),
             report=typer.echo,
@@ -357,6 +359,20 @@ def bridge_show(
             f"{provenance['n_crystals']} crystals, {provenance['n_refused']} refused; "
             f"{'shipped' if file.shipped else file.path}"
         )
+
+
+@data_app.command("fetch")
+def data_fetch(
+    address: Annotated[
+        str | None, typer.Argument(help="URL or path of the corpus index. Default: what SCOTL_MATGL_INDEX says.")
+    ] = None,
+) -> None:
+    """Fetch the corpus index: with it, formulas that are known crystals take the embedding of their crystal."""
+    from scotl_matgl.bridges.fetch import fetch_index
+    from scotl_matgl.bridges.index import sources_in
+
+    path = fetch_index(address)
+    typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {len(list(sources_in(path)))} sources")
 
 
 def _read_corpus(path: Path, limit: int | None) -> Any:
