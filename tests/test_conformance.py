@@ -58,9 +58,11 @@ def test_descriptor_of_the_scotl_table_conforms(assets: Path) -> None:
 
 @pytest.mark.parametrize("name", ours("bridges"))
 def test_bridges_conform(name: str) -> None:
-    if name == "mlp":
+    if name != "ridge":
         pytest.importorskip("torch")
-    check_bridge(registry.load("bridges", name)())
+    # Its defaults are for tens of thousands of rows: on the kit's 160 they are a few steps.
+    settings = {"hidden": (32,), "batch_size": 32, "learning_rate": 3e-3} if name == "adversarial" else {}
+    check_bridge(registry.load("bridges", name)(**settings))
 
 
 @pytest.mark.parametrize("name", ours("estimators"))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import expit
 
 from scotl_matgl.bridges.base import Array, Bridge, BridgeError
+
+if TYPE_CHECKING:
+    import torch
 
 
 class MLPBridge(Bridge):
@@ -62,6 +66,14 @@ class MLPBridge(Bridge):
         self.held_out = held_out
         self.random_state = random_state
 
+    def _n_outputs(self, width: int) -> int:
+        """Outputs of the network for an embedding of some width."""
+        return width
+
+    def _loss(self, outputs: torch.Tensor, Z: torch.Tensor) -> torch.Tensor:
+        """Loss of a batch, from the outputs of the network and the standardised embedding."""
+        return ((outputs - Z) ** 2).mean()
+
     def _fit_standardised(self, X: Array, Z: Array) -> dict[str, Array]:
         try:
             import torch
@@ -80,7 +92,7 @@ class MLPBridge(Bridge):
             layers: list[nn.Module] = []
             for width_in, width_out in itertools.pairwise(widths):
                 layers += [nn.Linear(width_in, width_out, **exact), nn.SiLU()]
-            network = nn.Sequential(*layers, nn.Linear(widths[-1], Z.shape[1], **exact))
+            network = nn.Sequential(*layers, nn.Linear(widths[-1], self._n_outputs(Z.shape[1]), **exact))
             inputs, outputs = torch.from_numpy(X), torch.from_numpy(np.ascontiguousarray(Z))
             # Equal batches: a last one of a few rows would take as large a step as the others.
             n_batches = max(1, round(len(X) / self.batch_size))
@@ -94,8 +106,7 @@ class MLPBridge(Bridge):
             for _ in range(self.epochs):
                 for batch in torch.tensor_split(torch.randperm(len(X), device="cpu"), n_batches):
                     optimiser.zero_grad(set_to_none=True)
-                    loss = nn.functional.mse_loss(network(inputs[batch]), outputs[batch])
-                    loss.backward()
+                    self._loss(network(inputs[batch]), outputs[batch]).backward()
                     optimiser.step()
                     schedule.step()
         linear = [layer for layer in network if isinstance(layer, nn.Linear)]
@@ -106,6 +117,7 @@ class MLPBridge(Bridge):
         return weights
 
     def _predict_standardised(self, X: Array) -> Array:
+        """Outputs of the network: as it is, the standardised estimate."""
         last = len(self.hidden)
         hidden: Array = X
         for index in range(last):
