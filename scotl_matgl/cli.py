@@ -557,6 +557,52 @@ def curve(
         raise typer.Exit(1)
 
 
+@app.command("validate")
+def validate_command(
+    table: Annotated[Path, typer.Argument(help="CSV, TSV, Excel or JSON table.")],
+    formula: Annotated[str, typer.Option(help="Column of chemical formulas.")] = "formula",
+    target: Annotated[str, typer.Option(help="Column of the measured property or class.")] = "target",
+    unit: Annotated[str, typer.Option(help="Unit of the property, shown in the result.")] = "",
+    task: Annotated[Task, typer.Option(help="Kind of target.")] = Task.auto,
+    scheme: Annotated[
+        list[str] | None,
+        typer.Option(help="cluster, element, chemical system or random; repeat for more. Default: all."),
+    ] = None,
+    folds: Annotated[int, typer.Option(help="Folds or clusters; elements make as many as there are.")] = 5,
+    min_formulas: Annotated[int, typer.Option(help="An element of fewer formulas makes no fold.")] = 10,
+    max_folds: Annotated[int, typer.Option(help="Of the elements, measure so many, drawn at random.")] = 20,
+    jobs: Annotated[int | None, typer.Option(help="Processes.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the folds.")] = 0,
+    output: Annotated[Path | None, typer.Option(help="CSV of the errors fold by fold.")] = None,
+) -> None:
+    """Errors when whole clusters, elements or chemical systems are held out, beside random folds."""
+    from scotl_matgl.datasets import read_table
+    from scotl_matgl.validation import SCHEMES, validate
+
+    _check_output(output)
+    frame = read_table(table, formula=formula, target=target)
+    with _progress("fits") as progress:
+        found = validate(
+            None,
+            frame[formula],
+            frame[target],
+            scheme or SCHEMES,
+            n_splits=folds,
+            min_formulas=min_formulas,
+            max_folds=max_folds,
+            task=task.value,
+            unit=unit,
+            n_jobs=jobs,
+            random_state=seed,
+            progress=progress,
+        )
+    typer.echo(str(found))
+    if output is not None:
+        _emit(found.frame.to_csv(index=False), output)
+    if not found.frame["error"].notna().any():
+        raise typer.Exit(1)
+
+
 def _whole_numbers(text: str) -> list[int] | None:
     """Numbers separated by commas; None if there are none."""
     try:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,15 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import clone
 
 from scotl_matgl.cache import write_whole
 from scotl_matgl.composition import SkippedRow
-from scotl_matgl.control import NoTransferClassifier, NoTransferRegressor
 from scotl_matgl.exceptions import InputError
+from scotl_matgl.fits import Loss, Metric, Rows, check_whole, fit_and_predict, loss_of
 from scotl_matgl.heads import make_folds
+from scotl_matgl.methods import named_methods
 from scotl_matgl.power_law import Estimate, PowerLaw
-from scotl_matgl.ranking import NO_TRANSFER
 from scotl_matgl.table import Table
 
 if TYPE_CHECKING:
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Progress = Callable[[int, int], None]
-Metric = Literal["auto", "rmse"]
 
 #: Columns of the tidy frame, in order. The first four name a unit of work.
 COLUMNS = ("fingerprint", "method", "repeat", "n", "n_test", "error", "seconds", "failure", "warned")
@@ -201,8 +197,8 @@ class _Unit:
     method: str
     repeat: int
     n: int
-    train: NDArray[np.intp]
-    test: NDArray[np.intp]
+    train: Rows
+    test: Rows
 
     @property
     def key(self) -> tuple[str, str, int, int]:
@@ -217,7 +213,7 @@ def learning_curves(
     sizes: Sequence[int] | None = None,
     repeats: int = 5,
     folds: int = 5,
-    metric: Metric | Callable[[NDArray[Any], NDArray[Any]], float] = "auto",
+    metric: Metric = "auto",
     task: Literal["auto", "regression", "classification"] = "auto",
     unit: str = "",
     path: str | Path | None = None,
@@ -239,8 +235,8 @@ def learning_curves(
     y : array-like of shape (m,)
         Measured property, or class labels.
     methods : mapping of str to estimator, optional
-        Unfitted scikit-learn estimators whose ``fit`` takes formulas (an array of text) and targets. Default:
-        :func:`default_methods`.
+        Unfitted scikit-learn estimators whose ``fit`` takes formulas (an array of text) and targets. Default: see
+        :func:`~scotl_matgl.methods.named_methods`.
     sizes : sequence of int, optional
         Numbers of training rows. Default: six, from 20 or a sixteenth of the largest to all rows of the other parts.
     repeats : int, default=5
@@ -289,14 +285,12 @@ def learning_curves(
     from joblib import Parallel, delayed
 
     table = Table.read(formulas, y, task=task)
-    chosen = default_methods(table.classification) if methods is None else dict(methods)
-    if not chosen:
-        raise InputError("there is no method to measure; give at least one estimator")
-    _check_whole("repeats", repeats, 1)
-    _check_whole("folds", folds, 2)
+    chosen = named_methods(methods, classification=table.classification)
+    check_whole("repeats", repeats, 1)
+    check_whole("folds", folds, 2)
     splits = _splits(table, repeats=repeats, folds=folds, seed=random_state)
     counts = _sizes(sizes, min(len(train) for train, _ in splits), len(table.y))
-    name, loss = _metric(metric, classification=table.classification)
+    name, loss = loss_of(metric, classification=table.classification)
     base = [*table.compositions.keys(), *map(str, table.y.tolist()), name, str(folds), str(random_state)]
     units = [
         _Unit(_fingerprint(base, estimator), method, repeat, n, train[:n], test)
@@ -329,19 +323,9 @@ def learning_curves(
     )
 
 
-def default_methods(classification: bool = False) -> dict[str, Any]:
-    """Methods measured if none are given: descriptors and the best head, without transfer."""
-    return {NO_TRANSFER: NoTransferClassifier() if classification else NoTransferRegressor()}
-
-
-def _check_whole(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, int | np.integer) or value < least:
-        raise InputError(f"{name} is {value!r}; it must be a whole number of at least {least}")
-
-
-def _splits(table: Table, *, repeats: int, folds: int, seed: int) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+def _splits(table: Table, *, repeats: int, folds: int, seed: int) -> list[tuple[Rows, Rows]]:
     """Rows to learn from, in random order, and rows to test on, of each repeat."""
-    splits: list[tuple[NDArray[np.intp], NDArray[np.intp]]] = []
+    splits: list[tuple[Rows, Rows]] = []
     while len(splits) < repeats:
         cycle = make_folds(table.y, classification=table.classification, n_folds=folds, random_state=seed + len(splits))
         for train, test in cycle:
@@ -355,7 +339,7 @@ def _sizes(sizes: Sequence[int] | None, largest: int, rows: int) -> list[int]:
         smallest = min(max(_SMALLEST, largest // _SPAN), max(largest // 2, 2))
         return sorted(set(np.geomspace(smallest, largest, 6).round().astype(int).tolist()))
     for size in sizes:
-        _check_whole("a size", size, 2)
+        check_whole("a size", size, 2)
         if size > largest:
             raise InputError(
                 f"the size {size} is more than the {largest} rows that can be learned from: the table has {rows} rows "
@@ -364,68 +348,25 @@ def _sizes(sizes: Sequence[int] | None, largest: int, rows: int) -> list[int]:
     return sorted({int(size) for size in sizes})
 
 
-def _absolute(true: NDArray[Any], predicted: NDArray[Any]) -> float:
-    return float(np.mean(np.abs(predicted - true)))
-
-
-def _root_mean_square(true: NDArray[Any], predicted: NDArray[Any]) -> float:
-    return float(np.sqrt(np.mean((predicted - true) ** 2)))
-
-
-def _wrong(true: NDArray[Any], predicted: NDArray[Any]) -> float:
-    return float(np.mean(predicted != true))
-
-
-def _metric(metric: Any, *, classification: bool) -> tuple[str, Callable[[NDArray[Any], NDArray[Any]], float]]:
-    if callable(metric):
-        return getattr(metric, "__name__", "error"), metric
-    if metric == "rmse" and not classification:
-        return "root mean squared error", _root_mean_square
-    if metric == "auto":
-        return ("error rate", _wrong) if classification else ("mean absolute error", _absolute)
-    kind = "class labels" if classification else "a property"
-    raise InputError(f"metric is {metric!r}; for {kind} it must be 'auto', a callable, or for a property 'rmse'")
-
-
 def _fingerprint(base: Iterable[str], estimator: Any) -> str:
     """Name of table, settings and method, so that a file of other measurements is not taken for these."""
     described = estimator.__repr__(N_CHAR_MAX=10**9) if hasattr(estimator, "get_params") else repr(estimator)
     return hashlib.sha256("\n".join([*base, described]).encode()).hexdigest()[:16]
 
 
-def _measure(
-    unit: _Unit,
-    estimator: Any,
-    formulas: NDArray[Any],
-    y: NDArray[Any],
-    loss: Callable[[NDArray[Any], NDArray[Any]], float],
-) -> dict[str, Any]:
-    """Record of one fit, which may fail in any way."""
-    from threadpoolctl import threadpool_limits
-
-    started = time.perf_counter()
-    error, failure = float("nan"), ""
-    # One thread to a fit: small matrices gain nothing from more, and n_jobs spreads the fits instead.
-    with warnings.catch_warnings(record=True) as caught, threadpool_limits(1):
-        warnings.simplefilter("default")
-        try:
-            model = clone(estimator).fit(formulas[unit.train], y[unit.train])
-            error = float(loss(y[unit.test], np.asarray(model.predict(formulas[unit.test]))))
-            if not np.isfinite(error):
-                failure = f"its error is {error}"
-                error = float("nan")
-        except Exception as reason:  # whatever an estimator raises costs its own line only
-            failure = f"{type(reason).__name__}: {reason}"
+def _measure(unit: _Unit, estimator: Any, formulas: NDArray[Any], y: NDArray[Any], loss: Loss) -> dict[str, Any]:
+    """Record of one fit."""
+    fit = fit_and_predict(estimator, formulas, y, unit.train, unit.test)
     return {
         "fingerprint": unit.fingerprint,
         "method": unit.method,
         "repeat": unit.repeat,
         "n": unit.n,
         "n_test": len(unit.test),
-        "error": error,
-        "seconds": round(time.perf_counter() - started, 3),
-        "failure": failure,
-        "warned": " | ".join(dict.fromkeys(str(item.message) for item in caught)),
+        "error": fit.error(y[unit.test], loss),
+        "seconds": fit.seconds,
+        "failure": fit.failure,
+        "warned": fit.warned,
     }
 
 

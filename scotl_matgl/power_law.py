@@ -88,8 +88,9 @@ class _Means:
         trend = np.exp(start + slope * np.log(sizes))
         variances = trend * mean_variance / trend.mean()
         shared = max(0.0, float(level @ level) / (repeats - 1) - mean_variance / k)
-        shared /= repeats if independent is None else min(repeats, independent)
-        return cls(sizes, means, counts / variances, shared, repeats, (repeats - 1) * (k - 1))
+        most = repeats if independent is None else min(repeats, independent)
+        weights = np.minimum(counts, most) / variances
+        return cls(sizes, means, weights, shared / most, repeats, (repeats - 1) * (k - 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,8 +227,8 @@ class PowerLaw:
         level : float, default=0.9
             Of the intervals.
         independent : int, optional
-            Repeats with test rows of their own. More repeats test on rows that were tested on before, and do not
-            reduce the uncertainty of the level. Default: all.
+            Repeats with test rows of their own. More than these use the same rows again: they make the spread better
+            known, and do not make the intervals narrower. Default: all.
 
         Raises
         ------
