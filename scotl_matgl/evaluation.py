@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from sklearn.base import clone
-from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
 from scotl_matgl.cards import SourceCard, all_cards, select
 from scotl_matgl.descriptors import get_descriptor
@@ -26,7 +25,7 @@ from scotl_matgl.estimators import (
     rank_average,
 )
 from scotl_matgl.exceptions import DegenerateScoreWarning, ScotlMatglWarning
-from scotl_matgl.heads import HEADS, Floats, Folds, make_folds, make_head, manhattan, out_of_fold_loss
+from scotl_matgl.heads import FOREST, HEADS, Floats, Folds, make_folds, make_head, manhattan, out_of_fold_loss
 from scotl_matgl.ranker import Embedded, embeddings_of
 from scotl_matgl.ranking import NO_TRANSFER
 from scotl_matgl.spectrum import Spectra
@@ -60,11 +59,11 @@ FIXED = "fixed source"
 # Held-out rows are averaged in so many groups: enough for standard errors known to 15 %, few enough to store.
 _BLOCKS = 24
 
-# A forest sees at most so many rows when it serves as a score, the Gaussian process too (its cost is cubic).
-_SCORE_ROWS = 500
-
 # Fewest rows on which a realised error is measured.
 _MIN_TEST = 40
+
+# Half the width of a 90 % interval, in standard errors.
+_REACH = float(stats.norm.ppf(0.95))
 
 _KEY = ["table", "n", "repeat", "protocol", "source"]
 _MEASURED = ["full", "head", "n_test", "error", "se", "blocks", "checksum", "seconds"]
@@ -142,8 +141,7 @@ def _realised(problem: _Problem, split: _Split, source: str, protocol: str, head
             parts.append(_chosen(problem.embeddings[source], train, problem.y))
         features = np.hstack(parts)
         if protocol == "E":
-            forest = RandomForestClassifier if problem.classification else RandomForestRegressor
-            model = forest(n_estimators=100, max_features=1 / 3, random_state=seed + fold, n_jobs=1)
+            model = make_head(FOREST, classification=problem.classification, random_state=seed + fold)
         elif head == "kernel ridge" and problem.classification:
             model = None
         else:
@@ -165,17 +163,6 @@ def _kernel_classes(features: Floats, y: Labels, train: NDArray[np.intp], test: 
     classes = np.unique(y[train])
     margins = [clone(head).fit(features[train], y[train] == label).predict(features[test]) for label in classes]
     return np.asarray(classes[np.argmax(margins, axis=0)])
-
-
-def _forest_error(F: Floats, y: Labels, *, classification: bool, seed: int) -> float:
-    """Out-of-bag loss of 40 trees on at most 500 rows."""
-    rows = np.random.default_rng(seed).permutation(len(y))[:_SCORE_ROWS]
-    kind = RandomForestClassifier if classification else RandomForestRegressor
-    forest = kind(n_estimators=40, max_features=1 / 3, oob_score=True, random_state=seed, n_jobs=1)
-    forest.fit(F[rows], y[rows])
-    if classification:
-        return float(np.mean(forest.classes_[forest.oob_decision_function_.argmax(axis=1)] != y[rows]))
-    return float(np.mean(np.abs(forest.oob_prediction_ - y[rows])))
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,17 +206,12 @@ class _Scorer:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DegenerateScoreWarning)
             for name, estimator in self.estimators.items():
-                if name == "gp" and len(F) > _SCORE_ROWS:
-                    rows = np.random.default_rng(self.seed).permutation(len(F))[:_SCORE_ROWS]
-                    found[name] = clone(estimator).fit(F[rows], self.y[rows]).score_
-                else:
-                    found[name] = clone(estimator).fit(spectra, self.y).score_
+                found[name] = clone(estimator).fit(spectra, self.y).score_
         beside = Spectra(both)
         if not self.classification:
             found["loo+X"] = -LOORidge().fit(beside, self.y).mae_
         found["logme+X"] = LogME(normalize="standard").fit(beside, self.y).score_
-        for name, features in (("forest", F), ("forest+X", both)):
-            found[name] = -_forest_error(features, self.y, classification=self.classification, seed=self.seed)
+        found["forest+X"] = clone(self.estimators["forest"]).fit(beside, self.y).score_
 
         own = self.distances if Z is None else manhattan(Z)
         total = own if Z is None else self.distances + own
@@ -346,7 +328,7 @@ def evaluate(
     descriptor, layer, look_up, task
         As for :class:`~scotl_matgl.ranker.TransferabilityRanker`.
     estimators : sequence of str or TransferabilityEstimator, optional
-        Default: all registered ones that are fitted on embeddings.
+        Default: all registered ones that are fitted on embeddings. ``"forest"`` is always among them.
     protocols : sequence of {"E", "D"}
         See `PROTOCOLS`.
     sizes : sequence of int or None
@@ -398,8 +380,10 @@ def evaluate(
         )
     if not problem.embeddings:
         raise ValueError(f"no source can be evaluated; {first}: {failed[first]}")
-    names = embedding_estimators() if estimators is None else estimators
-    named = named_estimators(names, classification=problem.classification)
+    names = embedding_estimators() if estimators is None else list(estimators)
+    # The forest is also scored on descriptors beside the embedding, and a member of ensembles.
+    names += [] if "forest" in names else ["forest"]
+    named = named_estimators(names, classification=problem.classification, random_state=random_state)
     stored = _Results(None if path is None else Path(path))
     for split in _splits(
         problem.y,
@@ -455,7 +439,7 @@ def _records(
                 "protocol": protocol,
                 "source": source,
                 "full": split.full,
-                "head": "random forest" if protocol == "E" else scorer.head,
+                "head": FOREST if protocol == "E" else scorer.head,
                 "n_test": len(loss),
                 "error": float(loss.mean()),
                 "se": float(loss.std(ddof=1) / math.sqrt(len(loss))),
@@ -553,10 +537,13 @@ def ordered_pairs(scores: ArrayLike, errors: ArrayLike, standard_errors: ArrayLi
     """
     score, error, width = (np.asarray(value, dtype=np.float64) for value in (scores, errors, standard_errors))
     first, second = np.triu_indices(len(error), 1)
-    difference = error[first] - error[second]
-    certain = np.abs(difference) > 2.0 * width[first, second]
-    gap = np.nan_to_num(score[first] - score[second])[certain]
-    agrees = np.sign(gap) * np.sign(-difference[certain])
+    return _agreeing(score[first] - score[second], error[first] - error[second], width[first, second])
+
+
+def _agreeing(gaps: Floats, differences: Floats, standard_errors: Floats) -> tuple[float, int]:
+    """Of pairs with these gaps of the score and differences of the error: those ordered rightly, those certain."""
+    certain = np.abs(differences) > 2.0 * standard_errors
+    agrees = np.sign(np.nan_to_num(gaps[certain])) * np.sign(-differences[certain])
     return float(np.sum((agrees + 1.0) / 2.0)), int(certain.sum())
 
 
@@ -599,16 +586,37 @@ def held_out_regret(scores: ArrayLike, blocks: ArrayLike) -> float:
 
 
 def rank_correlations(scores: ArrayLike, errors: ArrayLike) -> dict[str, float]:
-    """Spearman, Kendall and weighted Kendall of a score with minus the realised error; 0 for a constant score."""
+    """Spearman, Kendall (τ_b) and weighted Kendall of a score with minus the realised error; 0 for a constant score.
+
+    The values are those of ``scipy.stats``, whose calls cost a hundred times more for a dozen sources than the sums.
+
+    Examples
+    --------
+    >>> rank_correlations([3.0, 2.0, 1.0], [0.1, 0.2, 0.3])
+    {'spearman': 1.0, 'kendall': 1.0, 'weighted_kendall': 1.0}
+    """
     score, goodness = np.asarray(scores, dtype=np.float64), -np.asarray(errors, dtype=np.float64)
     known = np.isfinite(score)
     score, goodness = score[known], goodness[known]
     if len(score) < 3 or np.ptp(score) == 0 or np.ptp(goodness) == 0:
         return dict.fromkeys(("spearman", "kendall", "weighted_kendall"), 0.0)
+    S, G = (np.sign(values[:, None] - values) for values in (score, goodness))
+
+    def tau(weights: Floats | float) -> float:
+        return float((weights * S * G).sum() / math.sqrt((weights * S * S).sum() * (weights * G * G).sum()))
+
+    def weights(first: Floats, second: Floats) -> Floats:
+        """Of pairs: the sum of 1/rank, the rank being by `first`, then by `second`, the largest first."""
+        importance = np.empty(len(first))
+        importance[np.lexsort((second, first))[::-1]] = 1.0 / np.arange(1, len(first) + 1)
+        return np.asarray(importance[:, None] + importance)
+
+    # The sum of the signs of a row is twice its rank, but for a constant.
+    s, g = S.sum(axis=1), G.sum(axis=1)
     return {
-        "spearman": float(stats.spearmanr(score, goodness).statistic),
-        "kendall": float(stats.kendalltau(score, goodness).statistic),
-        "weighted_kendall": float(stats.weightedtau(score, goodness).statistic),
+        "spearman": float(s @ g / math.sqrt((s @ s) * (g @ g))),
+        "kendall": tau(1.0),
+        "weighted_kendall": (tau(weights(score, goodness)) + tau(weights(goodness, score))) / 2,
     }
 
 
@@ -643,53 +651,94 @@ def judge(frame: pd.DataFrame, *, caution: float = 0.0, pooled: bool = True) -> 
     frame = frame.assign(**{FIXED: _fixed(frame)})
     judged = []
     for key, group in frame.groupby(["table", "n", "full", "protocol"]):
-        units = {repeat: unit.set_index("source") for repeat, unit in group.groupby("repeat")}
+        frames = {repeat: unit.set_index("source") for repeat, unit in group.groupby("repeat")}
         # A run that was interrupted, or that had fewer sources, leaves repeats in which some are missing.
-        sources = sorted(set.union(*(set(unit.index) for unit in units.values())))
-        units = {repeat: unit.loc[sources] for repeat, unit in units.items() if len(unit) == len(sources)}
+        sources = sorted(set.union(*(set(unit.index) for unit in frames.values())))
+        units = {repeat: _Unit.of(unit.loc[sources]) for repeat, unit in frames.items() if len(unit) == len(sources)}
         if not units:
             raise ValueError(
                 f"{key[0]}, n = {key[1]}, protocol {key[3]}: no repeat holds all {len(sources)} sources of the others; "
                 "let the evaluation run to its end"
             )
-        blocks = {
-            repeat: np.array([np.fromstring(text, sep=" ") for text in unit["blocks"]])
-            for repeat, unit in units.items()
-        }
-        truths = {repeat: _Truth.of([unit], [blocks[repeat]]) for repeat, unit in units.items()}
-        together = _Truth.of(list(units.values()), list(blocks.values()))
+        together = _Truth.of(list(units.values()))
         known = dict(zip(("table", "n", "full", "protocol"), key, strict=True))
         for repeat, unit in units.items():
-            for name, score in _scores_of(unit).items():
-                figures = _judge_score(unit, together if pooled else truths[repeat], name, score, caution)
+            truth = together if pooled else _Truth.of([unit])
+            for name, score in unit.scores.items():
+                figures = _judge_score(unit, truth, name, score, decides=key[3] == "D", caution=caution)
                 judged.append(known | {"repeat": repeat, "score": name} | figures)
     return pd.DataFrame(judged)
 
 
 @dataclass(frozen=True, eq=False)
-class _Truth:
-    """Realised errors of sources, and standard errors of their differences."""
+class _Unit:
+    """Measurements of m sources on one subset, as arrays: pandas would take a hundred times longer to judge them."""
 
-    error: pd.Series
-    width: pd.DataFrame
-    blocks: pd.DataFrame
+    real: NDArray[np.intp]  # places of the sources that are neither the control nor noise
+    control: int | None
+    noise: int | None
+    error: Floats
+    blocks: Floats
+    scores: Mapping[str, Floats]
+    spreads: Mapping[str, Floats]  # standard errors of the gains that some scores expect
 
     @classmethod
-    def of(cls, units: Sequence[pd.DataFrame], blocks: Sequence[Floats]) -> _Truth:
-        """Mean over random subsets; its standard error is that of the test rows or of the subsets, the larger one."""
-        import pandas as pd
+    def of(cls, unit: pd.DataFrame) -> _Unit:
+        """From the rows of one unit, whose index is the source."""
+        sources = list(unit.index)
+        real = np.array([i for i, source in enumerate(sources) if source not in (NO_TRANSFER, RANDOM)], dtype=np.intp)
+        control = sources.index(NO_TRANSFER) if NO_TRANSFER in sources else None
+        noise = sources.index(RANDOM) if RANDOM in sources else None
+        names = [str(name) for name in unit.columns if name not in {*_KEY, *_MEASURED}]
+        columns = dict(zip(names, unit[names].to_numpy(dtype=np.float64).T, strict=True))
+        spreads = {name.removesuffix(" se"): columns.pop(name) for name in names if name.endswith(" se")}
+        return cls(
+            real=real,
+            control=control,
+            noise=noise,
+            error=unit["error"].to_numpy(dtype=np.float64),
+            blocks=np.array([np.fromstring(text, sep=" ") for text in unit["blocks"]]),
+            scores=_with_ensembles(columns, real, control, noise),
+            spreads=spreads,
+        )
 
-        index = units[0].index
-        errors = np.array([unit["error"].to_numpy(dtype=np.float64) for unit in units])
-        within = np.array([paired_standard_errors(means) for means in blocks])
+
+def _with_ensembles(
+    columns: Mapping[str, Floats], real: NDArray[np.intp], control: int | None, noise: int | None
+) -> dict[str, Floats]:
+    """Scores of one unit by name, with chance and the rank ensembles, but those that are NaN for every source."""
+    m = len(real) + (control is not None) + (noise is not None)
+    chance = np.zeros(m)
+    if control is not None:
+        chance[control] = np.nan
+    scores = dict(columns) | {"chance": chance}
+    ranked = np.array([i for i in range(m) if i != noise])
+    for name, members in ENSEMBLES.items():
+        if all(member in scores for member in members):
+            table = np.column_stack([scores[member][ranked] for member in members])
+            if not np.isnan(table).all(axis=0).any():
+                scores[name] = np.full(m, np.nan)
+                scores[name][ranked] = rank_average(table)
+    return {name: score for name, score in scores.items() if not np.isnan(score[real]).all()}
+
+
+@dataclass(frozen=True, eq=False)
+class _Truth:
+    """Realised errors (m,) of sources, standard errors (m, m) of their differences, and mean losses of groups."""
+
+    error: Floats
+    width: Floats
+    blocks: Floats
+
+    @classmethod
+    def of(cls, units: Sequence[_Unit]) -> _Truth:
+        """Mean over random subsets; its standard error is that of the test rows or of the subsets, the larger one."""
+        errors = np.array([unit.error for unit in units])
+        within = np.array([paired_standard_errors(unit.blocks) for unit in units])
         width = np.sqrt(np.sum(within**2, axis=0)) / len(units)
         if len(units) > 1:
             width = np.maximum(width, paired_standard_errors(errors.T))
-        return cls(
-            pd.Series(errors.mean(axis=0), index=index),
-            pd.DataFrame(width, index=index, columns=index),
-            pd.DataFrame(np.hstack(blocks), index=index),
-        )
+        return cls(errors.mean(axis=0), width, np.hstack([unit.blocks for unit in units]))
 
 
 def _fixed(frame: pd.DataFrame) -> Floats:
@@ -712,64 +761,37 @@ def _fixed(frame: pd.DataFrame) -> Floats:
     return values
 
 
-def _scores_of(unit: pd.DataFrame) -> dict[str, pd.Series]:
-    """All scores of one unit by name, but those that are NaN for every source."""
-    import pandas as pd
-
-    hidden = {*_KEY, *_MEASURED}
-    names = [name for name in unit.columns if name not in hidden and not str(name).endswith(" se")]
-    scores = {str(name): unit[name].astype(np.float64) for name in names}
-    scores["chance"] = pd.Series(0.0, index=unit.index.drop(NO_TRANSFER, errors="ignore")).reindex(unit.index)
-    ranked = unit.index.drop(RANDOM, errors="ignore")
-    for name, members in ENSEMBLES.items():
-        if all(member in scores for member in members):
-            table = np.column_stack([scores[member][ranked] for member in members])
-            if not np.isnan(table).all(axis=0).any():
-                scores[name] = pd.Series(rank_average(table), index=ranked).reindex(unit.index)
-    return {name: score for name, score in scores.items() if not score[_real(unit)].isna().all()}
-
-
-def _real(unit: pd.DataFrame) -> list[str]:
-    return [source for source in unit.index if source not in (NO_TRANSFER, RANDOM)]
-
-
-def _judge_score(unit: pd.DataFrame, truth: _Truth, name: str, score: pd.Series, caution: float) -> dict[str, float]:
-    """Figures for one score in one unit."""
-    real, error, width = _real(unit), truth.error, truth.width
-    candidates = real
-    decided = score[real]
+def _judge_score(
+    unit: _Unit, truth: _Truth, name: str, score: Floats, *, decides: bool, caution: float
+) -> dict[str, float]:
+    """Figures for one score in one unit; `decides` says whether it is asked for a call (protocol D)."""
+    real, control, noise = unit.real, unit.control, unit.noise
+    error, width = truth.error, truth.width
+    candidates, decided = real, score[real]
     figures: dict[str, float] = {}
-    if unit["protocol"].iloc[0] == "D" and NO_TRANSFER in unit.index:
-        candidates = [*real, NO_TRANSFER]
-        best = str(score[real].idxmax())
-        transfers = _expected_gain(unit, best) > caution * float(unit[f"{GAIN} se"][best])
-        decided = decided.reindex(candidates)
-        decided[NO_TRANSFER] = -np.inf if transfers else np.inf
-        gain = float(error[NO_TRANSFER] - error[best])
-        certain = abs(gain) > 2.0 * float(width[NO_TRANSFER][best])
+    if decides and control is not None:
+        best = real[np.nanargmax(score[real])]
+        expected = unit.scores[GAIN][best] - unit.scores[GAIN][control]
+        transfers = bool(expected > caution * unit.spreads[GAIN][best])
+        candidates = np.append(real, control)
+        decided = np.append(decided, -np.inf if transfers else np.inf)
+        gain = error[control] - error[best]
+        certain = abs(gain) > 2.0 * width[control, best]
         figures["transfers"] = float(transfers)
         figures["called"] = float((gain > 0) == transfers) if certain else math.nan
         figures["helps"] = float(gain > 0) if certain else math.nan
-        if f"{name} se" in unit:
-            expected = score[real] - float(score[NO_TRANSFER])
-            spread = np.hypot(unit.loc[real, f"{name} se"], width.loc[real, NO_TRANSFER])
-            realised = error[NO_TRANSFER] - error[real]
-            figures["covered"] = float(np.mean(np.abs(expected - realised) <= stats.norm.ppf(0.95) * spread))
-    figures["right"], figures["pairs"] = ordered_pairs(score[real], error[real], width.loc[real, real])
+        if name in unit.spreads:
+            spread = np.hypot(unit.spreads[name][real], width[real, control])
+            deviation = np.abs((score[real] - score[control]) - (error[control] - error[real]))
+            figures["covered"] = float(np.mean(deviation <= _REACH * spread))
+    figures["right"], figures["pairs"] = ordered_pairs(score[real], error[real], width[np.ix_(real, real)])
     figures["regret"] = regret(decided, error[candidates])
-    figures["held_out_regret"] = held_out_regret(decided, truth.blocks.loc[candidates])
-    if RANDOM in unit.index and not math.isnan(score[RANDOM]):
-        counts = [
-            ordered_pairs(score[pair], error[pair], width.loc[pair, pair])
-            for pair in ([source, RANDOM] for source in real)
-        ]
-        figures["right_random"] = sum(right for right, _ in counts)
-        figures["pairs_random"] = sum(total for _, total in counts)
+    figures["held_out_regret"] = held_out_regret(decided, truth.blocks[candidates])
+    if noise is not None and not math.isnan(score[noise]):
+        figures["right_random"], figures["pairs_random"] = _agreeing(
+            score[real] - score[noise], error[real] - error[noise], width[real, noise]
+        )
     return figures | rank_correlations(score[real], error[real])
-
-
-def _expected_gain(unit: pd.DataFrame, source: str) -> float:
-    return float(unit[GAIN][source]) - float(unit[GAIN][NO_TRANSFER])
 
 
 def summarise(frame: pd.DataFrame, *, caution: float = 0.0, pooled: bool = True, by_size: bool = False) -> pd.DataFrame:

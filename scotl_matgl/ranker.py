@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -20,12 +21,22 @@ from scotl_matgl.cards import CardError, SourceCard, all_cards, select
 from scotl_matgl.composition import Compositions, parse_compositions
 from scotl_matgl.descriptors import CompositionDescriptor, get_descriptor
 from scotl_matgl.encoders.base import DescribedEncoder
-from scotl_matgl.estimators import LOORidge, TransferabilityEstimator, left_out, named_estimators
+from scotl_matgl.estimators import (
+    LOORidge,
+    TransferabilityEstimator,
+    left_out,
+    named_estimators,
+    rank_average,
+)
 from scotl_matgl.exceptions import DegenerateScoreWarning, InputError, ScotlMatglWarning
-from scotl_matgl.heads import HEADS, Floats, Folds, make_folds, manhattan, out_of_fold_loss
-from scotl_matgl.ranking import Ranking, SourceResult
+from scotl_matgl.heads import FOREST, HEADS, Floats, Folds, make_folds, manhattan, out_of_bag_loss, out_of_fold_loss
+from scotl_matgl.ranking import MEAN_RANK, Ranking, SourceResult
 from scotl_matgl.spectrum import Spectra
 from scotl_matgl.table import MIN_ROWS, Table
+
+#: Scores whose mean rank orders sources for those who train on the embedding alone: of all that were measured on
+#: fourteen tables (docs/ranking_quality.md) it does so best. "kernel" is minus the out-of-fold error of kernel ridge.
+EMBEDDING_SCORES = ("forest", "kernel", "loo", "logme")
 
 Progress = Callable[[int, int], None]
 
@@ -160,6 +171,9 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
     look_up : "auto", True or False, default="auto"
         Whether formulas that are crystals of the corpus take the embedding of their crystal; ``"auto"`` chooses for
         each source by the leave-one-out error of ridge regression.
+    combine : {"concat", "embedding"}, default="concat"
+        What will be trained on after transfer: descriptors beside the embedding, or the embedding alone. It decides
+        the order and what errors are of; see Notes.
     task : {"auto", "regression", "classification"}, default="auto"
         Kind of target. ``"auto"``: text, booleans and at most 20 different whole numbers are class labels; where most
         values are numbers, text among them is a missing measurement.
@@ -174,7 +188,7 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
     target_unit : str, default=""
         Unit of the target, for the result.
     random_state : int, default=0
-        Seed of folds, heads, and bootstrap.
+        Seed of folds, heads, bootstrap, and of estimators given by name.
 
     Attributes
     ----------
@@ -187,9 +201,16 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
 
     Notes
     -----
-    Sources are ordered by the out-of-fold error of the head on descriptors beside the embedding, the head being the
-    best of extra trees, gradient boosting and kernel ridge on the descriptors alone; the same folds serve all, so that
-    differences are paired. Rows of equal composition are merged (median of the property, most frequent label), as a
+    With ``combine="concat"`` sources are ordered by the out-of-fold error of the head on descriptors beside the
+    embedding, the head being the best of extra trees, gradient boosting and kernel ridge on the descriptors alone; the
+    same folds serve all, so that differences are paired.
+
+    With ``combine="embedding"`` they are ordered by the mean rank of four scores of the embedding, `EMBEDDING_SCORES`
+    (three for class labels). Errors are out of bag, of a random forest on the embedding alone; the control is the same
+    forest on the descriptors alone. All forests draw the same rows, so that differences are paired here too. As the
+    order is not that of these errors, the gain need not fall from source to source.
+
+    Rows of equal composition are merged (median of the property, most frequent label), as a
     row must not be predicted from its double.
 
     Examples
@@ -210,6 +231,7 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
         estimators: Sequence[Any] = ("loo", "logme", "scotl"),
         layer: str = "readout",
         look_up: bool | Literal["auto"] = "auto",
+        combine: Literal["concat", "embedding"] = "concat",
         task: Literal["auto", "regression", "classification"] = "auto",
         max_rows: int = 2000,
         n_jobs: int | None = None,
@@ -222,6 +244,7 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
         self.estimators = estimators
         self.layer = layer
         self.look_up = look_up
+        self.combine = combine
         self.task = task
         self.max_rows = max_rows
         self.n_jobs = n_jobs
@@ -263,7 +286,13 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
         descriptor = get_descriptor(self.descriptor)
         X = np.asarray(descriptor.fit(table.compositions).transform(table.compositions), dtype=np.float64)
         wanted = [self.estimators] if isinstance(self.estimators, str) else list(self.estimators)
-        estimators = named_estimators(wanted, classification=table.classification)
+        # What the order needs is computed whether or not it was asked for.
+        members = [name for name in EMBEDDING_SCORES if name != "kernel" and self.combine == "embedding"]
+        estimators = named_estimators(
+            [*wanted, *(name for name in members if name not in wanted)],
+            classification=table.classification,
+            random_state=self.random_state,
+        )
         unscored = left_out(wanted, classification=table.classification)
 
         from joblib import Parallel, delayed
@@ -271,7 +300,8 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
 
         rows = table.sample(self.max_rows, self.random_state)
         job = _Job(self, table, descriptor, X, estimators, rows)
-        steps = len(HEADS) + len(cards)
+        heads = HEADS if self.combine == "concat" else (FOREST,)
+        steps = len(heads) + len(cards)
         done = 0
 
         def count(values: Any) -> list[Any]:
@@ -291,12 +321,12 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
             # A degenerate score shows as NaN in the table; a warning for each source would say no more. Here and not
             # in the threads, which restore each other's filters: those of scikit-learn's checks are undone here too.
             warnings.simplefilter("ignore", DegenerateScoreWarning)
-            controls = dict(zip(HEADS, count(parallel(delayed(job.control)(head) for head in HEADS)), strict=True))
+            controls = dict(zip(heads, count(parallel(delayed(job.control)(head) for head in heads)), strict=True))
             head = min(controls, key=lambda name: float(controls[name].mean()))
             outcomes = count(parallel(delayed(job.source)(card, head) for card in cards))
 
         ranked = [(result, loss) for result, loss in outcomes if isinstance(result, SourceResult)]
-        ranked.sort(key=lambda item: float(item[1].mean()))
+        ranked = _by_error(ranked) if self.combine == "concat" else _by_mean_rank(ranked)
         self.errors_ = {
             card.name: result for card, (result, _) in zip(cards, outcomes, strict=True) if isinstance(result, str)
         } | lost_zoos
@@ -320,6 +350,7 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
                 "descriptor_fingerprint": descriptor.fingerprint(),
                 "layer": self.layer,
                 "look_up": self.look_up,
+                "combine": self.combine,
                 "random_state": self.random_state,
                 "versions": installed_versions(),
             },
@@ -334,6 +365,8 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
             raise InputError(f"on_error is {self.on_error!r}; it must be 'warn', 'raise' or 'skip'")
         if self.look_up not in ("auto", True, False):
             raise InputError(f"look_up is {self.look_up!r}; it must be 'auto', True or False")
+        if self.combine not in ("concat", "embedding"):
+            raise InputError(f"combine is {self.combine!r}; it must be 'concat' or 'embedding'")
         if self.task not in ("auto", "regression", "classification"):
             raise InputError(f"task is {self.task!r}; it must be 'auto', 'regression' or 'classification'")
         if not isinstance(self.max_rows, int | np.integer) or self.max_rows < MIN_ROWS:
@@ -376,6 +409,28 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
         return candidates[-1].values
 
 
+def _by_error(ranked: list[tuple[SourceResult, Floats]]) -> list[tuple[SourceResult, Floats]]:
+    """Results and losses, the smallest mean loss first."""
+    return sorted(ranked, key=lambda item: float(item[1].mean()))
+
+
+def _by_mean_rank(ranked: list[tuple[SourceResult, Floats]]) -> list[tuple[SourceResult, Floats]]:
+    """Results, with their mean rank by `EMBEDDING_SCORES` among the scores, and losses, the best rank first.
+
+    The smaller loss decides between equal ranks; a source of which no score is known comes last.
+    """
+    if not ranked:
+        return []
+    table = [[result.scores.get(name, np.nan) for name in EMBEDDING_SCORES] for result, _ in ranked]
+    ranks = rank_average(table)
+    order = sorted(range(len(ranked)), key=lambda i: (-np.nan_to_num(ranks[i], nan=-1.0), float(ranked[i][1].mean())))
+    scored = [
+        (replace(result, scores={MEAN_RANK: float(r), **result.scores}), loss)
+        for (result, loss), r in zip(ranked, ranks, strict=True)
+    ]
+    return [scored[i] for i in order]
+
+
 @dataclass(frozen=True, eq=False)
 class _Job:
     """What is shared by the work on all sources of one table."""
@@ -405,15 +460,19 @@ class _Job:
         return self._loss(head, self._described, self._distances)
 
     def _loss(self, head: str, X: Floats, distances: Floats | None) -> Floats:
+        """Loss (m,) on rows not seen: out of bag for the forest, out of fold for other heads."""
+        y, classification, seed = self.table.y[self.rows], self.table.classification, self.ranker.random_state
+        if head == FOREST:
+            return out_of_bag_loss(X, y, classification=classification, random_state=seed)
         return out_of_fold_loss(
-            head,
-            X,
-            self.table.y[self.rows],
-            self._folds,
-            distances=distances,
-            classification=self.table.classification,
-            random_state=self.ranker.random_state,
+            head, X, y, self._folds, distances=distances, classification=classification, random_state=seed
         )
+
+    def _score(self, estimator: TransferabilityEstimator, spectra: Spectra) -> float:
+        return float(clone(estimator).fit(spectra, self.table.y).score_)
+
+    def _kernel_score(self, Z: Floats) -> float:
+        return -float(self._loss("kernel ridge", Z, None).mean())
 
     def source(self, card: SourceCard, head: str) -> tuple[SourceResult | str, Floats]:
         """Result and loss (m,) of a source, or the reason why there is none."""
@@ -444,15 +503,21 @@ class _Job:
         if np.ptp(embedded.values, axis=0).max() == 0:
             raise ValueError("the source gives the same embedding for every formula of the table")
         scores: dict[str, float] = {}
-        for name, estimator in self.estimators.items():
+        Z = embedded.values[self.rows]
+        compute = {name: partial(self._score, estimator, spectra[best]) for name, estimator in self.estimators.items()}
+        if self.ranker.combine == "embedding":
+            compute["kernel"] = partial(self._kernel_score, Z)
+        for name, score in compute.items():
             try:
-                scores[name] = float(clone(estimator).fit(spectra[best], self.table.y).score_)
+                scores[name] = score()
             except Exception as error:  # one estimator must not cost the source, whatever it raises
                 scores[name] = float("nan")
                 self.failed_scores.setdefault(name, f"{card.name}: {error or type(error).__name__}")
-        Z = embedded.values[self.rows]
-        distances = self._distances + manhattan(Z) if head == "kernel ridge" else None
-        loss = self._loss(head, np.hstack([self._described, Z]), distances)
+        if self.ranker.combine == "embedding":
+            loss = self._loss(head, Z, None)
+        else:
+            distances = self._distances + manhattan(Z) if head == "kernel ridge" else None
+            loss = self._loss(head, np.hstack([self._described, Z]), distances)
         result = SourceResult(
             source=card.name,
             property=card.property,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import shutil
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 #: Name of the control: the target learned from descriptors alone.
 NO_TRANSFER = "no transfer"
+
+#: Score that orders a ranking for those who train on the embedding alone.
+MEAN_RANK = "mean_rank"
 
 # Bootstrap resamples: the standard error of a probability of 0.5 is then 0.01.
 _RESAMPLES = 2000
@@ -47,7 +51,9 @@ class SourceResult:
     source, property, unit : str
         From its card: name, what it was trained to predict, in which unit.
     scores : mapping of str to float
-        By estimator, higher is better; NaN where the score is degenerate.
+        By estimator, higher is better; NaN where the score is degenerate. Where the order is for training on the
+        embedding alone, also the scores it is made of, and their mean rank ``"mean_rank"``: the share of the other
+        sources that this one beats.
     loo_rmse : float
         Exact leave-one-out error of ridge regression on the embedding alone, root mean square, in the target's unit.
         NaN for class labels.
@@ -79,12 +85,13 @@ class Ranking:
     results : tuple of SourceResult
         One for each source, best first.
     losses : ndarray of shape (n_sources, m)
-        Out-of-fold loss of each row with each source, in the order of `results`: the head on descriptors beside the
-        embedding. Absolute error in the target's unit, or 0 and 1 for right and wrong labels.
+        Loss of each row with each source, in the order of `results`: out of fold, of the head on descriptors beside the
+        embedding, or out of bag, of a random forest on the embedding alone (`combine`). Absolute error in the target's
+        unit, or 0 and 1 for right and wrong labels.
     control : ndarray of shape (m,)
         The same for descriptors alone.
     head : str
-        The head of all of these: the best of ``control_errors``.
+        The head of all of these: the best of ``control_errors``, or the random forest.
     control_errors : mapping of str to float
         Mean loss on descriptors alone, by head.
     errors : mapping of str to str
@@ -129,8 +136,13 @@ class Ranking:
         return tuple(result.source for result in self.results)
 
     @property
+    def combine(self) -> str:
+        """What is trained on after transfer: "concat", descriptors beside the embedding, or "embedding", it alone."""
+        return str(self.settings.get("combine", "concat"))
+
+    @property
     def error_of_control(self) -> float:
-        """Mean out-of-fold loss without transfer."""
+        """Mean loss without transfer, on rows not learned from."""
         return float(self.control.mean())
 
     @cached_property
@@ -205,12 +217,15 @@ class Ranking:
 
     @property
     def ties(self) -> tuple[str, ...]:
-        """Sources not told from the first one: the 90 % interval of the difference of their losses holds 0."""
+        """Sources not worse than the first one for certain: the 90 % interval of their loss minus its begins below 0.
+
+        Where the order is that of the losses, that is those whose interval holds 0.
+        """
         if not self.results:
             return ()
         means = self._resampled[1:]
-        low, high = np.quantile(means - means[0], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=1)
-        return tuple(name for name, a, b in zip(self.sources[1:], low[1:], high[1:], strict=True) if a <= 0 <= b)
+        low = np.quantile(means - means[0], (1 - CONFIDENCE) / 2, axis=1)
+        return tuple(name for name, end in zip(self.sources[1:], low[1:], strict=True) if end <= 0)
 
     # -- forms ----------------------------------------------------------------------------------------------------
 
@@ -271,6 +286,9 @@ class Ranking:
         return {
             "best": self.best,
             "ties": list(self.ties),
+            "helps": self.helps,
+            "proven_gain": _json_value(self.proven_gain),
+            "combine": self.combine,
             "summary": self.summary(),
             "target": self.target,
             "unit": self.target_unit,
@@ -354,6 +372,11 @@ class Ranking:
         if len(self.control) < self.n_rows:
             rows += f"; error and gain on {len(self.control)} of them, drawn at random"
         remarks = [rows]
+        if self.combine == "embedding":
+            remarks.append(
+                "for training on the embedding alone: the order is the mean rank of several scores, error and gain are "
+                "out of bag, of a random forest"
+            )
         if self.skipped:
             shown = "; ".join(f"row {row.row} ({row.value}): {row.reason}" for row in self.skipped[:3])
             more = f"; and {len(self.skipped) - 3} more, all in .skipped" if len(self.skipped) > 3 else ""
@@ -375,7 +398,9 @@ class Ranking:
         return remarks
 
     def _repr_html_(self) -> str:
-        return f"<p>{self.summary()}</p>{self.to_frame().to_html(float_format=lambda value: f'{value:.4g}')}"
+        table = self.to_frame().to_html(float_format=lambda value: f"{value:.4g}")
+        remarks = "".join(f"<li>{html.escape(remark)}</li>" for remark in self._remarks())
+        return f"<p>{html.escape(self.summary())}</p>{table}<ul>{remarks}</ul>"
 
 
 def _json_value(value: Any) -> Any:

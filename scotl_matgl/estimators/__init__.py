@@ -5,6 +5,7 @@ from __future__ import annotations
 from scotl_matgl.estimators.base import TransferabilityEstimator
 from scotl_matgl.estimators.classes import GBC, HScore, TransRate
 from scotl_matgl.estimators.ensemble import Ensemble, rank_average
+from scotl_matgl.estimators.forest import Forest
 from scotl_matgl.estimators.labels import LEEP, NCE, NLEEP
 from scotl_matgl.estimators.linear import GCV, SCOTL, LabMSE, LinMSE, LogME, LOORidge
 from scotl_matgl.estimators.selection import embedding_estimators, left_out, named_estimators
@@ -20,6 +21,7 @@ __all__ = [
     "NLEEP",
     "SCOTL",
     "Ensemble",
+    "Forest",
     "GPEvidence",
     "HScore",
     "LOORidge",

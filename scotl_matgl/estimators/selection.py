@@ -16,7 +16,9 @@ def embedding_estimators() -> list[str]:
     return [name for name in registry.names("estimators") if registry.load("estimators", name).takes == "embedding"]
 
 
-def named_estimators(estimators: Sequence[Any], *, classification: bool) -> dict[str, TransferabilityEstimator]:
+def named_estimators(
+    estimators: Sequence[Any], *, classification: bool, random_state: int = 0
+) -> dict[str, TransferabilityEstimator]:
     """Unfitted estimators by name, without those that cannot be fitted (see :func:`left_out`).
 
     Parameters
@@ -25,7 +27,9 @@ def named_estimators(estimators: Sequence[Any], *, classification: bool) -> dict
         Registered names or objects, which are cloned. Objects are named by their class, numbered where a name would
         come twice.
     classification : bool
-        Whether the target holds class labels.
+        Whether the target holds class labels. Estimators given by name that could guess it are told.
+    random_state : int, default=0
+        Seed of the estimators given by name that have one.
 
     Raises
     ------
@@ -35,16 +39,19 @@ def named_estimators(estimators: Sequence[Any], *, classification: bool) -> dict
     Examples
     --------
     >>> from scotl_matgl.estimators import LogME
-    >>> list(named_estimators(["loo", LogME(), LogME(normalize="l2")], classification=True))
-    ['LogME', 'LogME-2']
+    >>> list(named_estimators(["loo", "forest", LogME(), LogME(normalize="l2")], classification=True))
+    ['forest', 'LogME', 'LogME-2']
     """
     named: dict[str, TransferabilityEstimator] = {}
     for item in estimators:
         estimator = registry.load("estimators", item)() if isinstance(item, str) else clone(item)
         if _refusal(estimator, classification=classification):
             continue
+        if isinstance(item, str):
+            known = {"task": "classification" if classification else "regression", "random_state": random_state}
+            estimator.set_params(**{key: value for key, value in known.items() if key in estimator.get_params()})
         name = item if isinstance(item, str) else type(item).__name__
-        same = sum(known.partition("-")[0] == name for known in named)
+        same = sum(other.partition("-")[0] == name for other in named)
         named[f"{name}-{same + 1}" if same else name] = estimator
     return named
 
