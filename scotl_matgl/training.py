@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,9 @@ from scotl_matgl.cards import SourceCard
 from scotl_matgl.composition import SYMBOLS
 from scotl_matgl.descriptors import get_descriptor
 from scotl_matgl.encoders import composition
+from scotl_matgl.encoders.base import Encoded, Progress, encode_crystals
 from scotl_matgl.encoders.graphs import CrystalGraph, build_graph, check_crystal, check_graph
+from scotl_matgl.encoders.matgl import BATCH_EDGES
 from scotl_matgl.encoders.network import Network
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.structures import Corpus
@@ -86,7 +88,7 @@ class TrainingSettings:
     loss: Literal["mse", "mae"] = "mse"
     lowest: bool = True
     epochs: int = 60
-    batch_size: int = 128
+    batch_size: int = 64
     patience: int = 20
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
@@ -110,6 +112,12 @@ class TrainingSettings:
         """JSON form."""
         return {**dataclasses.asdict(self), "network": dict(self.network), "hidden": list(self.hidden)}
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainingSettings:
+        """Read the JSON form; what is no setting is left out."""
+        known = {item.name: values[item.name] for item in dataclasses.fields(cls) if item.name in values}
+        return cls(**{**known, "hidden": tuple(known["hidden"])})
+
 
 @dataclass(frozen=True)
 class TrainedSource:
@@ -129,12 +137,58 @@ class TrainedSource:
     folder: Path
     report: dict[str, Any]
 
+    def encode_crystals(self, structures: Iterable[Any], *, progress: Progress | None = None) -> Encoded:
+        """Embeddings of crystals by the graph branch, on the CPU.
+
+        Parameters
+        ----------
+        structures : iterable
+            Crystals, or what :func:`~scotl_matgl.structures.as_crystal` understands.
+        progress : callable, optional
+            Called with (crystals done, crystals in all).
+
+        Returns
+        -------
+        Encoded
+            Layers ``readout``, which the composition branch was aligned with, and ``final``, in the unit of the
+            property.
+        """
+        from safetensors import safe_open
+
+        with safe_open(str(self.folder / _STRUCTURE), framework="pt") as file:
+            header = json.loads(file.metadata()["scotl_matgl"])
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        settings = TrainingSettings.from_dict(header["settings"])
+        joint = training_loop.build_joint(settings, header["elements"], state["composition.0.weight"].shape[1])
+        joint.load_state_dict(state)
+        types = training_loop.element_types(header["elements"])
+
+        def forward(graphs: Sequence[CrystalGraph]) -> dict[str, Floats32]:
+            embedding, scaled = training_loop.run_graph_branch(
+                joint, training_loop.collect(joint.network, graphs), types
+            )
+            return {"readout": embedding, "final": scaled * header["y_scale"] + header["y_mean"]}
+
+        return encode_crystals(
+            structures,
+            forward,
+            widths={"readout": settings.width, "final": 1},
+            cutoff=training_loop.cutoff(settings),
+            batch_edges=BATCH_EDGES[settings.architecture],
+            elements=header["elements"],
+            progress=progress,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class _Data:
-    """The crystals that can be trained on, described."""
+    """The crystals that can be trained on, described, and how they are divided."""
 
-    rows: training_loop.Rows
+    graphs: list[CrystalGraph]
+    X: Floats32
+    y: Floats32
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
     held_out: NDArray[np.int64]
     elements: tuple[str, ...]
     mean: NDArray[np.float64]
@@ -142,6 +196,7 @@ class _Data:
     y_mean: float
     y_scale: float
     refused: dict[str, str]
+    held_out_names: list[str]
     corpus_hash: str
 
 
@@ -215,11 +270,13 @@ def train_source(
     if (finished := _claim(folder, plan, resume)) is not None:
         return finished
     data = _prepare(chosen, settings)
-    joint = training_loop.build_joint(settings, data.elements, data.rows.X.shape[1])
+    joint = training_loop.build_joint(settings, data.elements, data.X.shape[1])
+    graphs = training_loop.collect(joint.network, data.graphs)
+    rows = training_loop.Rows(graphs, data.X, data.y, data.train, data.validation)
     types = training_loop.element_types(data.elements)
     fitted = training_loop.fit_joint(
         joint,
-        data.rows,
+        rows,
         settings,
         folder / _CHECKPOINTS,
         types=types,
@@ -229,12 +286,13 @@ def train_source(
     )
     if stop_after is not None and len(fitted.history) < settings.epochs and len(fitted.history) >= stop_after:
         return None
-    crystals, compositions = training_loop.embed(joint, data.rows, data.held_out, types, settings.batch_size)
+    crystals, compositions = training_loop.embed(joint, rows, data.held_out, types, settings.batch_size)
     report = {
         **_quality(joint, crystals, compositions, data),
-        "n_train": len(data.rows.train),
-        "n_validation": len(data.rows.validation),
+        "n_train": len(data.train),
+        "n_validation": len(data.validation),
         "n_held_out": len(data.held_out),
+        "held_out": data.held_out_names,
         "n_without_property": int(np.sum(~np.isfinite(known))),
         "refused": data.refused,
         "best_epoch": fitted.best_epoch,
@@ -281,7 +339,7 @@ def _claim(folder: Path, plan: dict[str, Any], resume: bool) -> TrainedSource | 
 
 def _prepare(crystals: Corpus, settings: TrainingSettings) -> _Data:
     """Graphs, descriptors and splits of the crystals that can be used."""
-    cutoff = float({**training_loop.ARCHITECTURES[settings.architecture], **settings.network}["cutoff"])
+    cutoff = training_loop.cutoff(settings)
     graphs: list[CrystalGraph] = []
     kept = []
     refused: dict[str, str] = {}
@@ -319,22 +377,29 @@ def _prepare(crystals: Corpus, settings: TrainingSettings) -> _Data:
         raise InputError(f"{settings.property!r} has the same value in all {len(train)} crystals to train on")
     numbers = np.unique(np.concatenate([crystal.numbers for crystal in usable]))
     elements = tuple(SYMBOLS[number - 1] for number in numbers.tolist())
-    network = training_loop.build_network(settings.architecture, settings.network, elements)
-    rows = training_loop.Rows(
-        graphs=training_loop.collect(network, graphs),
+    return _Data(
+        graphs=graphs,
         X=((X - mean) / scale).astype(np.float32),
         y=((y - y_mean) / y_scale).astype(np.float32),
         train=train,
         validation=np.flatnonzero(validation),
+        held_out=np.flatnonzero(held_out),
+        elements=elements,
+        mean=mean,
+        scale=scale,
+        y_mean=y_mean,
+        y_scale=y_scale,
+        refused=refused,
+        held_out_names=[usable[row].identifier for row in np.flatnonzero(held_out).tolist()],
+        corpus_hash=crystals.hash,
     )
-    return _Data(rows, np.flatnonzero(held_out), elements, mean, scale, y_mean, y_scale, refused, crystals.hash)
 
 
 def _quality(joint: Any, crystals: Floats32, compositions: Floats32, data: _Data) -> dict[str, float]:
     """Errors of both branches, in the unit of the property, and the alignment, on held-out crystals."""
     weight = joint.head.weight.detach().numpy()[0].astype(np.float64)
     bias = float(joint.head.bias.detach()[0])
-    true = data.rows.y[data.held_out].astype(np.float64)
+    true = data.y[data.held_out].astype(np.float64)
     quality: dict[str, float] = {}
     for branch, embedding in (("graph", crystals), ("composition", compositions)):
         residual = embedding @ weight + bias - true
@@ -372,7 +437,7 @@ def _write(
     state = {key: value.contiguous() for key, value in joint.state_dict().items()}
     header = {"elements": data.elements, "y_mean": data.y_mean, "y_scale": data.y_scale, "settings": report["settings"]}
     write_whole(folder / _STRUCTURE, save(state, metadata={"scotl_matgl": json.dumps(header)}))
-    trained = set(np.concatenate([data.rows.graphs.take(data.rows.train).numbers]).tolist())
+    trained = {number for row in data.train.tolist() for number in data.graphs[row].numbers.tolist()}
     card = composition.network_card(
         name,
         network,

@@ -94,6 +94,11 @@ def build_network(architecture: str, options: Mapping[str, Any], elements: Seque
     return network
 
 
+def cutoff(settings: Any) -> float:
+    """Cut-off of the graphs, Å."""
+    return float({**ARCHITECTURES[settings.architecture], **settings.network}["cutoff"])
+
+
 def collect(network: Any, graphs: Sequence[CrystalGraph]) -> GraphBatch:
     """All crystals as one batch, from which those of a step are taken."""
     groups = (graphs[begin : begin + _GROUP] for begin in range(0, len(graphs), _GROUP))
@@ -206,14 +211,11 @@ class Fitted:
 
     Attributes
     ----------
-    joint : torch.nn.Module
-        With the weights of the best epoch, on the CPU.
     history : list of dict
         Parts of the loss of every epoch, on the training and the validation crystals.
     best_epoch : int
     """
 
-    joint: Any
     history: list[dict[str, float]]
     best_epoch: int
 
@@ -229,7 +231,9 @@ def fit_joint(
     progress: Callable[[int, int], None] | None,
     epochs: int | None = None,
 ) -> Fitted:
-    """Train with Lightning: a checkpoint an epoch, from which the next call goes on; the best epoch is kept.
+    """Train with Lightning: a checkpoint an epoch, from which the next call goes on.
+
+    Afterwards the joint network has the weights of the best epoch and lies on the CPU.
 
     Parameters
     ----------
@@ -348,7 +352,8 @@ def fit_joint(
         )
     best = torch.load(folder / "best.ckpt", map_location="cpu", weights_only=True)
     module.cpu().load_state_dict(best["state_dict"])
-    return Fitted(joint.eval(), record.history, int(best["epoch"]))
+    joint.eval()
+    return Fitted(record.history, int(best["epoch"]))
 
 
 def embed(
@@ -358,14 +363,19 @@ def embed(
     import torch
 
     batches = np.array_split(chosen, max(1, math.ceil(len(chosen) / batch_size)))
-    device = torch.device("cpu")
-    crystals = []
+    crystals = [run_graph_branch(joint, rows.graphs.take(batch), types)[0] for batch in batches]
     with torch.inference_mode():
-        for batch in batches:
-            graph, inputs = dgl_backend.prepare_batch(joint.network, rows.graphs.take(batch), types, device)
-            crystals.append(joint.embed_crystals(graph, inputs).numpy())
         compositions = joint.embed_compositions(torch.from_numpy(rows.X[chosen])).numpy()
     return np.concatenate(crystals), compositions
+
+
+def run_graph_branch(joint: Any, batch: GraphBatch, types: NDArray[np.int32]) -> tuple[Floats32, Floats32]:
+    """Embedding (n, width) and standardised property (n, 1) of the crystals of a batch, on the CPU."""
+    import torch
+
+    with torch.inference_mode():
+        embedding = joint.embed_crystals(*dgl_backend.prepare_batch(joint.network, batch, types, torch.device("cpu")))
+        return embedding.numpy(), joint.head(embedding).numpy()
 
 
 def element_types(elements: Sequence[str]) -> NDArray[np.int32]:
