@@ -11,7 +11,7 @@ from scotl_matgl_shotgun.errors import LibraryError, XenonPyError
 from scotl_matgl_shotgun.library import Library
 from scotl_matgl_shotgun.ranking import Ranked
 from scotl_matgl_shotgun.records import Record
-from scotl_matgl_shotgun.training import train_library
+from scotl_matgl_shotgun.training import train_library, train_network
 from scotl_matgl_shotgun.writer import LibraryWriter
 from scotl_matgl_shotgun.xenonpy import read_xenonpy
 
@@ -26,6 +26,7 @@ __all__ = [
     "cards",
     "read_xenonpy",
     "train_library",
+    "train_network",
 ]
 
 #: Folders of libraries, separated as those of PATH are.

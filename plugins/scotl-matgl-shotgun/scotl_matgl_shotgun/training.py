@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ def train_library(
     n_epochs: int = 60,
     batch_size: int = 128,
     learning_rate: float = 2e-3,
+    weight_decay: float = 0.0,
     activation: str = "leaky_relu",
     depth: tuple[int, int] = (3, 6),
     width: tuple[int, int] = (16, 256),
@@ -70,11 +71,11 @@ def train_library(
     descriptor : str, default="standard"
         Registered name.
     n_samples : int, optional
-        Rows of a bootstrap sample; as many as there are materials by default.
+        Most rows of a bootstrap sample; as many as there are materials by default.
     n_epochs, batch_size : int
-    learning_rate : float
-        Of Adam, falling to zero as a cosine; squared error of the standardised property.
-    activation : {"leaky_relu", "relu", "identity"}
+    learning_rate, weight_decay : float
+    activation : {"leaky_relu", "relu", "silu", "identity"}
+        See :func:`train_network`.
     depth : tuple of int, default=(3, 6)
         Least and largest number of hidden layers.
     width : tuple of int, default=(16, 256)
@@ -118,6 +119,7 @@ def train_library(
         "n_epochs": n_epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
         "activation": activation,
         "depth": list(depth),
         "width": list(width),
@@ -140,15 +142,16 @@ def train_library(
             rng = np.random.default_rng(seeds)
             seed = int(seeds.generate_state(1)[0])
             sample, held_out = _bootstrap(rows, n_samples, rng)
-            network = _train(
+            network = train_network(
                 X[sample],
-                targets[name][sample],
-                _pyramid(depth, width, rng),
-                activation,
-                seed,
-                n_epochs,
-                batch_size,
-                learning_rate,
+                targets[name][sample, None],
+                pyramid(depth, width, rng),
+                activation=activation,
+                seed=seed,
+                n_epochs=n_epochs,
+                batch_size=batch_size,
+                learning_rate=learning_rate,
+                weight_decay=weight_decay,
             )
             predicted = network.forward(X[held_out])["final"][:, 0]
             record = Record(
@@ -175,14 +178,14 @@ def _bootstrap(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows drawn with replacement, and the rows that were not drawn (at least one: it is drawn again until so)."""
     while True:
-        sample = rng.choice(rows, size=n_samples or len(rows))
+        sample = rng.choice(rows, size=min(n_samples or len(rows), len(rows)))
         held_out = np.setdiff1d(rows, sample)
         if len(held_out):
             return sample, held_out
 
 
-def _pyramid(depth: tuple[int, int], width: tuple[int, int], rng: np.random.Generator) -> list[int]:
-    """Widths of the hidden layers, falling in equal ratios."""
+def pyramid(depth: tuple[int, int], width: tuple[int, int], rng: np.random.Generator) -> list[int]:
+    """Widths of the hidden layers, falling in equal ratios; `depth` and `width` as in :func:`train_library`."""
     n = int(rng.integers(depth[0], depth[1], endpoint=True))
     middle = (width[0] * width[1]) ** 0.5
     first = rng.uniform(middle, width[1])
@@ -190,51 +193,87 @@ def _pyramid(depth: tuple[int, int], width: tuple[int, int], rng: np.random.Gene
     return [round(value) for value in np.geomspace(first, last, n)] if n > 1 else [round(last)]
 
 
-def _train(
+def train_network(
     X: Floats,
-    y: Floats,
-    hidden: list[int],
-    activation: str,
-    seed: int,
-    n_epochs: int,
-    batch_size: int,
-    learning_rate: float,
+    Y: Floats,
+    hidden: Sequence[int],
+    *,
+    activation: str = "leaky_relu",
+    seed: int = 0,
+    n_epochs: int = 60,
+    batch_size: int = 128,
+    learning_rate: float = 2e-3,
+    weight_decay: float = 0.0,
 ) -> Network:
+    """Train one network on one or several properties.
+
+    Parameters
+    ----------
+    X : ndarray of float64, shape (n, p)
+        Descriptors.
+    Y : ndarray of float64, shape (n, t)
+        Properties, NaN where one is not known. Each is standardised; of several, one that is known for fewer rows than
+        another counts more a row, by the root of the ratio, so that the rare are not drowned by the frequent.
+    hidden : sequence of int
+        Widths of the hidden layers.
+    activation : {"leaky_relu", "relu", "silu", "identity"}
+    seed : int
+    n_epochs, batch_size : int
+    learning_rate, weight_decay : float
+        Of Adam with decoupled weight decay, the rate falling to zero as a cosine; squared error.
+
+    Returns
+    -------
+    Network
+        Its output (t) is in the units of the properties.
+
+    Raises
+    ------
+    LibraryError
+        If the activation is not known, or a property has no value.
+    """
     import torch
     from torch import nn
 
     functions: dict[str, Callable[[], nn.Module]] = {
         "leaky_relu": nn.LeakyReLU,
         "relu": nn.ReLU,
+        "silu": nn.SiLU,
         "identity": nn.Identity,
     }
     if activation not in functions:
         raise LibraryError(f"activation is {activation!r}; it must be one of {', '.join(functions)}")
+    known = np.isfinite(Y)
+    counts = known.sum(axis=0)
+    if not counts.all():
+        raise LibraryError(f"property number {int(np.argmin(counts))} is known for no row; leave it out")
     mean, scale = X.mean(axis=0), X.std(axis=0)
     scale[scale < 1e-8 * (1 + np.abs(mean))] = 1.0  # constant in this sample
-    centre, spread = float(y.mean()), float(y.std()) or 1.0
+    centre, spread = np.nanmean(Y, axis=0), np.nanstd(Y, axis=0)
+    spread[spread == 0] = 1.0
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
         torch.manual_seed(seed)
-        widths = [X.shape[1], *hidden, 1]
+        widths = [X.shape[1], *hidden, Y.shape[1]]
         layers = [nn.Linear(a, b) for a, b in pairwise(widths)]
         modules: list[nn.Module] = []
         for layer in layers[:-1]:
             modules += [layer, functions[activation]()]
         model = nn.Sequential(*modules, layers[-1])
         inputs = torch.from_numpy(((X - mean) / scale).astype(np.float32))
-        wanted = torch.from_numpy(((y - centre) / spread).astype(np.float32))
-        optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
+        wanted = torch.from_numpy(np.where(known, (Y - centre) / spread, 0.0).astype(np.float32))
+        weight = torch.from_numpy((known * np.sqrt(counts.max() / counts)).astype(np.float32))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_epochs)
         for _ in range(n_epochs):
             for batch in torch.split(torch.randperm(len(inputs)), batch_size):
                 optimizer.zero_grad()
-                loss = nn.functional.mse_loss(model(inputs[batch])[:, 0], wanted[batch])
-                loss.backward()  # type: ignore[no-untyped-call]  # torch has no type for it
+                loss = (weight[batch] * (model(inputs[batch]) - wanted[batch]) ** 2).mean()
+                loss.backward()  # type: ignore[no-untyped-call, unused-ignore]  # typed from torch 2.13 on
                 optimizer.step()
             schedule.step()
     weights: list[Any] = [layer.weight.detach().numpy().copy() for layer in layers]
     biases: list[Any] = [layer.bias.detach().numpy().copy() for layer in layers]
-    # The output is in the unit of the property, without a step of its own.
-    weights[-1] = weights[-1] * np.float32(spread)
-    biases[-1] = biases[-1] * np.float32(spread) + np.float32(centre)
+    # The output is in the units of the properties, without a step of its own.
+    weights[-1] = (weights[-1] * spread[:, None]).astype(np.float32)
+    biases[-1] = (biases[-1] * spread + centre).astype(np.float32)
     return Network(tuple(weights), tuple(biases), activation, mean, scale)

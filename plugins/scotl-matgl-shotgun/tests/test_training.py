@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from scotl_matgl.structures import Corpus
-from scotl_matgl_shotgun import Library, LibraryError, LibraryWriter, train_library
+from scotl_matgl_shotgun import Library, LibraryError, LibraryWriter, train_library, train_network
 
 EASY = {"easy": "1", "noise": "eV"}
 
@@ -127,3 +127,19 @@ def test_crystals_of_the_corpus_can_be_learned_from(crystals: Corpus, tmp_path: 
     for record in found:
         assert record.widths[0] == 267
         assert record.error < 0.5 * chance
+
+
+def test_one_network_learns_several_properties_of_which_not_all_are_known() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 6))
+    Y = np.column_stack([100 + 10 * X[:, 0], 0.01 * X[:, 1], X[:, 2] * X[:, 3]])
+    seen = Y.copy()
+    seen[rng.random(600) < 0.9, 1] = np.nan  # a tenth is known
+    seen[500:] = np.nan
+    network = train_network(X, seen, (32, 16), seed=1, n_epochs=80, batch_size=32)
+    error = network.forward(X[500:])["final"] - Y[500:]
+    assert (error.std(axis=0) < [0.1 * 10, 0.35 * 0.01, 0.5]).all()
+    again = train_network(X, seen, (32, 16), seed=1, n_epochs=80, batch_size=32)
+    np.testing.assert_array_equal(again.weights[0], network.weights[0])
+    with pytest.raises(LibraryError, match="property number 1 is known for no row"):
+        train_network(X, np.where([True, False, True], Y, np.nan), (4,))
