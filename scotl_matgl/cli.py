@@ -603,6 +603,49 @@ def validate_command(
         raise typer.Exit(1)
 
 
+@app.command()
+def trade(
+    table: Annotated[Path, typer.Argument(help="CSV table of measured errors, one row for each pair of sizes.")],
+    price_target: Annotated[float, typer.Option(help="Price of one more target row.")],
+    price_source: Annotated[float, typer.Option(help="Price of one more source row.")],
+    error: Annotated[float | None, typer.Option(help="Error to be reached at the least cost.")] = None,
+    budget: Annotated[float | None, typer.Option(help="Money to be spent for the least error.")] = None,
+    n_target: Annotated[str, typer.Option(help="Column: number of target rows.")] = "n_target",
+    n_source: Annotated[str, typer.Option(help="Column: number of source rows.")] = "n_source",
+    measured: Annotated[str, typer.Option(help="Column: error measured with these.")] = "error",
+    have_target: Annotated[float, typer.Option(help="Target rows that are there already.")] = 0.0,
+    have_source: Annotated[float, typer.Option(help="Source rows that are there already.")] = 0.0,
+    plot: Annotated[Path | None, typer.Option(help="Draw lines of equal error into this file.")] = None,
+) -> None:
+    """More target measurements or more source data: the cheapest mix for an error, or the best one for a budget."""
+    import pandas as pd
+
+    from scotl_matgl.exceptions import InputError
+    from scotl_matgl.trade import TradeLaw
+
+    if (error is None) == (budget is None):
+        raise typer.BadParameter("give one of --error and --budget")
+    _check_output(plot)
+    frame = pd.read_csv(table)
+    lacking = [column for column in (n_target, n_source, measured) if column not in frame.columns]
+    if lacking:
+        raise InputError(f"{table} has no column {lacking[0]!r}; it has: {', '.join(map(str, frame.columns))}")
+    numbers = [pd.to_numeric(frame[column], errors="coerce") for column in (n_target, n_source, measured)]
+    law = TradeLaw.fit(*numbers)
+    have, prices = (have_target, have_source), {"price_target": price_target, "price_source": price_source}
+    mix = (
+        law.cheapest(error, **prices, have=have) if error is not None else law.best(budget or 0.0, **prices, have=have)
+    )
+    typer.echo(f"error = {law}, relative spread {law.spread:.2g}")
+    for name, value in (("target rows", mix.n_target), ("source rows", mix.n_source), ("cost", mix.cost)):
+        typer.echo(f"{name:>11}  {value}")
+    typer.echo(f"{'error':>11}  {mix.error}")
+    for remark in mix.remarks:
+        typer.echo(remark)
+    if plot is not None:
+        _save_figure(law.plot(prices=(price_target, price_source)), plot)
+
+
 def _whole_numbers(text: str) -> list[int] | None:
     """Numbers separated by commas; None if there are none."""
     try:

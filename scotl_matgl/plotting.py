@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from scotl_matgl.ranking import Ranking
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from scotl_matgl.curves import LearningCurves
+    from scotl_matgl.trade import TradeLaw
 
 # Blue for gains that are proven, grey for those that are not, orange for losses: told apart in grey print too.
 _COLOURS = {"helps": "#1f5f99", "unclear": "#9a9a9a", "hurts": "#d1782c"}
@@ -130,6 +132,72 @@ def plot_curves(curves: LearningCurves, ax: Axes | None = None, *, error: float 
     ax.set_title(title, fontsize="medium", loc="left")
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def plot_trade(
+    law: TradeLaw,
+    ax: Axes | None = None,
+    *,
+    errors: ArrayLike | None = None,
+    prices: tuple[float, float] | None = None,
+) -> Axes:
+    """Lines of equal error in the plane of target and source rows, and the cheapest mix for each error.
+
+    Parameters
+    ----------
+    law : TradeLaw
+        What to show, within four times the sizes it was fitted to.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw. Default: a new figure.
+    errors : array-like of float, optional
+        One line each. Default: six between the errors of the two corners.
+    prices : tuple of two floats, optional
+        Of a target row and a source row; adds the line of the cheapest mixes.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    import matplotlib.pyplot as plt
+
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
+    (least_t, most_t), (least_s, most_s) = law.measured or ((10.0, 1e4), (10.0, 1e6))
+    t, s = np.geomspace(least_t / 4, most_t * 4, 200), np.geomspace(least_s / 4, most_s * 4, 200)
+    surface = law.predict(t[None, :], s[:, None])
+    if errors is None:
+        levels = np.geomspace(float(surface[-1, -1]), float(surface[0, 0]), 8)[1:-1]
+    else:
+        levels = np.unique(np.asarray(errors, dtype=np.float64))
+    # Before the labels are set, whose gaps depend on the axes.
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xlim(t[0], t[-1])
+    ax.set_ylim(s[0], s[-1])
+    lines = ax.contour(t, s, surface, levels=levels, colors=_SERIES[0][0], linewidths=1.2)
+    ax.clabel(lines, fmt=lambda value: f"{value:.3g}", fontsize="small")
+    if law.measured:
+        ax.plot(
+            [least_t, most_t, most_t, least_t, least_t],
+            [least_s, least_s, most_s, most_s, least_s],
+            color="black",
+            linewidth=0.8,
+            linestyle=":",
+            label="measured",
+        )
+    if prices is not None:
+        reached = np.geomspace(float(surface[-1, -1]), float(surface[0, 0]), 60)
+        mixes = [law.cheapest(value, price_target=prices[0], price_source=prices[1]) for value in reached]
+        label = f"cheapest at {prices[0]:g} and {prices[1]:g} a row"
+        path = np.array([(mix.n_target.value, mix.n_source.value) for mix in mixes])
+        ax.plot(*path.T, color=_SERIES[1][0], label=label)
+    ax.set_xlabel("target rows")
+    ax.set_ylabel("source rows")
+    ax.set_title("lines of equal error", fontsize="medium", loc="left")
+    ax.spines[["top", "right"]].set_visible(False)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(framealpha=0.9, edgecolor="none", fontsize="small", loc="lower left")
     return ax
 
 

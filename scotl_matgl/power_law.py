@@ -45,6 +45,8 @@ class Estimate:
     remarks: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        if self.low == self.high:
+            return _number(self.value)
         return f"{_number(self.value)} ({_number(self.low)} to {_number(self.high)})"
 
 
