@@ -47,6 +47,13 @@ class Switch(StrEnum):
     off = "off"
 
 
+class Combine(StrEnum):
+    """Choices for --combine."""
+
+    concat = "concat"
+    embedding = "embedding"
+
+
 class Task(StrEnum):
     """Kinds of target."""
 
@@ -427,6 +434,75 @@ def _isolated(card: SourceCard) -> Iterator[_Outcome]:
         typer.echo(f"{card.name} failed: {error or type(error).__name__}", err=True)
 
 
+# -- train ------------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def train(
+    structures: Annotated[Path, typer.Option(help="Crystals with the property: JSON or extended XYZ, as for encode.")],
+    property_: Annotated[str, typer.Option("--property", help="Name in the crystals' properties.")],
+    unit: Annotated[str, typer.Option(help="Unit of the property.")],
+    output: Annotated[Path, typer.Option(help="Folder for checkpoints, weights, report and card.")],
+    architecture: Annotated[str, typer.Option(help="MEGNet, M3GNet or TensorNet.")] = "MEGNet",
+    descriptor: Annotated[str, typer.Option(help="What the composition branch reads.")] = "standard",
+    alignment_weight: Annotated[float | None, typer.Option(help="Weight of the alignment; SCOTL's is 0.1.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Where the alignment stops; SCOTL's is 0.01.")] = None,
+    composition_weight: Annotated[
+        float | None, typer.Option(help="Weight of the error from the formula; SCOTL's is 0.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the crystals.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of splits, weights and batches.")] = 0,
+    name: Annotated[str, typer.Option(help="Name of the source.")] = "",
+    limit: Annotated[int | None, typer.Option(help="Only so many crystals, drawn at random with seed 0.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in the folder.")] = False,
+    device: Annotated[str, typer.Option(help="Where to train: auto, cpu, cuda, cuda:1, ...")] = "auto",
+    threads: Annotated[int, typer.Option(help="Threads on a CPU; 0 leaves torch's choice.")] = 1,
+) -> None:
+    """Train a source model with SCOTL's objective: a MatGL network on crystals, jointly with one on their formulas."""
+    from scotl_matgl.training import TrainingSettings, train_source
+
+    _check_registered("descriptors", [descriptor])
+    given = {
+        "alignment_weight": alignment_weight,
+        "threshold": threshold,
+        "composition_weight": composition_weight,
+        "epochs": epochs,
+    }
+    settings = TrainingSettings(
+        property=property_,
+        unit=unit,
+        architecture=architecture,
+        descriptor=descriptor,
+        random_state=seed,
+        **{key: value for key, value in given.items() if value is not None},  # type: ignore[arg-type]
+    )
+    corpus = _read_corpus(structures, limit)
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+    with _progress(f"training {name or architecture}") as progress:
+        trained = train_source(
+            corpus,
+            settings,
+            output,
+            name=name,
+            dataset=structures.name,
+            resume=resume,
+            device=device,
+            progress=progress,
+        )
+    report = trained.report
+    typer.echo(
+        f"{trained.card.name}: {report['n_train']} crystals, best of {len(report['history'])} epochs "
+        f"{report['best_epoch'] + 1}; on {report['n_held_out']} crystals of other chemical systems: error from the "
+        f"formula {report['mae_composition']:.4g} {unit} (R² {report['r2_composition']:.3f}), from the crystal "
+        f"{report['mae_graph']:.4g} {unit} (R² {report['r2_graph']:.3f}), cosine of the embeddings "
+        f"{report['cosine']:.3f}; {len(report['refused'])} crystals refused, {report['n_without_property']} without "
+        f"the property; {output}"
+    )
+
+
 # -- rank -------------------------------------------------------------------------------------------------------------
 
 
@@ -441,6 +517,9 @@ def rank(
     estimators: Annotated[str, typer.Option(help="Estimators, separated by commas.")] = "loo,logme,scotl",
     layer: Annotated[str, typer.Option(help="Layer of the sources.")] = "readout",
     look_up: Annotated[Switch, typer.Option(help="Take embeddings of known crystals where that helps.")] = Switch.auto,
+    combine: Annotated[
+        Combine, typer.Option(help="What you will train on: descriptors beside the embedding, or the embedding alone.")
+    ] = Combine.concat,
     task: Annotated[Task, typer.Option(help="Kind of target.")] = Task.auto,
     max_rows: Annotated[int, typer.Option(help="Rows at most for error and gain.")] = 2000,
     jobs: Annotated[int | None, typer.Option(help="Threads over sources.")] = None,
@@ -464,6 +543,7 @@ def rank(
         estimators=wanted,
         layer=layer,
         look_up=look_ups[look_up],
+        combine=combine.value,
         task=task.value,
         max_rows=max_rows,
         n_jobs=jobs,

@@ -84,7 +84,7 @@ class TrainingSettings:
     width: int = 128
     alignment_weight: float = 10.0
     threshold: float = 0.0
-    composition_weight: float = 0.0
+    composition_weight: float = 1.0
     loss: Literal["mse", "mae"] = "mse"
     lowest: bool = True
     epochs: int = 60
@@ -210,8 +210,7 @@ def train_source(
     resume: bool = False,
     device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
-    stop_after: int | None = None,
-) -> TrainedSource | None:
+) -> TrainedSource:
     """Train a source model with SCOTL's objective.
 
     A network of MatGL embeds crystals, a small one embeds their formulas; both embeddings have length one, and one
@@ -236,12 +235,10 @@ def train_source(
         ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     progress : callable, optional
         Called with (steps done, steps in all).
-    stop_after : int, optional
-        Stop after so many epochs and return None; go on with `resume`.
 
     Returns
     -------
-    TrainedSource or None
+    TrainedSource
 
     Raises
     ------
@@ -282,10 +279,7 @@ def train_source(
         types=types,
         device=device,
         progress=progress,
-        epochs=stop_after,
     )
-    if stop_after is not None and len(fitted.history) < settings.epochs and len(fitted.history) >= stop_after:
-        return None
     crystals, compositions = training_loop.embed(joint, rows, data.held_out, types, settings.batch_size)
     report = {
         **_quality(joint, crystals, compositions, data),

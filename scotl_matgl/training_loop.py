@@ -229,7 +229,6 @@ def fit_joint(
     types: NDArray[np.int32],
     device: str,
     progress: Callable[[int, int], None] | None,
-    epochs: int | None = None,
 ) -> Fitted:
     """Train with Lightning: a checkpoint an epoch, from which the next call goes on.
 
@@ -243,8 +242,6 @@ def fit_joint(
         Position of each atomic number among the elements of the network.
     progress : callable, optional
         Called with (steps done, steps in all).
-    epochs : int, optional
-        Stop after so many epochs, as if killed; the schedule is that of ``settings.epochs``.
     """
     import torch
     from lightning import pytorch as lightning
@@ -308,8 +305,6 @@ def fit_joint(
                 {"epoch": trainer.current_epoch, **{k: v / sizes[k.split("_")[0]] for k, v in module.sums.items()}}
             )
             module.sums.clear()
-            if epochs is not None and trainer.current_epoch + 1 >= epochs:
-                trainer.should_stop = True
 
         def state_dict(self) -> dict[str, Any]:
             return {"history": self.history}
