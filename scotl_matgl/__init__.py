@@ -14,6 +14,9 @@ _PUBLIC = {
     "EmbeddingStore": "cache",
     "Ranking": "ranking",
     "SourceCard": "cards",
+    "TransferClassifier": "transfer",
+    "TransferFeaturizer": "transfer",
+    "TransferRegressor": "transfer",
     "TransferabilityRanker": "ranker",
     "all_cards": "cards",
     "get_descriptor": "descriptors",
@@ -27,6 +30,9 @@ __all__ = [
     "EmbeddingStore",
     "Ranking",
     "SourceCard",
+    "TransferClassifier",
+    "TransferFeaturizer",
+    "TransferRegressor",
     "TransferabilityRanker",
     "__version__",
     "all_cards",
@@ -44,6 +50,7 @@ if TYPE_CHECKING:
     from scotl_matgl.ranker import TransferabilityRanker
     from scotl_matgl.ranking import Ranking
     from scotl_matgl.structures import Corpus
+    from scotl_matgl.transfer import TransferClassifier, TransferFeaturizer, TransferRegressor
 
 
 def __getattr__(name: str) -> Any:

@@ -21,8 +21,8 @@ from scotl_matgl.heads import (
     manhattan,
 )
 
-# A head whose loss is one standard error above the smallest counts exp(-1/2) times as much as the best.
-_SHARPNESS = 0.5
+# A head whose loss is one standard error above the smallest counts 1/e as much as the best.
+_SHARPNESS = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,18 +117,22 @@ class Member:
         Whether it sees a source.
     residual : bool
         Whether it learns what the control leaves, and is added to that.
+    source : str
+        The source, where the head itself holds it.
     """
 
     head: Any
     blocks: tuple[str, ...]
     transfers: bool = False
     residual: bool = False
+    source: str = ""
 
     @property
     def name(self) -> str:
         """Head and blocks in words."""
         head = self.head if isinstance(self.head, str) else type(self.head).__name__
-        return f"{head} on {'residuals from ' if self.residual else ''}{' + '.join(self.blocks)}"
+        of = f" of {self.source}" if self.source else ""
+        return f"{head}{of} on {'residuals from ' if self.residual else ''}{' + '.join(self.blocks)}"
 
     def unfitted(self, features: Features, task: Task) -> Any:
         """Estimator to fit on the stacked blocks."""
@@ -138,7 +142,7 @@ class Member:
                 head.set_params(weights=features.stacked_weights(self.blocks))
             return head
         head = clone(self.head)
-        if "random_state" in head.get_params() and head.get_params()["random_state"] is None:
+        if self.source or head.get_params().get("random_state", 0) is None:
             head.set_params(random_state=task.random_state)
         return head
 
@@ -169,7 +173,7 @@ def outputs_of(head: Any, X: Floats, n_classes: int) -> Floats:
 
 
 def blend_weights(losses: Floats) -> Floats:
-    """Weights (k,) of heads from their out-of-fold losses (k, n): exp(−½ t), t the distance from the best.
+    """Weights (k,) of heads from their out-of-fold losses (k, n): exp(−t), t the distance from the best.
 
     t is the difference of the mean loss from the smallest, in standard errors of that paired difference. So heads that
     the rows cannot tell apart are averaged nearly evenly, which is better than either, and a head that is certainly

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -107,11 +108,14 @@ class SourceEmbedding:
             return np.zeros(len(X), dtype=np.intp)
         return self.bridge.n_clipped(X)
 
-    def unknown_elements(self, compositions: Compositions) -> list[tuple[str, ...]]:
-        """Elements of each formula that the source does not know."""
-        known = set(self.elements or SYMBOLS)
-        symbols = (tuple(SYMBOLS[z - 1] for z in compositions[row][0].tolist()) for row in range(len(compositions)))
-        return [tuple(symbol for symbol in row if symbol not in known) for row in symbols]
+
+def elements_outside(compositions: Compositions, known: Iterable[str]) -> list[tuple[str, ...]]:
+    """Elements of each formula that are not among the known ones."""
+    numbers = {SYMBOLS.index(symbol) + 1 for symbol in known}
+    return [
+        tuple(SYMBOLS[z - 1] for z in compositions[row][0].tolist() if z not in numbers)
+        for row in range(len(compositions))
+    ]
 
 
 def embeddings(

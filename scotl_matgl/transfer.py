@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from scotl_matgl.blending import Features, Member, Task, blend_weights, check_head, outputs_of
+from scotl_matgl.composition import SYMBOLS
 from scotl_matgl.descriptors import CompositionDescriptor, get_descriptor
+from scotl_matgl.domain import TrainingDomain
 from scotl_matgl.exceptions import InputError, ScotlMatglWarning
+from scotl_matgl.fine_tuning import FineTunedBridge
 from scotl_matgl.heads import Floats
-from scotl_matgl.ranking import NO_TRANSFER
-from scotl_matgl.rows import Rows, read_rows
+from scotl_matgl.model_files import load_model, save_model
+from scotl_matgl.ranking import NO_TRANSFER, Ranking
+from scotl_matgl.rows import Rows, is_numeric, read_rows
 from scotl_matgl.source_choice import Choice, cards_for, choose_sources
-from scotl_matgl.source_embedding import SourceEmbedding
+from scotl_matgl.source_embedding import SourceEmbedding, elements_outside, embeddings
+from scotl_matgl.table import Table
+from scotl_matgl.uncertainty import Uncertainty
 
 if TYPE_CHECKING:
-    pass
+    import pandas as pd
 
 # Fewest rows with a source: below, five folds leave next to nothing to choose it by.
 _MIN_ROWS = 10
@@ -124,6 +133,8 @@ class _TransferModel(_FromFormulas):
 
     # -- fitting --------------------------------------------------------------------------------------------------
 
+    classes_: NDArray[Any]
+
     def fit(self, X: Any, y: ArrayLike) -> Self:
         """Choose sources and fit.
 
@@ -169,8 +180,11 @@ class _TransferModel(_FromFormulas):
             self.errors_ = choice.errors if choice else {}
             columns = dict(features.columns) | (dict(choice.values) if choice else {})
             features = Features(columns, features.weights)
-            members = self._members(heads, control)
-            self._blend(members, features.take(sample), task)
+            sampled = features.take(sample)
+            self._control = control
+            self._domain = TrainingDomain.of(sampled.stacked(control), features.stacked_weights(control))
+            self._elements = () if rows.compositions is None else tuple(np.unique(rows.compositions.numbers).tolist())
+            self._blend(self._members(heads, control), sampled, task)
             self._fit_members(features, target, rows, task)
         self._warn(self.skipped_, "were skipped", stacklevel=3)
         return self
@@ -216,6 +230,8 @@ class _TransferModel(_FromFormulas):
     def _choose(self, rows: Rows, features: Features, task: Task, sample: NDArray[np.intp]) -> Choice | None:
         errors: dict[str, str] = {}
         cards = cards_for(self.sources, errors)
+        if self.method == "fine-tune":
+            cards = [card for card in cards if card.modality == "structure"]  # the others have no bridge to train
         if not cards:
             return None
         if rows.compositions is None:
@@ -249,6 +265,18 @@ class _TransferModel(_FromFormulas):
         beside = tuple(block for block in control if block != "descriptors")
         blocks = (*control, *names) if self.combine == "concat" else (*names, *beside)
         residual = self.combine == "residual"
+        if self.method == "fine-tune":
+            transferred = [
+                Member(
+                    FineTunedBridge(FrozenEstimator(source.bridge), reinitialise=self.reinitialise),
+                    control,
+                    True,
+                    False,
+                    source.name,
+                )
+                for source in self.sources_
+            ]
+            return [*alone, *transferred] if self.guard else transferred
         transferred = [Member(head, blocks, transfers=True, residual=residual) for head in heads]
         return [*alone, *transferred] if self.guard or residual else transferred
 
@@ -290,9 +318,9 @@ class _TransferModel(_FromFormulas):
         self._base = base
         self._members_all = tuple(members)
         self.weights_ = weights
-        self._calibrate(predictions, features, task)
+        self._calibrate(predictions, task)
 
-    def _calibrate(self, predictions: Sequence[Floats], features: Features, task: Task) -> None:
+    def _calibrate(self, predictions: Sequence[Floats], task: Task) -> None:
         """Learn what is needed to say how sure a prediction is, if anything."""
 
     def _fit_members(self, features: Features, target: NDArray[Any], rows: Rows, task: Task) -> None:
@@ -317,6 +345,87 @@ class _TransferModel(_FromFormulas):
             for member, weight in zip(self._members_all, self.weights_, strict=True)
             if weight > 0
         }
+
+    # -- files ----------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted model to a file without pickle, see :func:`skops.io.dump`.
+
+        The bridges are in it: to predict takes neither the weights of a source nor a bridge file. Sources of
+        composition modality, and look-ups, are found by name and checked by their hashes when they are needed.
+        """
+        save_model(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path, *, trusted: Sequence[str] = ()) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : path
+        trusted : sequence of str
+            Types that you trust beside those of this package, numpy and scikit-learn, such as that of your own head:
+            a file may name any type, and only trusted ones are made.
+
+        Raises
+        ------
+        InputError
+            If the file is no such model, or holds types that are not trusted.
+        """
+        return load_model(path, cls, trusted)
+
+    # -- what the model knows -------------------------------------------------------------------------------------
+
+    def domain(self, X: Any) -> pd.DataFrame:
+        """Say for each row how far it is from what the model has seen.
+
+        Parameters
+        ----------
+        X : as in `fit`
+            m rows.
+
+        Returns
+        -------
+        DataFrame of m rows
+            With the index of X where it has one. ``unseen``: elements that no training row has. ``unknown``: elements
+            that a source in use does not know. ``distance``: to the nearest training row, in the distance that 95 % of
+            the training rows have to their own nearest. ``clipped``: descriptors that lie so far from the crystals of
+            a bridge that it holds them back, the largest number of any source in use. ``inside``: no unseen and no
+            unknown element, distance at most 1, and nothing clipped. Rows that cannot be read are not inside, and
+            have NaN elsewhere.
+        """
+        import pandas as pd
+
+        rows = self._read(X)
+        features = self._features(rows)
+        n = len(rows)
+        found = pd.DataFrame(
+            {
+                "unseen": [""] * n,
+                "unknown": [""] * n,
+                "distance": self._domain.distance(features.stacked(self._control)) if n else np.empty(0),
+                "clipped": np.zeros(n, dtype=np.int64),
+            },
+            index=rows.kept,
+        )
+        if rows.compositions is not None and n:
+            used = self.sources_ if self.transfers_ else ()
+            seen = tuple(SYMBOLS[z - 1] for z in self._elements)
+            found["unseen"] = [" ".join(row) for row in elements_outside(rows.compositions, seen)]
+            unknown = [elements_outside(rows.compositions, source.elements or SYMBOLS) for source in used]
+            found["unknown"] = [
+                " ".join(dict.fromkeys(symbol for row in of_row for symbol in row))
+                for of_row in (zip(*unknown, strict=True) if unknown else [()] * n)
+            ]
+            X_described = features.columns["descriptors"]
+            found["clipped"] = np.max([np.zeros(n), *(source.clipped(X_described) for source in used)], axis=0)
+        found["inside"] = (
+            (found["unseen"] == "") & (found["unknown"] == "") & (found["distance"] <= 1) & (found["clipped"] == 0)
+        )
+        found = found.reindex(range(rows.n_input))
+        found["inside"] = found["inside"].eq(True)
+        found.index = pd.Index(rows.labels)
+        return found
 
     # -- predicting -----------------------------------------------------------------------------------------------
 
@@ -360,10 +469,96 @@ def _weighted(predictions: Sequence[Floats], weights: Floats) -> Floats:
     return np.asarray(sum(weight * item for weight, item in zip(weights, predictions, strict=True)))
 
 
-class TransferRegressor(RegressorMixin, _TransferModel):  # type: ignore[misc]  # scikit-learn is not typed
-    """Predict a property of a formula from descriptors and pretrained sources.
+def _spread(predictions: Sequence[Floats], weights: Floats) -> Floats:
+    """Weighted standard deviation (n,) of the predictions (n, 1) of several heads."""
+    mean = _weighted(predictions, weights)
+    return np.asarray(np.sqrt(_weighted([(item - mean) ** 2 for item in predictions], weights))[:, 0])
 
-    Sources are ranked inside ``fit``, so that cross-validation of this estimator is honest.
+
+class TransferRegressor(RegressorMixin, _TransferModel):  # type: ignore[misc]  # scikit-learn is not typed
+    """Predict a property of formulas from descriptors and pretrained sources.
+
+    Sources are ranked inside ``fit``, so that cross-validation of this estimator is honest. The prediction is a blend:
+    heads on the descriptors and heads on descriptors beside the embeddings of the best sources, averaged with weights
+    from their out-of-fold losses (:func:`~scotl_matgl.blending.blend_weights`).
+
+    Parameters
+    ----------
+    sources : "auto", str, SourceCard or list of these, default="auto"
+        Which sources may be transferred from: ``"auto"`` are all that can be used, names may hold ``*``, an empty
+        list is none.
+    method : {"frozen", "fine-tune"}, default="frozen"
+        ``"frozen"``: heads on the embeddings as they are. ``"fine-tune"``: the bridge network with a linear head,
+        trained on from its weights (:class:`~scotl_matgl.fine_tuning.FineTunedBridge`); needs torch.
+    head : "auto", str or estimator, default="auto"
+        One of :data:`~scotl_matgl.heads.HEADS`, or any scikit-learn estimator. ``"auto"``: kernel ridge and extra
+        trees, blended.
+    combine : {"concat", "residual", "embedding"}, default="concat"
+        What a head sees that transfers: descriptors beside embeddings; embeddings, to learn the out-of-fold residuals
+        of the best head on descriptors; embeddings only.
+    guard : bool, default=True
+        Whether heads on descriptors alone belong to the blend, and stand alone where the blend with transfer has no
+        smaller out-of-fold loss.
+    n_sources : int, default=3
+        How many of the best sources are used together.
+    descriptor : str or CompositionDescriptor, default="standard"
+        Describes the formulas, for the bridges and for the heads.
+    layer : str, default="readout"
+        Layer of the sources.
+    look_up : "auto", True or False, default="auto"
+        Whether formulas that are crystals of the corpus take the embedding of their crystal, if a look-up is there;
+        ``"auto"`` chooses for each source by out-of-fold loss.
+    formula : str or int, optional
+        Column of X that holds the formulas; the others are numeric (temperature, load) and used as they are. Default:
+        X is one column of formulas, or numbers alone (which only works without sources).
+    reinitialise : int, default=1
+        How many of the last layers of the bridge network start from random weights in fine-tuning.
+    max_rows : int, default=1000
+        Sources are ranked and blends weighed on at most so many rows, drawn at random; the heads are fitted on all.
+    on_error : {"warn", "raise", "skip"}, default="warn"
+        What a bad row does: a warning, an error, or nothing but its line in ``skipped_``. In ``predict`` its
+        prediction is NaN.
+    random_state : int, default=0
+        Seed of folds, heads and networks.
+
+    Attributes
+    ----------
+    transfers_ : bool
+        Whether a source is used.
+    source_ : str
+        The best source if one is used, else ``"no transfer"``.
+    sources_ : tuple of SourceEmbedding
+        The sources chosen, best first.
+    ranking_ : Ranking or None
+        Of all sources by kernel ridge on descriptors beside the embedding; None without sources.
+    members_ : dict of str to float
+        Heads of the blend and their weights.
+    error_, control_error_ : float
+        Out-of-fold mean absolute error of the blend, a little too small as its weights were learned on the same rows,
+        and of the best head on descriptors alone (NaN without guard).
+    skipped_ : tuple of SkippedRow
+        Rows that could not be used in ``fit``, and why.
+    errors_ : dict of str to str
+        Sources that could not be used, and why.
+
+    Notes
+    -----
+    Rows of one composition, which may differ in other columns, are always on the same side of a fold. Cost for n rows,
+    d = 160 and twelve sources on one core: about 2 s for 100 rows and 15 s for 1,000.
+
+    See Also
+    --------
+    TransferabilityRanker : says more about the sources, and how sure it is.
+
+    Examples
+    --------
+    >>> from scotl_matgl import TransferRegressor, load_example
+    >>> table = load_example().sample(120, random_state=0)
+    >>> known, new = table[:100], table[100:]
+    >>> model = TransferRegressor("MEGNet-MP-2018*").fit(known["formula"], known["target"])
+    >>> model.source_
+    'MEGNet-MP-2018.6.1-Eform'
+    >>> values, deviation = model.predict(new["formula"], return_std=True)
     """
 
     def _read_target(self, target: NDArray[Any], *, numbers_alone: bool) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -374,7 +569,7 @@ class TransferRegressor(RegressorMixin, _TransferModel):  # type: ignore[misc]  
         if numbers_alone:
             values = target.astype(np.float64)
             if not np.isfinite(values).all():
-                raise ValueError("Input y contains NaN or infinity")
+                raise InputError("Input y contains NaN or infinity; leave these rows out")
         else:
             values = np.asarray(pd.to_numeric(pd.Series(target), errors="coerce"), dtype=np.float64)
         return values, ~np.isfinite(values)
@@ -382,10 +577,270 @@ class TransferRegressor(RegressorMixin, _TransferModel):  # type: ignore[misc]  
     def _encode_target(self, values: NDArray[Any]) -> NDArray[Any]:
         return values
 
-    def predict(self, X: Any) -> Floats:
-        """Predict (n,) in the unit of the target; rows that cannot be read are NaN."""
+    def _calibrate(self, predictions: Sequence[Floats], task: Task) -> None:
+        counted = self.weights_ > 0
+        members = [item for item, counts in zip(predictions, counted, strict=True) if counts]
+        weights = self.weights_[counted]
+        residuals = task.y - _weighted(members, weights)[:, 0]
+        distance = self._domain.out_of_fold_distance(task.folds)
+        self._uncertainty = Uncertainty.of(residuals, distance, _spread(members, weights))
+
+    def predict(self, X: Any, return_std: bool = False) -> Floats | tuple[Floats, Floats]:
+        """Predict the property.
+
+        Parameters
+        ----------
+        X : as in `fit`
+            m rows.
+        return_std : bool, default=False
+            Whether to return the standard deviation too.
+
+        Returns
+        -------
+        ndarray of shape (m,)
+            In the unit of the target; NaN for rows that cannot be read.
+        ndarray of shape (m,)
+            Only with `return_std`: standard deviation of the error, from out-of-fold residuals, the distance to the
+            training rows and the spread of the heads; see :class:`~scotl_matgl.uncertainty.Uncertainty`.
+        """
         rows = self._read(X)
-        predicted = np.full(rows.n_input, np.nan)
+        predicted, deviation = np.full(rows.n_input, np.nan), np.full(rows.n_input, np.nan)
         if len(rows):
-            predicted[rows.kept] = self._blended(rows)[0][:, 0]
-        return predicted
+            blended, members, weights, features = self._blended(rows)
+            predicted[rows.kept] = blended[:, 0]
+            if return_std:
+                distance = self._domain.distance(features.stacked(self._control))
+                deviation[rows.kept] = self._uncertainty.deviation(distance, _spread(members, weights))
+        return (predicted, deviation) if return_std else predicted
+
+
+class TransferClassifier(ClassifierMixin, _TransferModel):  # type: ignore[misc]  # scikit-learn is not typed
+    """Predict the class of formulas from descriptors and pretrained sources.
+
+    Parameters and attributes are those of :class:`TransferRegressor`, except that ``combine="residual"`` and
+    ``method="fine-tune"`` are for regression, and that the errors are shares of wrong labels. Blends are weighed by the
+    squared error of the class probabilities (Brier score), which says more than right or wrong.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (k,)
+        Labels, sorted.
+
+    Examples
+    --------
+    >>> from scotl_matgl import TransferClassifier, load_example
+    >>> table = load_example().sample(120, random_state=0)
+    >>> stable = table["target"] < -0.5
+    >>> model = TransferClassifier("MEGNet-MP-2018*").fit(table["formula"][:100], stable[:100])
+    >>> model.predict(["MgO"])
+    array([ True])
+    """
+
+    def _check_parameters(self) -> tuple[Any, ...]:
+        heads = super()._check_parameters()
+        if self.combine == "residual":
+            raise InputError("combine='residual' is for regression: labels leave no residuals")
+        if self.method == "fine-tune":
+            raise InputError("method='fine-tune' is for regression; use method='frozen' for labels")
+        return heads
+
+    def _read_target(self, target: NDArray[Any], *, numbers_alone: bool) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        import pandas as pd
+
+        if numbers_alone:
+            check_classification_targets(target)
+        return target, np.asarray(pd.isna(target), dtype=bool)
+
+    def _encode_target(self, values: NDArray[Any]) -> NDArray[Any]:
+        check_classification_targets(values)
+        self.classes_, codes = np.unique(values, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise InputError(f"the target has one class only, {self.classes_[0]!r}; there is nothing to learn")
+        return np.asarray(codes)
+
+    def predict_proba(self, X: Any) -> Floats:
+        """Probabilities (m, k) of the classes, in the order of ``classes_``; NaN for rows that cannot be read."""
+        rows = self._read(X)
+        probabilities = np.full((rows.n_input, len(self.classes_)), np.nan)
+        if len(rows):
+            probabilities[rows.kept] = self._blended(rows)[0]
+        return probabilities
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predict the labels (m,); rows that cannot be read are None, in an array of objects."""
+        probabilities = self.predict_proba(X)
+        bad = np.isnan(probabilities[:, 0])
+        labels = self.classes_[np.where(bad[:, None], 0.0, probabilities).argmax(axis=1)]
+        if bad.any():
+            labels = labels.astype(object)
+            labels[bad] = None
+        return np.asarray(labels)
+
+
+class TransferFeaturizer(TransformerMixin, _FromFormulas):  # type: ignore[misc]  # scikit-learn is not typed
+    """Turn formulas into descriptors beside the embeddings of sources, or into the embeddings alone.
+
+    For a column of formulas in a pipeline or a ``ColumnTransformer``, with any estimator behind it.
+
+    Parameters
+    ----------
+    sources : "auto", str, SourceCard or list of these, default="auto"
+        Which sources; if they are more than `n_sources`, ``fit`` ranks them and needs the target.
+    n_sources : int, default=1
+        How many of the best to use.
+    descriptor : str or CompositionDescriptor, default="standard"
+        Describes the formulas.
+    combine : {"concat", "embedding"}, default="concat"
+        Descriptors beside embeddings, or embeddings alone.
+    layer, look_up, max_rows, random_state
+        As for :class:`TransferRegressor`.
+    task : {"auto", "regression", "classification"}, default="auto"
+        Kind of target, for the ranking; see :class:`~scotl_matgl.ranker.TransferabilityRanker`.
+    on_error : {"warn", "raise", "skip"}, default="warn"
+        What a bad row does: its features are NaN, with a warning or without, or it is an error. In ``fit`` such rows
+        are listed in ``skipped_``.
+
+    Attributes
+    ----------
+    sources_ : tuple of SourceEmbedding
+        The sources used, best first.
+    ranking_ : Ranking or None
+        Of all sources; None if there was nothing to choose.
+    skipped_ : tuple of SkippedRow
+    errors_ : dict of str to str
+        Sources that could not be used, and why.
+
+    Examples
+    --------
+    >>> from scotl_matgl import TransferFeaturizer
+    >>> featurizer = TransferFeaturizer("MEGNet-MP-2018.6.1-Eform", combine="embedding").fit(["NaCl", "MgO"])
+    >>> featurizer.transform(["Fe2O3"]).shape
+    (1, 160)
+    """
+
+    formula = None
+
+    def __init__(
+        self,
+        sources: Any = "auto",
+        *,
+        n_sources: int = 1,
+        descriptor: Any = "standard",
+        combine: Literal["concat", "embedding"] = "concat",
+        layer: str = "readout",
+        look_up: bool | Literal["auto"] = "auto",
+        task: Literal["auto", "regression", "classification"] = "auto",
+        max_rows: int = 1000,
+        on_error: Literal["warn", "raise", "skip"] = "warn",
+        random_state: int = 0,
+    ) -> None:
+        self.sources = sources
+        self.n_sources = n_sources
+        self.descriptor = descriptor
+        self.combine = combine
+        self.layer = layer
+        self.look_up = look_up
+        self.task = task
+        self.max_rows = max_rows
+        self.on_error = on_error
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: ArrayLike | None = None) -> Self:
+        """Choose the sources.
+
+        Parameters
+        ----------
+        X : sequence of formulas, or table of one column
+            n formulas.
+        y : array-like of shape (n,), optional
+            Target; only needed where there is a choice.
+        """
+        self._check_common()
+        if self.combine not in ("concat", "embedding"):
+            raise InputError(f"combine is {self.combine!r}; it must be 'concat' or 'embedding'")
+        rows = self._formulas(X)
+        self.skipped_ = rows.skipped
+        self._descriptor = get_descriptor(self.descriptor).fit(rows.compositions)
+        errors: dict[str, str] = {}
+        cards = cards_for(self.sources, errors)
+        if not cards and self.combine == "embedding":
+            raise InputError("combine='embedding' without sources leaves no features; name a source")
+        self.errors_ = errors
+        self.ranking_: Ranking | None = None
+        self.sources_ = ()
+        if len(cards) > self.n_sources:
+            self._rank(cards, X, y, errors)
+        else:
+            described = self._features(rows).columns["descriptors"]
+            assert rows.compositions is not None  # noqa: S101 - _formulas has made sure
+            # Without a target there is no telling which way is better: the bridge serves alone, unless asked.
+            look_up = self.look_up is True
+            found = [
+                embeddings(card, rows.compositions, described, self._descriptor, layer=self.layer, look_up=look_up)
+                for card in cards
+            ]
+            self.sources_ = tuple(ways[-1][0] for ways in found)
+        self._warn(self.skipped_, "were skipped", stacklevel=3)
+        return self
+
+    def _formulas(self, X: Any) -> Rows:
+        if is_numeric(X):
+            raise InputError("X holds numbers or several columns; give one column of formulas")
+        rows = read_rows(self, X, formula=None, strict=self.on_error == "raise", reset=True)
+        if not len(rows):
+            raise InputError(f"none of the {rows.n_input} rows holds a formula that can be read")
+        return rows
+
+    def _rank(self, cards: Sequence[Any], X: Any, y: ArrayLike | None, errors: dict[str, str]) -> None:
+        if y is None:
+            raise InputError(f"to choose {self.n_sources} of {len(cards)} sources takes a target: pass y, or name them")
+        # As in a ranking: rows of one composition are merged, and the kind of target is found out.
+        table = Table.read(X, y, task=self.task, strict=self.on_error == "raise")
+        self.skipped_ = table.skipped
+        codes = np.unique(table.y, return_inverse=True)[1] if table.classification else table.y
+        n_classes = int(codes.max()) + 1 if table.classification else 0
+        n = len(table.compositions)
+        rows = Rows(table.compositions, np.empty((n, 0)), (), np.arange(n), list(range(n)), table.skipped)
+        sample = table.sample(self.max_rows, self.random_state)
+        folds = rows.take(sample).folds(
+            codes[sample], classification=table.classification, random_state=self.random_state
+        )
+        choice = choose_sources(
+            list(cards),
+            table.compositions,
+            self._features(rows),
+            Task(codes[sample], n_classes, folds, self.random_state),
+            self._descriptor,
+            n_sources=self.n_sources,
+            layer=self.layer,
+            look_up=self.look_up,
+            sample=sample,
+            skipped=table.skipped,
+            errors=errors,
+        )
+        self.sources_, self.ranking_, self.errors_ = choice.sources, choice.ranking, choice.errors
+
+    def transform(self, X: Any) -> Floats:
+        """Features (m, p) of m formulas; rows that cannot be read are NaN."""
+        check_is_fitted(self, "sources_")
+        rows = read_rows(self, X, formula=None, strict=self.on_error == "raise", reset=False)
+        self._warn(rows.skipped, "have no features", stacklevel=3)
+        features = np.full((rows.n_input, len(self.get_feature_names_out())), np.nan)
+        if len(rows):
+            embedded = self._with_sources(self._features(rows), rows)
+            names = [source.name for source in self.sources_]
+            features[rows.kept] = embedded.stacked(["descriptors", *names] if self.combine == "concat" else names)
+        return features
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:  # noqa: ARG002  (scikit-learn's signature)
+        """Names (p,): those of the descriptors, and ``SOURCE[layer]_0`` and so on for the embeddings."""
+        check_is_fitted(self, "sources_")
+        names = list(self._descriptor.get_feature_names_out()) if self.combine == "concat" else []
+        for source in self.sources_:
+            names += [f"{source.name}[{source.layer}]_{i}" for i in range(len(source.mean))]
+        return np.array(names, dtype=object)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = False
+        return tags

@@ -202,7 +202,7 @@ class Bridge(TransformerMixin, BaseEstimator, ABC):  # type: ignore[misc]  # sci
         inputs: NDArray[np.float64] = validate_data(
             self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False
         )
-        estimated = self._predict_standardised(self._standardise(inputs))
+        estimated = self._predict_standardised(self.standardised(inputs))
         return np.asarray(estimated * self.weights_["output_scale"] + self.weights_["output_mean"], dtype=np.float32)
 
     def _fit_rows(self, X: NDArray[np.float64], Z: Array) -> None:
@@ -221,14 +221,15 @@ class Bridge(TransformerMixin, BaseEstimator, ABC):  # type: ignore[misc]  # sci
             "output_scale": np.where(output_scale > 2e-7 * np.abs(output_mean), output_scale, 1.0).astype(np.float32),
         }
         Zs = (Z - self.weights_["output_mean"]) / self.weights_["output_scale"]
-        self.weights_ |= self._fit_standardised(self._standardise(X), Zs)
+        self.weights_ |= self._fit_standardised(self.standardised(X), Zs)
 
     def n_clipped(self, X: NDArray[np.float64]) -> NDArray[np.intp]:
         """Number (n,) of the descriptors of each row that are unlike the crystals fitted on, and held back."""
         check_is_fitted(self, "weights_")
         return np.asarray((np.abs(self._standard(X)) > _CLIP).sum(axis=1), dtype=np.intp)
 
-    def _standardise(self, X: NDArray[np.float64]) -> Array:
+    def standardised(self, X: NDArray[np.float64]) -> Array:
+        """Descriptors (n, p) as the bridge reads them: standardised, held within eight deviations, float32."""
         return np.clip(self._standard(X), -_CLIP, _CLIP).astype(np.float32)
 
     def _standard(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
