@@ -26,7 +26,7 @@ from scotl_matgl.estimators import (
 )
 from scotl_matgl.exceptions import DegenerateScoreWarning, ScotlMatglWarning
 from scotl_matgl.heads import FOREST, HEADS, Floats, Folds, make_folds, make_head, manhattan, out_of_fold_loss
-from scotl_matgl.ranker import Embedded, embeddings_of
+from scotl_matgl.ranker import EMBEDDING_SCORES, Embedded, embeddings_of
 from scotl_matgl.ranking import NO_TRANSFER
 from scotl_matgl.spectrum import Spectra
 from scotl_matgl.table import Table
@@ -44,7 +44,7 @@ RANDOM = "random embedding"
 ENSEMBLES: Mapping[str, tuple[str, ...]] = {
     "loo, logme, gp": ("loo", "logme", "gp"),
     "forest, kernel, logme": ("forest", "kernel", "logme"),
-    "forest, kernel, loo, logme": ("forest", "kernel", "loo", "logme"),
+    ", ".join(EMBEDDING_SCORES): EMBEDDING_SCORES,
     "head+X, gp": ("head+X", "gp"),
     "head+X, kernel, logme": ("head+X", "kernel", "logme"),
     "head+X, kernel, gp, logme": ("head+X", "kernel", "gp", "logme"),
@@ -140,29 +140,14 @@ def _realised(problem: _Problem, split: _Split, source: str, protocol: str, head
         if source != NO_TRANSFER:
             parts.append(_chosen(problem.embeddings[source], train, problem.y))
         features = np.hstack(parts)
-        if protocol == "E":
-            model = make_head(FOREST, classification=problem.classification, random_state=seed + fold)
-        elif head == "kernel ridge" and problem.classification:
-            model = None
-        else:
-            model = make_head(head, classification=problem.classification, random_state=seed + fold)
-        if model is None:
-            # Kernel ridge on class labels exists as out-of-fold predictions only: training and test part as one fold.
-            predicted = _kernel_classes(features, problem.y, train, test)
-        else:
-            predicted = model.fit(features[train], problem.y[train]).predict(features[test])
+        learner = FOREST if protocol == "E" else head
+        model = make_head(learner, classification=problem.classification, random_state=seed + fold)
+        predicted = model.fit(features[train], problem.y[train]).predict(features[test])
         loss = predicted != problem.y[test] if problem.classification else np.abs(predicted - problem.y[test])
         total[test] += loss
         count[test] += 1
     measured = count > 0
     return np.asarray(total[measured] / count[measured])
-
-
-def _kernel_classes(features: Floats, y: Labels, train: NDArray[np.intp], test: NDArray[np.intp]) -> Labels:
-    head = make_head("kernel ridge")
-    classes = np.unique(y[train])
-    margins = [clone(head).fit(features[train], y[train] == label).predict(features[test]) for label in classes]
-    return np.asarray(classes[np.argmax(margins, axis=0)])
 
 
 @dataclass(frozen=True, eq=False)

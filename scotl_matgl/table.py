@@ -27,8 +27,8 @@ class Table:
     compositions : Compositions
         n different compositions, in the order in which they first appear.
     y : ndarray of shape (n,)
-        Property as float64, or class labels of the type they were given in. Rows of equal composition are merged:
-        the median of the property, the most frequent label.
+        Property as float64, or codes of the class labels in the order of their names. Rows of equal composition are
+        merged: the median of the property, the most frequent label.
     classification : bool
         Whether `y` holds class labels.
     skipped : tuple of SkippedRow

@@ -13,6 +13,7 @@ from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.covariance import ledoit_wolf
 from sklearn.decomposition import PCA
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, Matern, WhiteKernel
 from sklearn.linear_model import BayesianRidge, Ridge, RidgeCV
@@ -29,6 +30,7 @@ from scotl_matgl.estimators import (
     NLEEP,
     SCOTL,
     Ensemble,
+    Forest,
     GPEvidence,
     HScore,
     LabMSE,
@@ -59,8 +61,19 @@ REGRESSION = [
     GPEvidence(kernel="matern"),
     HScore(),
     TransRate(),
+    Forest(n_estimators=15),
 ]
-CLASSIFICATION = [LogME(), KNN(), CKA(), HScore(), TransRate(), TransRate(weights="count"), GBC(), NLEEP()]
+CLASSIFICATION = [
+    LogME(),
+    KNN(),
+    CKA(),
+    HScore(),
+    TransRate(),
+    TransRate(weights="count"),
+    GBC(),
+    NLEEP(),
+    Forest(n_estimators=15),
+]
 ON_OUTPUT = [LabMSE(), LabMSE(penalised=False), LEEP(), NCE()]
 
 
@@ -417,7 +430,88 @@ def test_nleep_sees_clusters_and_no_more():
     assert one == pytest.approx(frequency @ np.log(frequency), rel=1e-9)
 
 
+@pytest.mark.parametrize(("max_rows", "seed"), [(500, 0), (50, 3)])
+def test_forest_has_the_out_of_bag_error_of_scikit_learns(max_rows, seed):
+    Z, y = data((80, 7))
+    rows = np.random.default_rng(seed).permutation(80)[:max_rows]
+    common = {"n_estimators": 40, "max_features": 1 / 3, "oob_score": True, "random_state": seed}
+    oracle = RandomForestRegressor(**common).fit(Z[rows], y[rows])
+    fitted = Forest(max_rows=max_rows, random_state=seed).fit(Z, y)
+    assert_array_equal(fitted.rows_, rows)
+    assert_allclose(fitted.losses_, np.abs(oracle.oob_prediction_ - y[rows]), rtol=1e-12, atol=1e-12)
+    assert fitted.score_ == pytest.approx(-np.mean(np.abs(oracle.oob_prediction_ - y[rows])), rel=1e-12)
+
+    labels = quantile_bins(y, 3)
+    votes = RandomForestClassifier(**common).fit(Z[rows], labels[rows]).oob_decision_function_
+    fitted = Forest(max_rows=max_rows, random_state=seed).fit(Z, labels)
+    own = votes[np.arange(rows.size), labels[rows]]
+    others = np.sort(votes, axis=1)[:, ::-1]
+    single = ~np.isclose(others[:, 0], others[:, 1])
+    assert_array_equal(fitted.losses_[single], (votes.argmax(axis=1) != labels[rows])[single])
+    # Where classes share the most votes, each is right in part.
+    shared = np.isclose(votes, others[:, :1]).sum(axis=1)
+    right = np.isclose(own, others[:, 0]) / shared
+    assert_allclose(fitted.losses_, 1 - right)
+    assert fitted.score_ == pytest.approx(-np.mean(1 - right), rel=1e-12)
+
+
+def test_forest_of_many_classes_takes_their_codes_for_no_measurements():
+    y = np.arange(120) % 24
+    Z = np.random.default_rng(0).normal(size=(120, 2)) + 9 * np.column_stack([y % 5, y // 5])
+    assert -0.1 < Forest(task="classification").fit(Z, y).score_ <= 0
+
+
 # -------------------------------------------------------------------------------------------------------------- laws
+
+
+def test_law_forest_sees_the_rows_drawn_and_no_other():
+    Z, y = data((60, 5))
+    fitted = Forest(max_rows=30).fit(Z, y)
+    others = np.setdiff1d(np.arange(60), fitted.rows_)
+    Z[others], y[others] = 1e6, -1e6
+    assert Forest(max_rows=30).fit(Z, y).score_ == fitted.score_
+    # Rows moved to where the draw will find them in the same order are the same table.
+    Z, y = data((30, 5))
+    drawn = np.random.default_rng(0).permutation(30)
+    order = np.random.default_rng(1).permutation(30)
+    moved = np.empty(30, dtype=int)
+    moved[np.random.default_rng(7).permutation(30)] = drawn
+    oracle = RandomForestRegressor(40, max_features=1 / 3, oob_score=True, random_state=7).fit(Z[drawn], y[drawn])
+    expected = -np.mean(np.abs(oracle.oob_prediction_ - y[drawn]))
+    assert Forest(random_state=7).fit(Z[moved], y[moved]).score_ == pytest.approx(expected, rel=1e-12)
+    # Another order is another draw of the same distribution.
+    plain, shuffled = (
+        np.array([Forest(15, random_state=seed).fit(Z[rows], y[rows]).score_ for seed in range(25)])
+        for rows in (np.arange(30), order)
+    )
+    error = math.sqrt((plain.var(ddof=1) + shuffled.var(ddof=1)) / 25)
+    assert abs(plain.mean() - shuffled.mean()) < 3 * error
+    assert error < 0.05 * abs(plain.mean())
+
+
+@pytest.mark.parametrize("factor", [2.0**-200, 2.0**-40, 0.125, 2.0**60, 2.0**300])
+def test_law_forest_and_units(factor):
+    """Trees of scikit-learn are blind to differences below 1e-7 and variances below 2e-16, and end at float32."""
+    Z, y = data((40, 5))
+    score = Forest().fit(Z, y).score_
+    assert Forest().fit(factor * Z, y).score_ == pytest.approx(score, rel=1e-9)
+    assert Forest().fit(Z, factor * y).score_ == pytest.approx(factor * score, rel=1e-9)
+
+
+def test_forest_of_a_constant_embedding_predicts_the_mean_of_other_rows():
+    y = np.arange(60.0)
+    fitted = Forest(400).fit(np.ones((60, 3)), y)
+    # The mean of a bootstrap sample without row i has the mean of the other rows as its expectation.
+    assert_allclose(fitted.losses_, np.abs(y - (y.sum() - y) / 59)[fitted.rows_], atol=1.5)
+
+
+def test_forest_counts_only_rows_that_some_tree_has_not_seen():
+    Z, y = data((20, 3))
+    fitted = Forest(n_estimators=1).fit(Z, y)
+    assert 3 < np.isnan(fitted.losses_).sum() < 20
+    assert fitted.score_ == -np.nanmean(fitted.losses_)
+    with pytest.warns(DegenerateScoreWarning, match="every one of the 1 trees has seen every row"):
+        assert any(math.isnan(Forest(1, random_state=seed).fit(Z[:2], y[:2]).score_) for seed in range(20))
 
 
 @settings(max_examples=25, deadline=None)
@@ -466,14 +560,14 @@ def each_case(*left_out):
     return pytest.mark.parametrize(("estimator", "Z", "y"), kept)
 
 
-@each_case(NLEEP)  # its mixture starts at random rows, as documented
+@each_case(NLEEP, Forest)  # which start at, or draw, random rows, as documented
 def test_law_row_permutation(estimator, Z, y):
     score = estimator.fit(Z, y).score_
     order = np.random.default_rng(1).permutation(len(y))
     assert estimator.fit(Z[order], y[order]).score_ == pytest.approx(score, rel=1e-9, abs=1e-9)
 
 
-@each_case()
+@each_case(Forest)  # trees split single columns
 def test_law_rotation(estimator, Z, y):
     if getattr(estimator, "normalize", None) == "standard":
         estimator.set_params(normalize=None)  # columns are not directions of a rotated space
@@ -484,7 +578,7 @@ def test_law_rotation(estimator, Z, y):
     assert estimator.fit(Z @ Q, y).score_ == pytest.approx(score, rel=tolerance, abs=tolerance)
 
 
-@each_case(HScore)  # shrinks to the mean variance of all columns
+@each_case(HScore, Forest)  # shrinks to the mean variance of all columns; draws columns for its splits
 def test_law_constant_columns(estimator, Z, y):
     score = estimator.fit(Z, y).score_
     dead = np.hstack([Z, np.zeros((len(y), 2))])
@@ -493,7 +587,7 @@ def test_law_constant_columns(estimator, Z, y):
     assert estimator.fit(dead, y).score_ == pytest.approx(score, rel=1e-8, abs=1e-8)
 
 
-@each_case(LinMSE, TransRate, HScore, GBC)  # scale, or number of columns, matters to them
+@each_case(LinMSE, TransRate, HScore, GBC, Forest)  # scale, or number of columns, matters to them
 def test_law_duplicated_columns(estimator, Z, y):
     if isinstance(estimator, CKA):
         estimator.set_params(unbiased=Z.shape[0] < Z.shape[1])
@@ -620,7 +714,9 @@ def test_smallest_tables_have_finite_scores(estimator, shape):
         assert math.isfinite(clone(estimator).fit(Z, np.arange(shape[0]) % 2).score_)
 
 
-@pytest.mark.parametrize("estimator", [*REGRESSION, *CLASSIFICATION], ids=repr)
+@pytest.mark.parametrize(
+    "estimator", [e for e in [*REGRESSION, *CLASSIFICATION] if not isinstance(e, Forest)], ids=repr
+)
 def test_constant_embedding_has_the_score_of_no_information(estimator):
     Z, y = np.full((12, 5), 0.1), np.arange(12) / 10
     labels = np.arange(12) % 3
@@ -711,6 +807,9 @@ def test_other_refusals_are_sentences():
         (GBC(covariance="full"), "covariance is 'full'"),
         (NLEEP(variance=0), "variance is 0"),
         (NLEEP(n_components=99), "n_components is 99"),
+        (Forest(n_estimators=0), "n_estimators is 0"),
+        (Forest(max_rows=1), "max_rows is 1"),
+        (Forest(max_features=0.0), "max_features is 0.0"),
     ],
     ids=repr,
 )

@@ -99,6 +99,13 @@ def test_rank_correlations_are_scipys() -> None:
     assert found["spearman"] == pytest.approx(stats.spearmanr(scores, -errors).statistic)
     assert found["kendall"] == pytest.approx(stats.kendalltau(scores, -errors).statistic)
     assert found["weighted_kendall"] == pytest.approx(stats.weightedtau(scores, -errors).statistic)
+    # Ties, of either or of both.
+    scores, errors = rng.integers(0, 4, 12).astype(float), np.round(rng.normal(size=12))
+    scores[3], errors[3] = scores[5], errors[5]
+    found = rank_correlations([*scores, math.nan], [*errors, 1.0])
+    assert found["spearman"] == pytest.approx(stats.spearmanr(scores, -errors).statistic, rel=1e-12)
+    assert found["kendall"] == pytest.approx(stats.kendalltau(scores, -errors).statistic, rel=1e-12)
+    assert found["weighted_kendall"] == pytest.approx(stats.weightedtau(scores, -errors).statistic, rel=1e-12)
     assert set(rank_correlations(-errors, errors).values()) == {1.0}
     assert set(rank_correlations(np.ones(9), errors).values()) == {0.0}
 

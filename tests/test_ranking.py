@@ -190,6 +190,10 @@ def test_json_is_strict_and_complete(losses, tmp_path) -> None:
     content = json.loads(ranking.to_json(), parse_constant=refuse)
     assert content["best"] == "source 1"
     assert content["ties"] == ["source 2"]
+    assert content["helps"] is True
+    assert content["proven_gain"] == ranking.proven_gain
+    assert 0 < content["proven_gain"] < ranking.gains[0]
+    assert content["combine"] == "concat"
     assert content["summary"] == ranking.summary()
     assert content["unit"] == "eV"
     assert content["skipped"] == [
@@ -279,7 +283,9 @@ def test_nothing_ranked_still_answers() -> None:
         "No source could be ranked; mean absolute error without transfer 0.5 eV (extra trees on descriptors)."
     )
     assert list(ranking.to_frame()["source"]) == [NO_TRANSFER]
-    assert json.loads(ranking.to_json(), parse_constant=refuse)["ranking"][0]["error"] == 0.5
+    content = json.loads(ranking.to_json(), parse_constant=refuse)
+    assert content["ranking"][0]["error"] == 0.5
+    assert content["proven_gain"] is None
     assert "sources not ranked: 2: a: it hangs; and, for reasons in .errors, b" in str(ranking)
 
 
@@ -301,6 +307,22 @@ def test_remarks_count_and_show_what_was_left_out(losses) -> None:
         "* scores left out: scotl (no labels)",
         "* elements of which some tabulated property is unknown and was imputed: Og, Ts",
     ]
+
+
+def test_ties_of_a_first_source_that_has_not_the_smallest_loss(losses) -> None:
+    # An order by other scores: what is better for certain is not worse, what is worse for certain is no tie.
+    good, control = losses[0][1], losses[1]
+    ranking = ranking_of(np.stack([good, 0.5 * good, 2.0 * good, good]), control, settings={"combine": "embedding"})
+    assert ranking.ties == ("source 1", "source 3")
+    assert "for training on the embedding alone" in str(ranking)
+    assert "for training on the embedding alone" in ranking._repr_html_()
+
+
+def test_html_escapes_what_others_wrote(losses) -> None:
+    html = ranking_of(*losses, errors={"a": "<script>"}, target_unit="<b>")._repr_html_()
+    assert "<script>" not in html
+    assert "<b>" not in html
+    assert "a: &lt;script&gt;" in html
 
 
 def test_html_has_the_answer_and_the_table(losses) -> None:
