@@ -183,6 +183,11 @@ def test_rank_options_reach_the_ranker(command, table) -> None:
     assert content["control_errors"] != default["control_errors"]
     labels = json.loads(command(*rank(table, "--format", "json", "--task", "regression"))[1])
     assert labels["task"] == "regression"
+    alone = json.loads(command(*rank(table, "--format", "json", "--combine", "embedding"))[1])
+    assert (alone["settings"]["combine"], alone["head"]) == ("embedding", "random forest")
+    assert {"mean_rank", "forest", "kernel", "loo", "logme"} < set(alone["ranking"][0]) | set(alone["ranking"][-1])
+    assert default["combine"] == "concat"
+    assert default["head"] != "random forest"
 
 
 def test_rank_lists_bad_rows_and_goes_on(command, table) -> None:
