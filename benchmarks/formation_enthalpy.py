@@ -88,7 +88,12 @@ def from_scratch(problem: Problem) -> Floats:
     predicted = np.full(len(problem.y), np.nan)
     for train, test in problem.folds:
         network = MLPRegressor(
-            (128, 128, 32), batch_size=32, alpha=1e-3, max_iter=300, n_iter_no_change=300, random_state=0
+            hidden_layer_sizes=(128, 128, 32),
+            batch_size=32,
+            alpha=1e-3,
+            max_iter=300,
+            n_iter_no_change=300,
+            random_state=0,
         )
         model = TransformedTargetRegressor(make_pipeline(StandardScaler(), network), transformer=StandardScaler())
         predicted[test] = model.fit(problem.X[train], problem.y[train]).predict(problem.X[test])

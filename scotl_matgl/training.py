@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scotl_matgl import training_loop
 from scotl_matgl.bridges.base import split_by_group
 from scotl_matgl.bridges.build import installed_versions
-from scotl_matgl.cache import write_whole
+from scotl_matgl.cache import home, write_whole
 from scotl_matgl.cards import SourceCard
 from scotl_matgl.composition import SYMBOLS
 from scotl_matgl.descriptors import get_descriptor
@@ -31,7 +31,7 @@ Floats32 = NDArray[np.float32]
 
 #: Files of a training, in its folder.
 _SETTINGS, _REPORT, _CARD = "settings.json", "report.json", "card.json"
-_COMPOSITION, _STRUCTURE, _CHECKPOINTS = "composition.safetensors", "structure.safetensors", "checkpoints"
+_STRUCTURE, _CHECKPOINTS = "structure.safetensors", "checkpoints"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +136,12 @@ class TrainedSource:
     card: SourceCard
     folder: Path
     report: dict[str, Any]
+
+    def install(self) -> SourceCard:
+        """Copy the composition branch to where :meth:`SourceCard.load` looks for it; the card can be ranked then."""
+        (name,) = self.card.weights
+        write_whole(home() / "sources" / name, (self.folder / name).read_bytes())
+        return self.card
 
     def encode_crystals(self, structures: Iterable[Any], *, progress: Progress | None = None) -> Encoded:
         """Embeddings of crystals by the graph branch, on the CPU.
@@ -427,7 +433,8 @@ def _write(
         unit_readout=True,
     )
     name = name or f"SCOTL-{settings.architecture}-{settings.property}"
-    sha256 = composition.write_networks(folder / _COMPOSITION, {name: network}, dtype="float32")
+    file = f"{name}.safetensors"
+    sha256 = composition.write_networks(folder / file, {name: network})
     state = {key: value.contiguous() for key, value in joint.state_dict().items()}
     header = {"elements": data.elements, "y_mean": data.y_mean, "y_scale": data.y_scale, "settings": report["settings"]}
     write_whole(folder / _STRUCTURE, save(state, metadata={"scotl_matgl": json.dumps(header)}))
@@ -435,7 +442,7 @@ def _write(
     card = composition.network_card(
         name,
         network,
-        file=_COMPOSITION,
+        file=file,
         sha256=sha256,
         prefix=name,
         descriptor=settings.descriptor,

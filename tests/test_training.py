@@ -6,23 +6,26 @@ import gzip
 import itertools
 import json
 import pickle
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("dgl")
 pytest.importorskip("lightning")
 
-from scotl_matgl import training_loop  # noqa: E402
+from scotl_matgl import TransferabilityRanker, load_example, training_loop  # noqa: E402
 from scotl_matgl.bridges.alignment import alignment_loss  # noqa: E402
+from scotl_matgl.cli import app  # noqa: E402
 from scotl_matgl.encoders import dgl_backend  # noqa: E402
 from scotl_matgl.encoders.graphs import batch_graphs, build_graph  # noqa: E402
 from scotl_matgl.exceptions import InputError  # noqa: E402
-from scotl_matgl.structures import Corpus, Crystal, read_crystals  # noqa: E402
+from scotl_matgl.structures import Corpus  # noqa: E402
 from scotl_matgl.testing import check_card, check_encoder  # noqa: E402
 from scotl_matgl.training import TrainedSource, TrainingSettings, load_trained, train_source  # noqa: E402
 
@@ -47,7 +50,7 @@ def settings(**changes: Any) -> TrainingSettings:
 
 
 @pytest.fixture(scope="module")
-def crystals(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+def file(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eighty crystals of the Materials Project of at most eight atoms, drawn with a seed; sixty have the property."""
     with gzip.open(assets / "structures" / "crystals.json.gz", "rt") as file:
         records = json.load(file)
@@ -57,7 +60,12 @@ def crystals(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     chosen = [known[row] for row in np.random.default_rng(0).choice(len(known), 60, replace=False)] + unknown[:20]
     path = tmp_path_factory.mktemp("crystals") / "crystals.json"
     path.write_text(json.dumps(chosen))
-    return Corpus(crystal for crystal in read_crystals(path) if isinstance(crystal, Crystal))
+    return path
+
+
+@pytest.fixture(scope="module")
+def crystals(file: Path) -> Corpus:
+    return Corpus.read(file)
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +261,7 @@ def test_resuming_is_bit_for_bit_the_uninterrupted_run(
     resumed = train_source(crystals, settings(), tmp_path / "run", device="cpu", resume=True)
     assert torch.equal(torch.get_rng_state(), state)
     assert resumed.report["history"] == trained.report["history"]
-    for name in ("structure.safetensors", "composition.safetensors", "card.json"):
+    for name in ("structure.safetensors", *trained.card.weights, "card.json"):
         assert (resumed.folder / name).read_bytes() == (trained.folder / name).read_bytes(), name
     again = train_source(crystals, settings(), tmp_path / "run", device="cpu", resume=True)
     assert again == resumed  # read, not trained
@@ -310,6 +318,33 @@ def test_card_and_encoder_conform(trained: TrainedSource) -> None:
     check_card(trained.card)
     check_encoder(trained.card.load(path=trained.folder))
     assert load_trained(trained.folder) == trained
+
+
+def test_an_installed_source_is_ranked(trained: TrainedSource, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SCOTL_MATGL_HOME", str(tmp_path))
+    with pytest.raises(InputError, match="its weights"):
+        trained.card.load()
+    known = set(trained.card.elements)
+    table = load_example()
+    table = table[[set(re.findall("[A-Z][a-z]?", formula)) <= known for formula in table["formula"]]].iloc[:60]
+    ranker = TransferabilityRanker([trained.install()], estimators=["loo"]).fit(table["formula"], table["target"])
+    assert [result.name for result in ranker.ranking_.results] == [trained.card.name]
+
+
+def test_the_command_line_trains_resumes_and_refuses(file: Path, tmp_path: Path) -> None:
+    arguments = ["train", "--structures", file, "--property", EFORM, "--unit", "eV/atom", "--epochs", 2]
+    arguments += ["--output", tmp_path / "run", "--name", "Mine", "--device", "cpu", "--threshold", 0.01]
+    first = CliRunner().invoke(app, list(map(str, arguments)))
+    assert first.exit_code == 0, first.output
+    assert "Mine: " in first.stdout
+    assert "20 without the property" in first.stdout
+    done = load_trained(tmp_path / "run")
+    assert done.report["settings"]["threshold"] == 0.01
+    assert f"{done.report['mae_composition']:.4g} eV/atom" in first.stdout
+    again = CliRunner().invoke(app, list(map(str, arguments)))
+    assert isinstance(again.exception, InputError)
+    resumed = CliRunner().invoke(app, [*map(str, arguments), "--resume"])
+    assert resumed.stdout == first.stdout
 
 
 @pytest.mark.parametrize("architecture", ["M3GNet", "TensorNet"])
