@@ -328,7 +328,7 @@ def test_an_installed_source_is_ranked(trained: TrainedSource, monkeypatch: pyte
     table = load_example()
     table = table[[set(re.findall("[A-Z][a-z]?", formula)) <= known for formula in table["formula"]]].iloc[:60]
     ranker = TransferabilityRanker([trained.install()], estimators=["loo"]).fit(table["formula"], table["target"])
-    assert [result.name for result in ranker.ranking_.results] == [trained.card.name]
+    assert [result.source for result in ranker.ranking_.results] == [trained.card.name]
 
 
 def test_the_command_line_trains_resumes_and_refuses(file: Path, tmp_path: Path) -> None:
