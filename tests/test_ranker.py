@@ -15,7 +15,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 from sklearn.base import clone
-from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor, HistGradientBoostingRegressor
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import BayesianRidge, Ridge, RidgeCV
 from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict
@@ -27,11 +33,13 @@ from scotl_matgl.bridges.store import find_bridge, look_up_path
 from scotl_matgl.cards import SourceCard, all_cards, select
 from scotl_matgl.composition import CompositionError, parse_compositions
 from scotl_matgl.descriptors import get_descriptor
-from scotl_matgl.estimators import KNN, LogME, LOORidge
+from scotl_matgl.estimators import KNN, Forest, LogME, LOORidge, rank_average
 from scotl_matgl.estimators.base import TransferabilityEstimator
+from scotl_matgl.evaluation import ordered_pairs
 from scotl_matgl.exceptions import InputError, ScotlMatglWarning
 from scotl_matgl.heads import make_folds, out_of_fold_loss
 from scotl_matgl.ranking import NO_TRANSFER
+from scotl_matgl.table import Table
 
 ENTHALPY = "MEGNet-MP-2018.6.1-Eform"
 GAPS = tuple(f"MEGNet-MP-2019.4.1-BandGap-mfi-{state}" for state in ("GLLB-SC", "HSE", "PBE", "SCAN"))
@@ -158,6 +166,126 @@ def test_transform_gives_the_embedding_of_the_first_source(fitted, table, descri
     np.testing.assert_allclose(
         fitted.transform(["NaCl"]), fitted.transform(["ClNa", "MgO"])[:1], atol=1e-5 * np.abs(Z).max()
     )
+
+
+# -- for training on the embedding alone ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def alone(small) -> TransferabilityRanker:
+    return quick("MEGNet*", combine="embedding").fit(small["formula"], small["target"])
+
+
+def test_losses_of_the_embedding_alone_are_those_of_a_forest_out_of_bag(alone, small) -> None:
+    X, y = get_descriptor("standard").fit_transform(small["formula"]), small["target"].to_numpy()
+    oracle = RandomForestRegressor(100, max_features=1 / 3, oob_score=True, random_state=0)
+    ranking = alone.ranking_
+    assert ranking.head == "random forest"
+    np.testing.assert_allclose(ranking.control, np.abs(oracle.fit(X, y).oob_prediction_ - y), rtol=1e-9)
+    assert dict(ranking.control_errors) == {"random forest": ranking.error_of_control}
+    for result, loss in zip(ranking.results, ranking.losses, strict=True):
+        expected = np.abs(oracle.fit(embedding(result.source, X), y).oob_prediction_ - y)
+        # Bridges work in single precision: a tree may split otherwise.
+        assert loss.mean() == pytest.approx(expected.mean(), rel=0.02)
+
+
+def test_order_for_the_embedding_alone_is_the_mean_rank_of_four_scores(alone, small) -> None:
+    X, y = get_descriptor("standard").fit_transform(small["formula"]), small["target"].to_numpy()
+    folds = list(KFold(5, shuffle=True, random_state=0).split(X))
+    table = []
+    for result in alone.ranking_.results:
+        Z = embedding(result.source, X)
+        kernel = -out_of_fold_loss("kernel ridge", Z, y, folds).mean()
+        table.append([Forest().fit(Z, y).score_, kernel, LOORidge().fit(Z, y).score_, LogME().fit(Z, y).score_])
+        found = [result.scores[name] for name in ("forest", "kernel", "loo", "logme")]
+        assert found == pytest.approx(table[-1], rel=0.02)
+    scores = [result.scores for result in alone.ranking_.results]
+    ranks = [found["mean_rank"] for found in scores]
+    given = [[found[name] for name in ("forest", "kernel", "loo", "logme")] for found in scores]
+    assert ranks == pytest.approx(rank_average(given))
+    assert ranks == sorted(ranks, reverse=True)
+    assert len(set(ranks)) > 1
+    content = json.loads(alone.ranking_.to_json())
+    assert content["combine"] == content["settings"]["combine"] == "embedding"
+    assert [row["mean_rank"] for row in content["ranking"] if row["source"] != NO_TRANSFER] == pytest.approx(ranks)
+
+
+def test_labels_are_ranked_for_the_embedding_alone_by_what_takes_them(small) -> None:
+    labels = np.where(small["target"] < -1, "stable", "loose")
+    ranking = quick(GAPS, combine="embedding").fit(small["formula"], labels).ranking_
+    assert set(ranking.results[0].scores) == {"mean_rank", "forest", "kernel", "logme"}
+    X = get_descriptor("standard").fit_transform(small["formula"])
+    votes = RandomForestClassifier(100, max_features=1 / 3, oob_score=True, random_state=0).fit(X, labels)
+    share = votes.oob_decision_function_[np.arange(len(labels)), np.searchsorted(votes.classes_, labels)]
+    expected = np.where(np.isclose(share, 0.5), 0.5, share < 0.5)
+    np.testing.assert_array_equal(ranking.control, expected)
+
+
+@pytest.fixture(scope="module", params=["expt_formation_enthalpy", "expt_gap_nonmetals"])
+def held_out(request, assets) -> tuple[Table, np.ndarray, np.ndarray]:
+    """A measured table, 200 of its rows to rank on, and 800 others."""
+    frame = pd.read_csv(assets / "targets" / f"{request.param}.csv", keep_default_na=False)
+    table = Table.read(frame["composition"], frame["target"])
+    order = np.random.default_rng(0).permutation(len(table.y))
+    return table, order[:200], order[200:1000]
+
+
+def test_order_agrees_with_forests_trained_on_the_embedding_alone(held_out) -> None:
+    table, train, test = held_out
+    ranked = [table.compositions.text[row] for row in train]
+    orders = {
+        combine: quick("MEGNet*", combine=combine).fit(ranked, table.y[train]).ranking_.sources
+        for combine in ("embedding", "concat")
+    }
+    X = get_descriptor("standard").fit_transform(table.compositions)
+    names = sorted(orders["embedding"])
+    losses = []
+    for name in names:
+        Z = embedding(name, X)
+        forest = RandomForestRegressor(100, max_features=1 / 3, random_state=1).fit(Z[train], table.y[train])
+        losses.append(np.abs(forest.predict(Z[test]) - table.y[test]))
+    # Four standard errors: the source of energies against those of gaps, which 200 rows can tell, and not the four
+    # networks of band gaps from each other, which they cannot.
+    width = np.array([[2 * stats.sem(one - other) for other in losses] for one in losses])
+    right = {}
+    for combine, order in orders.items():
+        ranks = [-order.index(name) for name in names]
+        right[combine], pairs = ordered_pairs(ranks, np.mean(losses, axis=1), width)
+    assert pairs >= 4
+    assert right["embedding"] == pairs
+    assert right["embedding"] >= right["concat"]
+
+
+class Part:
+    """One of two parts of a target: what descriptors can tell too, or what they cannot."""
+
+    def __init__(self, card: SourceCard) -> None:
+        self.part = {"known": known_part, "hidden": hidden_part}[card.name]
+
+    def encode(self, compositions: Any, *, layer: str) -> np.ndarray:
+        return np.column_stack([self.part(compositions)] * 2)
+
+
+def known_part(compositions: Any) -> np.ndarray:
+    return 1.5 * stats.zscore(compositions.dense_fractions() @ np.arange(1, 119))
+
+
+def hidden_part(compositions: Any) -> np.ndarray:
+    seeds = [int.from_bytes(text.encode(), "little") for text in compositions.text]
+    return np.array([np.random.default_rng(seed).normal() for seed in seeds])
+
+
+def test_what_is_best_alone_is_not_what_is_best_beside_descriptors(table) -> None:
+    compositions = parse_compositions(table["formula"])
+    y = known_part(compositions) + hidden_part(compositions)
+    sources = [card(name, "Part") for name in ("known", "hidden")]
+    orders = {
+        combine: quick(sources, combine=combine).fit(table["formula"], y).ranking_.sources
+        for combine in ("embedding", "concat")
+    }
+    # Alone, the source of the larger part leaves the smaller one as error; beside descriptors, which tell the larger
+    # part as well, it adds nothing and the other source nearly all that is missing.
+    assert orders == {"embedding": ("known", "hidden"), "concat": ("hidden", "known")}
 
 
 # -- the verdict ------------------------------------------------------------------------------------------------------
@@ -430,6 +558,7 @@ def test_metals_of_the_assets(assets) -> None:
     [
         ({"on_error": "ignore"}, "on_error is 'ignore'; it must be 'warn', 'raise' or 'skip'"),
         ({"look_up": "yes"}, "look_up is 'yes'; it must be 'auto', True or False"),
+        ({"combine": "both"}, "combine is 'both'; it must be 'concat' or 'embedding'"),
         ({"task": "ranking"}, "task is 'ranking'; it must be 'auto', 'regression' or 'classification'"),
         ({"max_rows": 5}, "max_rows is 5; it must be a whole number of at least 10"),
         ({"max_rows": 50.0}, "max_rows is 50.0; it must be a whole number"),
