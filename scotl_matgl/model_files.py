@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ _OURS = frozenset(
         "composition.SkippedRow",
         "domain.TrainingDomain",
         "fine_tuning.FineTunedBridge",
+        "heads.HeldRidge",
         "heads.LaplacianKernelClassifier",
         "heads.LaplacianKernelRidge",
         "heads._Scale",
@@ -54,7 +56,7 @@ def save_model(model: Any, path: str | Path) -> None:
     slim = copy.copy(model)
     slim.sources_ = tuple(replace(source, card=None) for source in model.sources_)
     slim.sources = _names(model.sources)
-    _skops().dump(slim, path)
+    _skops().dump(slim, path, compression=zipfile.ZIP_DEFLATED)
 
 
 def _names(sources: Any) -> Any:

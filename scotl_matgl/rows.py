@@ -93,7 +93,9 @@ class Rows:
         ]
 
 
-def read_rows(estimator: Any, X: Any, *, formula: Hashable | None, strict: bool, reset: bool) -> Rows:
+def read_rows(
+    estimator: Any, X: Any, *, formula: Hashable | None, strict: bool, reset: bool, numbers_alone: bool | None = None
+) -> Rows:
     """Read the X of an estimator.
 
     Parameters
@@ -108,6 +110,8 @@ def read_rows(estimator: Any, X: Any, *, formula: Hashable | None, strict: bool,
         Whether the first row that cannot be read is an error.
     reset : bool
         Whether the estimator is being fitted.
+    numbers_alone : bool, optional
+        Whether X must be numbers alone, or must not, as in ``fit``. Default: see :func:`is_numeric`.
 
     Raises
     ------
@@ -118,7 +122,10 @@ def read_rows(estimator: Any, X: Any, *, formula: Hashable | None, strict: bool,
     """
     if formula is not None:
         return _read_table(estimator, X, formula, strict=strict, reset=reset)
-    if is_numeric(X):
+    numeric = is_numeric(X)
+    if numeric and numbers_alone is False:
+        raise InputError("X holds numbers or several columns, but the model was fitted on one column of formulas")
+    if numeric or numbers_alone:
         numbers = validate_data(estimator, X, dtype=np.float64, reset=reset)
         names = getattr(estimator, "feature_names_in_", [f"x{i}" for i in range(numbers.shape[1])])
         n = len(numbers)
@@ -133,6 +140,8 @@ def is_numeric(X: Any) -> bool:
     """Whether X is a table of numbers instead of a column of formulas."""
     if hasattr(X, "toarray"):
         return True  # sparse: refused with scikit-learn's own words
+    if not hasattr(X, "shape") and hasattr(X, "__array__"):
+        X = np.asarray(X)
     shape = getattr(X, "shape", None)
     if shape is None:
         return isinstance(X, list | tuple) and len(X) > 0 and isinstance(X[0], list | tuple | np.ndarray)

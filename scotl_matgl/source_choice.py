@@ -21,12 +21,17 @@ from scotl_matgl.ranking import Ranking, SourceResult
 from scotl_matgl.source_embedding import LookUp, SourceEmbedding, embeddings
 
 
+def no_sources(sources: Any) -> bool:
+    """Whether a parameter `sources` names none: None, or an empty list."""
+    return sources is None or (not isinstance(sources, str | SourceCard) and len(sources) == 0)
+
+
 def cards_for(sources: Any, failed: dict[str, str]) -> list[SourceCard]:
     """Cards that a parameter `sources` names; zoos that cannot be read are noted in `failed`.
 
     ``"auto"`` and ``"all"`` are every registered source, None and an empty list none.
     """
-    if sources is None or (not isinstance(sources, str | SourceCard) and len(sources) == 0):
+    if no_sources(sources):
         return []
     return select(all_cards(failed.__setitem__), "all" if sources in ("auto", "all") else sources)
 

@@ -20,11 +20,11 @@ from scotl_matgl.descriptors import CompositionDescriptor, get_descriptor
 from scotl_matgl.domain import TrainingDomain
 from scotl_matgl.exceptions import InputError, ScotlMatglWarning
 from scotl_matgl.fine_tuning import FineTunedBridge
-from scotl_matgl.heads import Floats
+from scotl_matgl.heads import Floats, HeldRidge
 from scotl_matgl.model_files import load_model, save_model
 from scotl_matgl.ranking import NO_TRANSFER, Ranking
 from scotl_matgl.rows import Rows, is_numeric, read_rows
-from scotl_matgl.source_choice import Choice, cards_for, choose_sources
+from scotl_matgl.source_choice import Choice, cards_for, choose_sources, no_sources
 from scotl_matgl.source_embedding import SourceEmbedding, elements_outside, embeddings
 from scotl_matgl.table import Table
 from scotl_matgl.uncertainty import Uncertainty
@@ -48,6 +48,7 @@ class _FromFormulas(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not
     formula: Hashable | None
     on_error: str
     descriptor: Any
+    sources: Any
 
     def _check_common(self) -> None:
         if self.on_error not in ("warn", "raise", "skip"):
@@ -89,8 +90,8 @@ class _FromFormulas(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.string = True
-        tags.input_tags.one_d_array = True
+        # Without sources and formulas they are estimators of numbers, and tested as such.
+        tags.input_tags.string = tags.input_tags.one_d_array = not no_sources(self.sources)
         tags.target_tags.required = True
         return tags
 
@@ -278,6 +279,9 @@ class _TransferModel(_FromFormulas):
             ]
             return [*alone, *transferred] if self.guard else transferred
         transferred = [Member(head, blocks, transfers=True, residual=residual) for head in heads]
+        if isinstance(self.head, str) and self.head == "auto" and not self._n_classes:
+            # What a source has learned is often linear in its embedding; in descriptors next to nothing is.
+            transferred.append(Member(HeldRidge(), (*names, *beside), transfers=True, residual=residual))
         return [*alone, *transferred] if self.guard or residual else transferred
 
     def _blend(self, members: list[Member], features: Features, task: Task) -> None:
@@ -431,7 +435,14 @@ class _TransferModel(_FromFormulas):
 
     def _read(self, X: Any) -> Rows:
         check_is_fitted(self, "weights_")
-        rows = read_rows(self, X, formula=self.formula, strict=self.on_error == "raise", reset=False)
+        rows = read_rows(
+            self,
+            X,
+            formula=self.formula,
+            strict=self.on_error == "raise",
+            reset=False,
+            numbers_alone=not self._elements,
+        )
         self._warn(rows.skipped, "cannot be predicted")
         return rows
 
@@ -492,7 +503,7 @@ class TransferRegressor(RegressorMixin, _TransferModel):  # type: ignore[misc]  
         trained on from its weights (:class:`~scotl_matgl.fine_tuning.FineTunedBridge`); needs torch.
     head : "auto", str or estimator, default="auto"
         One of :data:`~scotl_matgl.heads.HEADS`, or any scikit-learn estimator. ``"auto"``: kernel ridge and extra
-        trees, blended.
+        trees, and ridge regression on the embeddings alone, blended.
     combine : {"concat", "residual", "embedding"}, default="concat"
         What a head sees that transfers: descriptors beside embeddings; embeddings, to learn the out-of-fold residuals
         of the best head on descriptors; embeddings only.

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.kernel_ridge import KernelRidge
+from sklearn.linear_model import Ridge
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from scotl_matgl import heads
 from scotl_matgl.heads import (
+    HeldRidge,
     LaplacianKernelClassifier,
     LaplacianKernelRidge,
     _fit_kernel,
@@ -29,7 +31,7 @@ def table() -> tuple[np.ndarray, np.ndarray]:
     return X, np.sin(X[:, 0]) + X[:, 1] ** 2 + 0.1 * rng.normal(size=90) + 5.0
 
 
-@parametrize_with_checks([LaplacianKernelRidge(), LaplacianKernelClassifier()])
+@parametrize_with_checks([LaplacianKernelRidge(), LaplacianKernelClassifier(), HeldRidge()])
 def test_follows_scikit_learn(estimator, check) -> None:
     check(estimator)
 
@@ -118,6 +120,17 @@ def test_classes_are_those_of_regression_on_indicators(table) -> None:
     probabilities = head.predict_proba(X)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1.0)
     np.testing.assert_array_equal(probabilities.argmax(axis=1), margins.argmax(axis=1))
+
+
+def test_held_ridge_is_ridge_on_standardised_columns_within_the_range_of_the_target(table) -> None:
+    X, y = table
+    head = HeldRidge().fit(X, y)
+    varies = np.arange(7) != 3
+    far = np.vstack([X, 3 * X.mean(axis=0) + 5])[:, varies]
+    standard = np.clip((far - X[:, varies].mean(axis=0)) / X[:, varies].std(axis=0), -6, 6)
+    oracle = Ridge(alpha=head.ridge_.alpha_).fit(standard[:90], y).predict(standard)
+    found = head.predict(np.vstack([X, 3 * X.mean(axis=0) + 5]))
+    np.testing.assert_allclose(found, np.clip(oracle, y.min(), y.max()), rtol=1e-9)
 
 
 def test_distances_of_columns_side_by_side_add_up(table) -> None:

@@ -1,0 +1,160 @@
+"""What transfer gains over descriptors alone: the transferred model, guarded or not, beside the best head without it.
+
+Run ``python benchmarks/transfer_gain.py`` with SCOTL_MATGL_ASSETS set; it takes whatever sources can be used. For each
+table, 50 and 100 rows (repeats; tested on the rest, at most 1,000 rows) and all rows (five folds; at most 1,000 rows).
+All models of a line see the same rows. What ``benchmarks/results/transfer_gain.csv`` holds already is not measured
+again; ``--summary`` only prints the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from scotl_matgl import TransferClassifier, TransferRegressor, get_descriptor
+from scotl_matgl.datasets import read_table
+from scotl_matgl.heads import HEADS, make_folds, make_head, out_of_fold_loss
+from scotl_matgl.table import Table
+
+RESULTS = Path(__file__).parent / "results" / "transfer_gain.csv"
+
+LOGARITHMS = {"dielectric_const_expt", "estm_kappa_300K"}
+CLASSES = {"expt_is_metal", "metallic_glass"}
+
+MOST_ROWS = 1000
+FEWEST_TEST_ROWS = 40
+
+
+def read(name: str) -> Table:
+    path = Path(os.environ["SCOTL_MATGL_ASSETS"]) / "targets" / f"{name}.csv"
+    rows = read_table(path, formula="composition", target="target")
+    y = np.log10(rows["target"]) if name in LOGARITHMS else rows["target"]
+    return Table.read(rows["composition"], y, task="classification" if name in CLASSES else "regression")
+
+
+def splits(table: Table, n: str, repeats: range) -> Iterator[tuple[int, Any, Any]]:
+    """Number, training rows and test rows of each split."""
+    m = len(table.y)
+    if n == "all":
+        rows = table.sample(MOST_ROWS, 0)
+        folds = make_folds(table.y[rows], classification=table.classification, random_state=20_011)
+        for number, (train, test) in enumerate(folds):
+            if number in repeats:
+                yield number, rows[train], rows[test]
+    elif m - int(n) >= FEWEST_TEST_ROWS:
+        for repeat in repeats:
+            order = np.random.default_rng([7, int(n), repeat]).permutation(m)
+            yield repeat, np.sort(order[: int(n)]), np.sort(order[int(n) : int(n) + MOST_ROWS])
+
+
+def control(table: Table, X: Any, train: Any, test: Any) -> tuple[str, float]:
+    """Best head on descriptors alone, chosen by its out-of-fold error on the training rows, and its test error."""
+    y, classes = table.y, table.classification
+    folds = make_folds(y[train], classification=classes, random_state=0)
+    losses = {head: out_of_fold_loss(head, X[train], y[train], folds, classification=classes).mean() for head in HEADS}
+    head = min(losses, key=losses.__getitem__)
+    predicted = make_head(head, classification=classes).fit(X[train], y[train]).predict(X[test])
+    return head, error(table, predicted, test)
+
+
+def error(table: Table, predicted: Any, test: Any) -> float:
+    wrong = predicted != table.y[test] if table.classification else np.abs(predicted - table.y[test])
+    return float(np.mean(wrong))
+
+
+def measure(table: Table, X: Any, train: Any, test: Any, sources: Any) -> dict[str, Any]:
+    kind = TransferClassifier if table.classification else TransferRegressor
+    known, new = table.compositions.take(train), table.compositions.take(test)
+    started = time.perf_counter()
+    head, without = control(table, X, train, test)
+    middle = time.perf_counter()
+    guarded = kind(sources).fit(known, table.y[train])
+    seconds = time.perf_counter() - middle
+    unguarded = kind(sources, guard=False).fit(known, table.y[train])
+    nothing = kind(()).fit(known, table.y[train])
+    line = {
+        "n_train": len(train),
+        "n_test": len(test),
+        "control_head": head,
+        "control": without,
+        "guarded": error(table, guarded.predict(new), test),
+        "unguarded": error(table, unguarded.predict(new), test),
+        "blend_without_sources": error(table, nothing.predict(new), test),
+        "transfers": guarded.transfers_,
+        "source": guarded.sources_[0].name,
+        "n_sources_ranked": len(guarded.ranking_.sources),
+        "within_90": float("nan"),
+        "seconds": seconds,
+        "seconds_control": middle - started,
+    }
+    if not table.classification:
+        predicted, deviation = guarded.predict(new, return_std=True)
+        line["within_90"] = float(np.mean(np.abs(predicted - table.y[test]) <= 1.645 * deviation))
+    return line
+
+
+def run(names: list[str], sizes: list[str], repeats: int, sources: Any, path: Path) -> None:
+    done = set()
+    if path.exists():
+        done = set(pd.read_csv(path, dtype={"n": str})[["table", "n", "repeat"]].itertuples(index=False, name=None))
+    path.parent.mkdir(exist_ok=True)
+    tables = {name: read(name) for name in names}
+    for repeat in range(repeats):
+        for n in sizes:
+            for name, table in tables.items():
+                X = None
+                for number, train, test in splits(table, n, range(repeat, repeat + 1)):
+                    if (name, n, number) in done:
+                        continue
+                    X = get_descriptor("standard").fit_transform(table.compositions) if X is None else X
+                    with threadpool_limits(1):
+                        line = {"table": name, "n": n, "repeat": number} | measure(table, X, train, test, sources)
+                    pd.DataFrame([line]).to_csv(path, mode="a", header=not path.exists(), index=False)
+                    print(f"{name} {n} {number}: {line['guarded'] / max(line['control'], 1e-12):.3f}", flush=True)
+
+
+def show(path: Path) -> None:
+    """Ratio to the control: by table, the errors of its splits summed; by size, the mean over tables."""
+    frame = pd.read_csv(path, dtype={"n": str})
+    sums = frame.groupby(["table", "n"])[["control", "guarded", "unguarded", "blend_without_sources"]].mean()
+    ratios = sums.div(sums["control"], axis=0).drop(columns="control")
+    ratios["transfers"] = frame.groupby(["table", "n"])["transfers"].mean()
+    ratios["within 90 %"] = frame.groupby(["table", "n"])["within_90"].mean()
+    # Standard error of the ratio over splits, whose test rows overlap.
+    paired = frame.assign(difference=frame["guarded"] - frame["control"]).groupby(["table", "n"])["difference"]
+    ratios["s.e."] = paired.std() / np.sqrt(paired.count()) / sums["control"]
+    ratios["splits"] = paired.count()
+    pd.set_option("display.width", 200, "display.max_rows", 100, "display.precision", 3)
+    print(ratios)
+    overall = ratios.groupby("n")[["guarded", "unguarded", "blend_without_sources", "transfers", "within 90 %"]].mean()
+    overall["worst"] = ratios.groupby("n")["guarded"].max()
+    overall["above 1.01"] = (ratios["guarded"] > 1.01).groupby("n").sum()
+    overall["tables"] = ratios.groupby("n").size()
+    print(overall)
+
+
+def main() -> None:
+    folder = Path(os.environ["SCOTL_MATGL_ASSETS"]) / "targets"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", nargs="*", default=sorted(path.stem for path in folder.glob("*.csv")))
+    parser.add_argument("--sizes", nargs="*", default=["50", "100", "all"])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--sources", nargs="*", default="auto")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--summary", action="store_true")
+    options = parser.parse_args()
+    if not options.summary:
+        run(options.tables, options.sizes, options.repeats, options.sources, options.output)
+    show(options.output)
+
+
+if __name__ == "__main__":
+    main()
