@@ -21,7 +21,8 @@ import pandas as pd
 from scotl_matgl.descriptors import get_descriptor
 from scotl_matgl.heads import make_folds, make_head
 from scotl_matgl.structures import Corpus
-from scotl_matgl.training import TrainingSettings, train_source
+from scotl_matgl.training import train_source
+from scotl_matgl.training_settings import TrainingSettings
 
 PROPERTY = "formation_energy_eV_atom"
 SMALL = {"hidden_layer_sizes_conv": (32,), "niters_set2set": 1}

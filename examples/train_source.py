@@ -14,7 +14,8 @@ from pathlib import Path
 
 from scotl_matgl import TransferabilityRanker, load_example
 from scotl_matgl.structures import Corpus, Crystal, read_crystals
-from scotl_matgl.training import TrainingSettings, train_source
+from scotl_matgl.training import train_source
+from scotl_matgl.training_settings import TrainingSettings
 
 
 def main(folder: str | Path) -> None:

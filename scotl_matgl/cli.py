@@ -274,6 +274,10 @@ def bridge_build(
     kind: Annotated[str, typer.Option(help="Kind of bridge: mlp, ridge, or another that is registered.")] = "mlp",
     descriptor: Annotated[str, typer.Option(help="Descriptor that the bridge starts from.")] = "standard",
     folder: Annotated[Path | None, typer.Option(help="Where to write. Default: the package's own folder.")] = None,
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option(help="Identifiers of crystals, with * as wildcard, that no bridge is fitted on; repeat for more."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Only so many crystals, drawn at random with seed 0.")] = None,
     device: Annotated[str, typer.Option(help="Where the models run: auto, cpu, cuda, cuda:1, ...")] = "auto",
     threads: Annotated[int, typer.Option(help="Threads of a model on a CPU; 0 leaves torch's choice.")] = 1,
@@ -286,7 +290,7 @@ def bridge_build(
     _check_registered("descriptors", [descriptor])
     corpus = _read_corpus(structures, limit)
     if all_:
-        _build_all(corpus, _structure_cards(sources), descriptor, folder, device, threads)
+        _build_all(corpus, _structure_cards(sources), descriptor, folder, leave_out or [], device, threads)
         return
     failed = 0
     for card in _structure_cards(sources):
@@ -300,6 +304,7 @@ def bridge_build(
                 bridge=kind,
                 folder=folder,
                 device=device,
+                leave_out=leave_out or (),
                 progress=progress,
             )
             quality = built.bridge.quality_
@@ -314,7 +319,13 @@ def bridge_build(
 
 
 def _build_all(
-    corpus: Any, cards: list[SourceCard], descriptor: str, folder: Path | None, device: str, threads: int
+    corpus: Any,
+    cards: list[SourceCard],
+    descriptor: str,
+    folder: Path | None,
+    leave_out: list[str],
+    device: str,
+    threads: int,
 ) -> None:
     from scotl_matgl.bridges.build import build_all
     from scotl_matgl.bridges.index import index_path
@@ -327,6 +338,7 @@ def _build_all(
             get_descriptor(descriptor),
             folder=folder,
             index=index_path() if folder is None else folder.parent / index_path().name,
+            leave_out=leave_out,
             device=device,
             load=lambda card: _load(card, threads),
             report=typer.echo,
@@ -459,7 +471,8 @@ def train(
     threads: Annotated[int, typer.Option(help="Threads on a CPU; 0 leaves torch's choice.")] = 1,
 ) -> None:
     """Train a source model with SCOTL's objective: a MatGL network on crystals, jointly with one on their formulas."""
-    from scotl_matgl.training import TrainingSettings, train_source
+    from scotl_matgl.training import train_source
+    from scotl_matgl.training_settings import TrainingSettings
 
     _check_registered("descriptors", [descriptor])
     given = {
@@ -601,7 +614,8 @@ def curve(
     sizes: Annotated[str, typer.Option(help="Numbers of training rows, separated by commas.")] = "",
     repeats: Annotated[int, typer.Option(help="Fits at each size.")] = 5,
     error: Annotated[float | None, typer.Option(help="Say how many rows bring the error down to this.")] = None,
-    jobs: Annotated[int | None, typer.Option(help="Processes.")] = None,
+    head: Annotated[str, typer.Option(help="Head of both methods; 'kernel ridge' is the fastest.")] = "auto",
+    jobs: Annotated[int, typer.Option(help="Processes; -1 is one for each core.")] = -1,
     seed: Annotated[int, typer.Option(help="Seed of parts and orders.")] = 0,
     output: Annotated[
         Path | None, typer.Option(help="CSV of all that is measured; a run goes on where it was.")
@@ -621,6 +635,7 @@ def curve(
         curves = learning_curves(
             frame[formula],
             frame[target],
+            head,
             sizes=_whole_numbers(sizes),
             repeats=repeats,
             task=task.value,
@@ -650,8 +665,9 @@ def validate_command(
     ] = None,
     folds: Annotated[int, typer.Option(help="Folds or clusters; elements make as many as there are.")] = 5,
     min_formulas: Annotated[int, typer.Option(help="An element of fewer formulas makes no fold.")] = 10,
-    max_folds: Annotated[int, typer.Option(help="Of the elements, measure so many, drawn at random.")] = 20,
-    jobs: Annotated[int | None, typer.Option(help="Processes.")] = None,
+    max_folds: Annotated[int, typer.Option(help="Of the elements, measure so many, drawn at random.")] = 10,
+    head: Annotated[str, typer.Option(help="Head of both methods; 'kernel ridge' is the fastest.")] = "auto",
+    jobs: Annotated[int, typer.Option(help="Processes; -1 is one for each core.")] = -1,
     seed: Annotated[int, typer.Option(help="Seed of the folds.")] = 0,
     output: Annotated[Path | None, typer.Option(help="CSV of the errors fold by fold.")] = None,
 ) -> None:
@@ -663,7 +679,7 @@ def validate_command(
     frame = read_table(table, formula=formula, target=target)
     with _progress("fits") as progress:
         found = validate(
-            None,
+            head,
             frame[formula],
             frame[target],
             scheme or SCHEMES,

@@ -21,29 +21,13 @@ from scotl_matgl.composition import SYMBOLS
 from scotl_matgl.encoders import dgl_backend
 from scotl_matgl.encoders.graphs import CrystalGraph, GraphBatch
 from scotl_matgl.exceptions import InputError
+from scotl_matgl.training_settings import ARCHITECTURES, TrainingSettings
 
 Floats32 = NDArray[np.float32]
 
 #: Crystals whose equal atoms and bonds are sought together. In larger groups distances that differ by chance would
 #: run into each other (:data:`scotl_matgl.encoders.graphs.MERGE_TOLERANCE`).
 _GROUP = 32
-
-#: What each architecture is built with where the user says nothing: sizes at which two cores train in minutes.
-ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "MEGNet": {
-        "dim_node_embedding": 16,
-        "dim_edge_embedding": 40,
-        "dim_state_embedding": 2,
-        "nblocks": 2,
-        "hidden_layer_sizes_input": (32,),
-        "hidden_layer_sizes_conv": (64, 32),
-        "niters_set2set": 2,
-        "cutoff": 4.0,
-        "gauss_width": 0.25,
-    },
-    "M3GNet": {"units": 32, "dim_node_embedding": 32, "dim_edge_embedding": 32, "nblocks": 2, "cutoff": 5.0},
-    "TensorNet": {"units": 32, "nblocks": 2, "num_rbf": 32, "cutoff": 5.0},
-}
 
 #: The last layers of each architecture. Without them its output is its read-out.
 _LAST = {"MEGNet": "output_proj", "M3GNet": "final_layer", "TensorNet": "final_layer"}
@@ -94,18 +78,13 @@ def build_network(architecture: str, options: Mapping[str, Any], elements: Seque
     return network
 
 
-def cutoff(settings: Any) -> float:
-    """Cut-off of the graphs, Å."""
-    return float({**ARCHITECTURES[settings.architecture], **settings.network}["cutoff"])
-
-
 def collect(network: Any, graphs: Sequence[CrystalGraph]) -> GraphBatch:
     """All crystals as one batch, from which those of a step are taken."""
     groups = (graphs[begin : begin + _GROUP] for begin in range(0, len(graphs), _GROUP))
     return GraphBatch.join([dgl_backend.collect(network, group) for group in groups])
 
 
-def build_joint(settings: Any, elements: Sequence[str], n_descriptors: int) -> Any:
+def build_joint(settings: TrainingSettings, elements: Sequence[str], n_descriptors: int) -> Any:
     """Joint network: graph branch, composition branch, and the layer that predicts the property from either.
 
     Both branches end in rows of length one. The initial weights depend on the seed alone.
@@ -141,7 +120,7 @@ def build_joint(settings: Any, elements: Sequence[str], n_descriptors: int) -> A
 
 
 def joint_loss(
-    joint: Any, graph: Any, inputs: Mapping[str, Any], X: Any, y: Any, settings: Any
+    joint: Any, graph: Any, inputs: Mapping[str, Any], X: Any, y: Any, settings: TrainingSettings
 ) -> tuple[Any, dict[str, float]]:
     """Loss of a batch, and its parts.
 
@@ -223,7 +202,7 @@ class Fitted:
 def fit_joint(
     joint: Any,
     rows: Rows,
-    settings: Any,
+    settings: TrainingSettings,
     folder: Path,
     *,
     types: NDArray[np.int32],

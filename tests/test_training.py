@@ -27,7 +27,8 @@ from scotl_matgl.encoders.graphs import batch_graphs, build_graph  # noqa: E402
 from scotl_matgl.exceptions import InputError  # noqa: E402
 from scotl_matgl.structures import Corpus  # noqa: E402
 from scotl_matgl.testing import check_card, check_encoder  # noqa: E402
-from scotl_matgl.training import TrainedSource, TrainingSettings, load_trained, train_source  # noqa: E402
+from scotl_matgl.training import TrainedSource, load_trained, train_source  # noqa: E402
+from scotl_matgl.training_settings import ARCHITECTURES, TrainingSettings  # noqa: E402
 
 EFORM = "formation_energy_eV_atom"
 
@@ -108,7 +109,7 @@ def test_the_loss_is_the_published_formula(crystals: Corpus) -> None:
 
 
 @pytest.mark.usefixtures("in_double_precision")
-@pytest.mark.parametrize("architecture", list(training_loop.ARCHITECTURES))
+@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
 def test_gradients_are_those_of_finite_differences(architecture: str, crystals: Corpus) -> None:
     chosen = settings(
         architecture=architecture,
@@ -176,7 +177,7 @@ def a_batch(chosen: TrainingSettings, crystals: Corpus) -> tuple[Any, tuple[Any,
     """A joint network in double precision, and six crystals for it."""
     elements = sorted({str(element) for crystal in crystals for element in crystal.chemical_system.split("-")})
     joint = training_loop.build_joint(chosen, elements, 5).double()
-    graphs = [build_graph(crystal, training_loop.cutoff(chosen)) for crystal in crystals[:6]]
+    graphs = [build_graph(crystal, chosen.cutoff()) for crystal in crystals[:6]]
     collected = training_loop.collect(joint.network, graphs)
     graph, inputs = dgl_backend.prepare_batch(
         joint.network, collected, training_loop.element_types(elements), torch.device("cpu")
