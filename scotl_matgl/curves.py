@@ -208,7 +208,7 @@ class _Unit:
 def learning_curves(
     formulas: Any,
     y: ArrayLike,
-    methods: Mapping[str, Any] | None = None,
+    methods: Mapping[str, Any] | str | None = None,
     *,
     sizes: Sequence[int] | None = None,
     repeats: int = 5,
@@ -234,11 +234,11 @@ def learning_curves(
         Formulas: all that :func:`~scotl_matgl.composition.parse_compositions` reads; bad rows are left out and listed.
     y : array-like of shape (m,)
         Measured property, or class labels.
-    methods : mapping of str to estimator, optional
+    methods : mapping of str to estimator, or name of a head, optional
         Unfitted scikit-learn estimators whose ``fit`` takes formulas (an array of text) and targets. Default: see
         :func:`~scotl_matgl.methods.named_methods`.
     sizes : sequence of int, optional
-        Numbers of training rows. Default: six, from 20 or a sixteenth of the largest to all rows of the other parts.
+        Numbers of training rows. Default: five, from 20 or a sixteenth of the largest to all rows of the other parts.
     repeats : int, default=5
         Fits of each method at each size.
     folds : int, default=5
@@ -273,13 +273,10 @@ def learning_curves(
     Examples
     --------
     >>> from scotl_matgl import load_example
-    >>> from scotl_matgl.control import NoTransferRegressor
     >>> table = load_example().iloc[::20]
-    >>> curves = learning_curves(
-    ...     table["formula"], table["target"], {"kernel ridge": NoTransferRegressor(heads=["kernel ridge"])}, repeats=2
-    ... )
-    >>> len(curves.frame)
-    12
+    >>> curves = learning_curves(table["formula"], table["target"], "kernel ridge", repeats=2)
+    >>> curves.methods, len(curves.frame)
+    (('no transfer', 'transfer'), 20)
     """
     import pandas as pd
     from joblib import Parallel, delayed
@@ -337,7 +334,7 @@ def _splits(table: Table, *, repeats: int, folds: int, seed: int) -> list[tuple[
 def _sizes(sizes: Sequence[int] | None, largest: int, rows: int) -> list[int]:
     if sizes is None:
         smallest = min(max(_SMALLEST, largest // _SPAN), max(largest // 2, 2))
-        return sorted(set(np.geomspace(smallest, largest, 6).round().astype(int).tolist()))
+        return sorted(set(np.geomspace(smallest, largest, 5).round().astype(int).tolist()))
     for size in sizes:
         check_whole("a size", size, 2)
         if size > largest:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+from scipy.optimize import least_squares
 
 from scotl_matgl.exceptions import InputError
 
@@ -45,9 +46,8 @@ class Estimate:
     remarks: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        if self.low == self.high:
-            return _number(self.value)
-        return f"{_number(self.value)} ({_number(self.low)} to {_number(self.high)})"
+        value, low, high = map(_number, (self.value, self.low, self.high))
+        return value if value == low == high else f"{value} ({low} to {high})"
 
 
 def _number(value: float) -> str:
@@ -142,13 +142,21 @@ def _log_shape(x: Floats, b: Floats, share: Floats) -> Floats:
 
 
 def _best(data: _Means) -> _Shapes:
-    """Shape of the smallest χ², found by grids that close in on it."""
-    b, share = (0.0, _LARGEST_EXPONENT), (0.0, _LARGEST_SHARE)
-    for _ in range(7):
-        shapes = _Shapes.grid(data, b, share, 31)
-        lowest = shapes.chi2 == shapes.chi2.min()
-        b, share = shapes.box(lowest)
-    return shapes.take(np.flatnonzero(lowest)[:1])
+    """Shape of the smallest χ²: the best of a grid, polished, as the valley of b and share is narrow and oblique."""
+    grid = _Shapes.grid(data, (0.0, _LARGEST_EXPONENT), (0.0, _LARGEST_SHARE), 61)
+    start = grid.take([grid.chi2.argmin()])
+    x, roots = data.sizes / data.sizes[-1], np.sqrt(data.weights / data.weights.max())
+
+    def residuals(shape: Floats) -> Floats:
+        gap = np.log(data.means) - _log_shape(x, shape[:1], shape[1:])
+        return np.asarray(roots * (gap - np.average(gap, weights=data.weights)))
+
+    bounds = [0.0, 0.0], [_LARGEST_EXPONENT, _LARGEST_SHARE]
+    found = least_squares(
+        residuals, np.concatenate([start.b, start.share]), bounds=bounds, xtol=1e-12, ftol=1e-12, gtol=1e-12
+    )
+    candidates = _Shapes.of(data, found.x[:1], found.x[1:]).with_(start, _best_without_floor(data))
+    return candidates.take([candidates.chi2.argmin()])
 
 
 def _best_without_floor(data: _Means) -> _Shapes:
@@ -381,7 +389,7 @@ def _scale(data: _Means, chi2: float, parameters: int) -> tuple[float, int, floa
     """Factor on the variances, its degrees of freedom, and the p-value of the lack of fit."""
     free = len(data.sizes) - parameters
     if not data.dof:
-        return chi2 / free, free, float("nan")
+        return max(chi2 / free, 1e-24), free, float("nan")
     if not free:
         return 1.0, data.dof, float("nan")
     p = float(stats.f.sf(chi2 / free, free, data.dof))

@@ -172,12 +172,11 @@ class TradeLaw:
 
     def predict(self, n_target: ArrayLike, n_source: ArrayLike) -> Floats:
         """Error at numbers of rows, which broadcast."""
-        t, s = np.asarray(n_target, dtype=np.float64), np.asarray(n_source, dtype=np.float64)
-        return np.asarray(self.a * t**-self.b + self.d * s**-self.e + self.c)
+        return _power(self.a, n_target, self.b) + _power(self.d, n_source, self.e) + self.c
 
     def contour(self, error: float, n_target: ArrayLike) -> Floats:
         """Source rows (m,) that give the same error with each number of target rows (m,); infinite where none do."""
-        left = error - self.c - self.a * np.asarray(n_target, dtype=np.float64) ** -self.b
+        left = error - self.c - _power(self.a, n_target, self.b)
         with np.errstate(divide="ignore", over="ignore"):
             reached = (np.maximum(left, 0.0) / self.d) ** (-1.0 / self.e) if self.d > 0 else np.zeros_like(left)
         return np.asarray(np.where(left > 0, reached, np.inf))
@@ -316,6 +315,14 @@ class TradeLaw:
     def __str__(self) -> str:
         floor = f" + {self.c:.3g}" if self.c > 0 else ""
         return f"{self.a:.3g} n_target^-{self.b:.3g} + {self.d:.3g} n_source^-{self.e:.3g}{floor}"
+
+
+def _power(scale: float, n: ArrayLike, exponent: float) -> Floats:
+    """Scale·n^−exponent; zero for a scale of zero, also where there are no rows."""
+    if scale == 0.0:
+        return np.zeros(np.shape(n))
+    with np.errstate(divide="ignore"):
+        return np.asarray(scale * np.asarray(n, dtype=np.float64) ** -exponent)
 
 
 @dataclass(frozen=True, eq=False)

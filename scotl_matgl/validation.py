@@ -421,8 +421,8 @@ def validate(
 
     Parameters
     ----------
-    estimator : estimator, mapping of str to estimator, or None
-        Unfitted; ``fit`` takes formulas (an array of text) and targets. None: see
+    estimator : estimator, mapping of str to estimator, name of a head, or None
+        Unfitted; ``fit`` takes formulas (an array of text) and targets. A name or None: see
         :func:`~scotl_matgl.methods.named_methods`.
     formulas : sequence of length m
         Formulas: all that :func:`~scotl_matgl.composition.parse_compositions` reads; bad rows are left out and listed,
@@ -454,9 +454,9 @@ def validate(
     Examples
     --------
     >>> from scotl_matgl import load_example
-    >>> from scotl_matgl.control import NoTransferRegressor
+    >>> from scotl_matgl.transfer import TransferRegressor
     >>> table = load_example().iloc[::20]
-    >>> model = NoTransferRegressor(heads=["kernel ridge"])
+    >>> model = TransferRegressor(sources=[], head="kernel ridge")
     >>> found = validate(model, table["formula"], table["target"], ["random", "cluster"], n_splits=3)
     >>> found.frame["scheme"].tolist()
     ['random', 'random', 'random', 'cluster', 'cluster', 'cluster']
