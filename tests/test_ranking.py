@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -311,8 +312,12 @@ def test_remarks_count_and_show_what_was_left_out(losses) -> None:
 
 def test_ties_of_a_first_source_that_has_not_the_smallest_loss(losses) -> None:
     # An order by other scores: what is better for certain is not worse, what is worse for certain is no tie.
-    good, control = losses[0][1], losses[1]
-    ranking = ranking_of(np.stack([good, 0.5 * good, 2.0 * good, good]), control, settings={"combine": "embedding"})
+    _, good, tied = losses[0]
+    stacked = np.stack([good, 0.5 * good, 2.0 * good, tied])
+    by_loss = ranking_of(stacked, losses[1], settings={"combine": "embedding"})
+    by_name = tuple(sorted(by_loss.results, key=lambda result: result.source))
+    ranking = replace(by_loss, results=by_name, losses=stacked)
+    assert (by_loss.sources[0], by_loss.ties) == ("source 1", ())
     assert ranking.ties == ("source 1", "source 3")
     assert "for training on the embedding alone" in str(ranking)
     assert "for training on the embedding alone" in ranking._repr_html_()
