@@ -31,8 +31,8 @@ COMMON = {
 SOURCES = {
     "SCOTL-MEGNet-Eform": {"property": "formation_energy_eV_atom", "unit": "eV/atom"},
     "SCOTL-MEGNet-PBEGap": {"property": "pbe_gap_eV", "unit": "eV"},
-    "SCOTL-MEGNet-HSEGap": {"property": "hse_gap_eV", "unit": "eV"},
-    "SCOTL-MEGNet-BulkModulus": {"property": "bulk_modulus_vrh_GPa", "unit": "GPa"},
+    "SCOTL-MEGNet-HSEGap": {"property": "hse_gap_eV", "unit": "eV", "epochs": 60},
+    "SCOTL-MEGNet-BulkModulus": {"property": "bulk_modulus_vrh_GPa", "unit": "GPa", "epochs": 60},
 }
 DATASET = (
     "Materials Project crystals collected for this project (data/structures of its assets), lowest energy a formula"
