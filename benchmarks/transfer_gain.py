@@ -72,13 +72,14 @@ def error(table: Table, predicted: Any, test: Any) -> float:
 
 def measure(table: Table, X: Any, train: Any, test: Any, sources: Any) -> dict[str, Any]:
     kind = TransferClassifier if table.classification else TransferRegressor
-    known, new = table.compositions.take(train), table.compositions.take(test)
+    known, new = ([table.compositions.text[row] for row in rows] for rows in (train, test))
     started = time.perf_counter()
     head, without = control(table, X, train, test)
     middle = time.perf_counter()
     guarded = kind(sources).fit(known, table.y[train])
     seconds = time.perf_counter() - middle
-    unguarded = kind(sources, guard=False).fit(known, table.y[train])
+    chosen = [source.name for source in guarded.sources_]  # the same would be chosen again
+    unguarded = kind(chosen, guard=False).fit(known, table.y[train])
     nothing = kind(()).fit(known, table.y[train])
     line = {
         "n_train": len(train),

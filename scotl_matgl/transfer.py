@@ -38,6 +38,9 @@ _MIN_ROWS = 10
 # A further column counts as much as this share of all descriptors in the distances of kernel ridge.
 _COLUMN_SHARE = 0.25
 
+# Descriptors that a bridge may hold back of a row that still counts as inside its domain.
+_CLIPPED = 3
+
 # A member of a blend that counts less than this is not worth its time.
 _LEAST_WEIGHT = 1e-3
 
@@ -395,8 +398,8 @@ class _TransferModel(_FromFormulas):
             that a source in use does not know. ``distance``: to the nearest training row, in the distance that 95 % of
             the training rows have to their own nearest. ``clipped``: descriptors that lie so far from the crystals of
             a bridge that it holds them back, the largest number of any source in use. ``inside``: no unseen and no
-            unknown element, distance at most 1, and nothing clipped. Rows that cannot be read are not inside, and
-            have NaN elsewhere.
+            unknown element, distance at most 1, and at most three descriptors clipped, which a rare element alone may
+            bring about. Rows that cannot be read are not inside, and have NaN elsewhere.
         """
         import pandas as pd
 
@@ -424,7 +427,10 @@ class _TransferModel(_FromFormulas):
             X_described = features.columns["descriptors"]
             found["clipped"] = np.max([np.zeros(n), *(source.clipped(X_described) for source in used)], axis=0)
         found["inside"] = (
-            (found["unseen"] == "") & (found["unknown"] == "") & (found["distance"] <= 1) & (found["clipped"] == 0)
+            (found["unseen"] == "")
+            & (found["unknown"] == "")
+            & (found["distance"] <= 1)
+            & (found["clipped"] <= _CLIPPED)
         )
         found = found.reindex(range(rows.n_input))
         found["inside"] = found["inside"].eq(True)
