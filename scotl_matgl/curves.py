@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scotl_matgl.cache import write_whole
 from scotl_matgl.composition import SkippedRow
 from scotl_matgl.exceptions import InputError
-from scotl_matgl.fits import Loss, Metric, Rows, check_whole, fit_and_predict, loss_of
+from scotl_matgl.fits import Loss, Metric, Rows, check_whole, fit_and_predict, loss_of, rows_left_out
 from scotl_matgl.heads import make_folds
 from scotl_matgl.methods import named_methods
 from scotl_matgl.power_law import Estimate, PowerLaw
@@ -169,13 +169,7 @@ class LearningCurves:
         ]
         lines.append(f"\n{self.metric}{unit}; in brackets {level:.0%} intervals, of any law with a floor or without")
         lines += [f"{method}: {row['remarks']}" for method, row in frame.iterrows() if row["remarks"]]
-        if self.n_merged:
-            lines.append(f"{self.n_merged} rows of equal composition were merged into others")
-        if self.skipped:
-            first = self.skipped[0]
-            lines.append(
-                f"{len(self.skipped)} rows were skipped, the first is row {first.row} ({first.value}): {first.reason}"
-            )
+        lines += rows_left_out(self.n_merged, self.skipped)
         failures = self.failures
         if len(failures):
             one = failures.iloc[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
+from scotl_matgl.composition import SkippedRow
 from scotl_matgl.exceptions import InputError
 
 Rows = NDArray[np.intp]
@@ -121,6 +122,17 @@ def loss_of(metric: Metric, *, classification: bool) -> tuple[str, Loss]:
         kind = "class labels" if classification else "a measured property"
         raise InputError(f"metric is {metric!r}; for {kind} it must be {names} or a callable")
     return chosen[metric].__name__.replace("_", " "), chosen[metric]
+
+
+def rows_left_out(n_merged: int, skipped: Sequence[SkippedRow]) -> list[str]:
+    """Sentences on the rows of a table that were merged or skipped."""
+    lines = []
+    if n_merged:
+        lines.append(f"{n_merged} rows of equal composition were merged into others")
+    if skipped:
+        first = skipped[0]
+        lines.append(f"{len(skipped)} rows were skipped, the first is row {first.row} ({first.value}): {first.reason}")
+    return lines
 
 
 def check_whole(name: str, value: Any, least: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from sklearn.base import BaseEstimator
 from scotl_matgl.composition import SYMBOLS, Compositions, SkippedRow, parse_compositions
 from scotl_matgl.descriptors import get_descriptor
 from scotl_matgl.exceptions import InputError
-from scotl_matgl.fits import Fit, Loss, Metric, Rows, check_whole, fit_and_predict, loss_of
+from scotl_matgl.fits import Fit, Loss, Metric, Rows, check_whole, fit_and_predict, loss_of, rows_left_out
 from scotl_matgl.methods import named_methods
 from scotl_matgl.table import Table
 
@@ -108,7 +109,19 @@ def _balanced(group: Rows, n_splits: int, random_state: int | None) -> Rows:
     return part[group]
 
 
-class CompositionKFold(_Parts):
+class _RandomParts(_Parts):
+    """Parts of about equal size, drawn at random."""
+
+    def __init__(self, n_splits: int = 5, *, column: str | None = None, random_state: int = 0) -> None:
+        self.n_splits = n_splits
+        self.column = column
+        self.random_state = random_state
+
+    def _part(self, compositions: Compositions, group: Rows) -> Rows:  # noqa: ARG002
+        return _balanced(group, self.n_splits, self.random_state)
+
+
+class CompositionKFold(_RandomParts):
     """Random folds in which rows of equal composition stay together.
 
     Parameters
@@ -130,19 +143,11 @@ class CompositionKFold(_Parts):
 
     _rows_are = "different compositions"
 
-    def __init__(self, n_splits: int = 5, *, column: str | None = None, random_state: int = 0) -> None:
-        self.n_splits = n_splits
-        self.column = column
-        self.random_state = random_state
-
     def _groups(self, compositions: Compositions) -> Sequence[str]:
         return compositions.keys()
 
-    def _part(self, compositions: Compositions, group: Rows) -> Rows:  # noqa: ARG002
-        return _balanced(group, self.n_splits, self.random_state)
 
-
-class ChemicalSystemKFold(_Parts):
+class ChemicalSystemKFold(_RandomParts):
     """Folds in which all formulas of the same elements stay together.
 
     Parameters
@@ -163,16 +168,8 @@ class ChemicalSystemKFold(_Parts):
 
     _rows_are = "different chemical systems"
 
-    def __init__(self, n_splits: int = 5, *, column: str | None = None, random_state: int = 0) -> None:
-        self.n_splits = n_splits
-        self.column = column
-        self.random_state = random_state
-
     def _groups(self, compositions: Compositions) -> Sequence[str]:
         return chemical_systems(compositions)
-
-    def _part(self, compositions: Compositions, group: Rows) -> Rows:  # noqa: ARG002
-        return _balanced(group, self.n_splits, self.random_state)
 
 
 class LeaveOneClusterOut(_Parts):
@@ -221,13 +218,17 @@ class LeaveOneClusterOut(_Parts):
 
     def _part(self, compositions: Compositions, group: Rows) -> Rows:
         from sklearn.cluster import KMeans
+        from sklearn.exceptions import ConvergenceWarning
         from sklearn.preprocessing import StandardScaler
 
         first = np.unique(group, return_index=True)[1]
         described = get_descriptor(self.descriptor).fit(compositions).transform(compositions.take(first))
         columns = StandardScaler().fit_transform(np.nan_to_num(np.asarray(described, dtype=np.float64)))
         means = KMeans(self.n_splits, n_init=10, random_state=self.random_state)
-        labels = means.fit_predict(columns)
+        with warnings.catch_warnings():
+            # Fewer clusters than asked for are an error below.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            labels = means.fit_predict(columns)
         found = len(np.unique(labels))
         if found < self.n_splits:
             raise InputError(
@@ -385,13 +386,7 @@ class Validation:
             "errors of the same rows in random folds, and of the mean (or most frequent label) of the training rows",
         ]
         lines += [f"{scheme}: {reason}" for scheme, reason in self.left_out.items()]
-        if self.n_merged:
-            lines.append(f"{self.n_merged} rows of equal composition were merged into others")
-        if self.skipped:
-            first = self.skipped[0]
-            lines.append(
-                f"{len(self.skipped)} rows were skipped, the first is row {first.row} ({first.value}): {first.reason}"
-            )
+        lines += rows_left_out(self.n_merged, self.skipped)
         if len(self.failures):
             one = self.failures.iloc[0]
             lines.append(
