@@ -78,7 +78,7 @@ VARIANTS: dict[str, tuple[tuple[str, ...], Callable[[], Predict]]] = {
         lambda: plain(AdversarialBridge(critic="marginal")),
     ),
     "adversarial, critic of descriptor and embedding": (("standard",), lambda: plain(AdversarialBridge())),
-    "the same, learning rate 1e-3": (("standard",), lambda: plain(AdversarialBridge(learning_rate=1e-3))),
+    "adversarial, critic of both, learning rate 1e-3": (("standard",), lambda: plain(AdversarialBridge(learning_rate=1e-3))),
 }
 
 

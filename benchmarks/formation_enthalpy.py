@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scotl_matgl.cards import SourceCard, all_cards, select
+from scotl_matgl.cards import SourceCard, all_cards, find, select
 from scotl_matgl.descriptors import get_descriptor
 from scotl_matgl.heads import Folds, kernel_out_of_fold, make_folds, make_head, manhattan
 
@@ -124,10 +124,10 @@ def cromel_fine_tuned(problem: Problem) -> Floats:
 
 
 def transfer_regressor(problem: Problem) -> Floats:
-    """All sources of the package; ranked, chosen and blended within fit."""
+    """The sources of energies that come with the package; ranked, chosen and blended within fit."""
     from scotl_matgl.transfer import TransferRegressor
 
-    sources = [card for card in all_cards() if not card.loader.startswith("scotl_matgl_papers")]
+    sources = [card for card in find(all_cards(), property="energy") if "papers" not in card.loader]
     predicted = np.full(len(problem.y), np.nan)
     for train, test in problem.folds:
         model = TransferRegressor(sources, on_error="skip")
@@ -148,7 +148,7 @@ METHODS: dict[str, Callable[[Problem], Floats]] = {
     "CroMEL published, fine-tuned 300 epochs, fresh copy a fold": cromel_fine_tuned,
     "ours, SCOTL sources, embedding": lambda problem: problem.chosen(ours(), beside=False),
     "ours, SCOTL sources, descriptors ⊕ embedding": lambda problem: problem.chosen(ours(), beside=True),
-    "ours, TransferRegressor over all sources": transfer_regressor,
+    "ours, TransferRegressor over the sources of energies": transfer_regressor,
 }
 
 

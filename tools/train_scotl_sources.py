@@ -12,6 +12,7 @@ import dataclasses
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 from scotl_matgl.cache import write_whole
 from scotl_matgl.encoders.composition import source_folders
@@ -28,11 +29,16 @@ COMMON = {
     "composition_weight": 1.0,
     "epochs": 16,
 }
-SOURCES = {
+SOURCES: dict[str, dict[str, Any]] = {
     "SCOTL-MEGNet-Eform": {"property": "formation_energy_eV_atom", "unit": "eV/atom"},
     "SCOTL-MEGNet-PBEGap": {"property": "pbe_gap_eV", "unit": "eV"},
     "SCOTL-MEGNet-HSEGap": {"property": "hse_gap_eV", "unit": "eV", "epochs": 60},
-    "SCOTL-MEGNet-BulkModulus": {"property": "bulk_modulus_vrh_GPa", "unit": "GPa", "epochs": 60},
+}
+#: How the cards name the properties.
+LABELS = {
+    "formation_energy_eV_atom": "formation energy",
+    "pbe_gap_eV": "band gap (PBE)",
+    "hse_gap_eV": "band gap (HSE)",
 }
 DATASET = (
     "Materials Project crystals collected for this project (data/structures of its assets), lowest energy a formula"
@@ -60,7 +66,8 @@ def main() -> None:
         trained = train_source(corpus, settings, arguments.work / name, name=name, resume=True)
         (file,) = trained.card.weights
         write_whole(source_folders()[-1] / file, (trained.folder / file).read_bytes())
-        cards[name] = dataclasses.replace(trained.card, dataset=DATASET, licence=LICENCE).to_dict()
+        card = dataclasses.replace(trained.card, property=LABELS[settings.property], dataset=DATASET, licence=LICENCE)
+        cards[name] = card.to_dict()
         text = json.dumps([cards[known] for known in SOURCES if known in cards], indent=1, ensure_ascii=False)
         write_whole(shipped, (text + "\n").encode())
         print(f"{name}: {trained.card.notes} {time.process_time() - started:.0f} s of CPU", flush=True)
