@@ -195,6 +195,11 @@ class _TransferModel(_FromFormulas):
 
     def _check_parameters(self) -> tuple[Any, ...]:
         """Raise if a parameter is none of what it may be; return the heads."""
+        if str(self.method) == "full":
+            raise InputError(
+                "method='full' trains the network of a source itself, which takes crystal structures and the source's "
+                "weights; train a source of your own with scotl_matgl.training.train_source and transfer from that"
+            )
         for name, values in (
             ("method", ("frozen", "fine-tune")),
             ("combine", ("concat", "residual", "embedding")),
@@ -315,11 +320,11 @@ class _TransferModel(_FromFormulas):
             weights[counted] = blend_weights(losses[counted])
         weights[weights < _LEAST_WEIGHT] = 0.0
         weights /= weights.sum()
-        blended = _weighted(predictions, weights)
-        self.error_ = task.error(blended)
+        self.error_ = task.error(_weighted(predictions, weights))
+        errors = [task.error(item) for item in predictions]
+        self.member_errors_ = {member.name: error for member, error in zip(members, errors, strict=True)}
         self.control_error_ = min(
-            (task.error(item) for item, member in zip(predictions, members, strict=True) if not member.transfers),
-            default=float("nan"),
+            (error for member, error in zip(members, errors, strict=True) if not member.transfers), default=float("nan")
         )
         self.source_ = self.sources_[0].name if self.transfers_ else NO_TRANSFER
         self._base = base
@@ -550,6 +555,8 @@ class TransferRegressor(RegressorMixin, _TransferModel):  # type: ignore[misc]  
         Of all sources by kernel ridge on descriptors beside the embedding; None without sources.
     members_ : dict of str to float
         Heads of the blend and their weights.
+    member_errors_ : dict of str to float
+        Out-of-fold error of each head that was considered.
     error_, control_error_ : float
         Out-of-fold mean absolute error of the blend, a little too small as its weights were learned on the same rows,
         and of the best head on descriptors alone (NaN without guard).
@@ -692,6 +699,11 @@ class TransferClassifier(ClassifierMixin, _TransferModel):  # type: ignore[misc]
             labels = labels.astype(object)
             labels[bad] = None
         return np.asarray(labels)
+
+
+def load_transferred(path: str | Path, *, trusted: Sequence[str] = ()) -> TransferRegressor | TransferClassifier:
+    """Read a saved model of either kind; see :meth:`TransferRegressor.load`."""
+    return load_model(path, _TransferModel, trusted)
 
 
 class TransferFeaturizer(TransformerMixin, _FromFormulas):  # type: ignore[misc]  # scikit-learn is not typed
