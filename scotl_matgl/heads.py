@@ -80,46 +80,51 @@ def _median_distance(distances: Floats) -> float:
 
 @dataclass(frozen=True, eq=False)
 class _KernelFit:
-    """Kernel ridge regression with an intercept at the penalty of the smallest leave-one-out error."""
+    """Kernel ridge regression with an intercept at the penalty of the smallest leave-one-out error.
+
+    With A = K + αI and an unpenalised intercept, C = A⁻¹ − A⁻¹11ᵀA⁻¹ / 1ᵀA⁻¹1 is such that CY are the coefficients and
+    (C_ff)⁻¹(CY)_f the residuals when the rows f are left out.
+    """
 
     alpha: float
     coefficients: Floats
     intercept: Floats
-    inverse: Floats
+    vectors: Floats
+    shrunk: Floats
+
+    def block(self, rows: NDArray[np.intp]) -> Floats:
+        """C_ff of some rows: the whole of C would cost five times as much as the blocks of five folds."""
+        total = self.vectors @ (self.shrunk * self.vectors.sum(axis=0))  # A⁻¹1
+        part = self.vectors[rows]
+        found: Floats = (part * self.shrunk) @ part.T - np.outer(total[rows], total[rows]) / total.sum()
+        return found
 
 
 def _fit_kernel(kernel: Floats, Y: Floats) -> _KernelFit:
-    """Fit the columns of Y (n, m) with one penalty.
-
-    `inverse` is C, such that CY are the coefficients and (C_ff)⁻¹(CY)_f the residuals when the rows f are left out.
-    With the intercept unpenalised, C = A⁻¹ − A⁻¹11ᵀA⁻¹ / 1ᵀA⁻¹1 and A = K + αI.
-    """
-    values, vectors = eigh(kernel)
+    """Fit the columns of Y (n, m) with one penalty."""
+    values, vectors = eigh(kernel, driver="evd")
     values = np.maximum(values, 0.0)
-    ones, projected, squared = vectors.sum(axis=0), vectors.T @ Y, vectors**2
-    best = (np.inf, float(_ALPHAS[-1]))
-    for alpha in _ALPHAS:
-        shrunk = 1.0 / (values + alpha)
-        total = ones**2 @ shrunk
-        intercept = (ones * shrunk) @ projected / total
-        coefficients = vectors @ (shrunk[:, None] * (projected - np.outer(ones, intercept)))
-        diagonal = squared @ shrunk - (vectors @ (shrunk * ones)) ** 2 / total
-        error = float(np.mean((coefficients / diagonal[:, None]) ** 2))
-        if error < best[0]:
-            best = (error, float(alpha))
-    shrunk = 1.0 / (values + best[1])
-    inverse = (vectors * shrunk) @ vectors.T
-    row = inverse.sum(axis=0)
-    intercept = row @ Y / row.sum()
-    inverse -= np.outer(row, row) / row.sum()
-    return _KernelFit(best[1], inverse @ Y, intercept, inverse)
+    ones, projected = vectors.sum(axis=0), vectors.T @ Y
+    # All penalties at once, (n, penalties): products of matrices instead of one pass over the vectors for each.
+    shrunk = 1.0 / (values[:, None] + _ALPHAS)
+    total = ones**2 @ shrunk
+    row = vectors @ (shrunk * ones[:, None])
+    diagonal = vectors**2 @ shrunk - row**2 / total
+    intercepts = row.T @ Y / total[:, None]
+    errors = np.zeros(len(_ALPHAS))
+    for column in range(Y.shape[1]):
+        coefficients = vectors @ (shrunk * projected[:, column, None]) - row * intercepts[:, column]
+        errors += np.mean((coefficients / diagonal) ** 2, axis=0) / Y.shape[1]
+    best = int(np.argmin(errors))
+    coefficients = vectors @ (shrunk[:, best, None] * (projected - np.outer(ones, intercepts[best])))
+    return _KernelFit(float(_ALPHAS[best]), coefficients, intercepts[best], vectors, shrunk[:, best])
 
 
 def kernel_out_of_fold(distances: Floats, Y: Floats, folds: Folds) -> Floats:
     """Out-of-fold predictions (n, m) of Laplacian kernel ridge, all folds from one decomposition.
 
     Leaving out the rows f changes the residuals to (C_ff)⁻¹ (C Y)_f exactly (the block form of the leave-one-out
-    formula; C in the notation of :func:`_fit_kernel`), so no fold is fitted again. The penalty and the length scale
+    formula; C in the notation of :class:`_KernelFit`), so no fold is fitted again. The penalty and the length scale
     are the two numbers that all folds share.
 
     Parameters
@@ -134,7 +139,7 @@ def kernel_out_of_fold(distances: Floats, Y: Floats, folds: Folds) -> Floats:
     fit = _fit_kernel(np.exp(-distances / _median_distance(distances)), Y)
     predictions = np.empty_like(Y)
     for _, test in folds:
-        block = cho_factor(fit.inverse[np.ix_(test, test)])
+        block = cho_factor(fit.block(test))
         predictions[test] = Y[test] - cho_solve(block, fit.coefficients[test])
     return predictions
 
@@ -315,8 +320,10 @@ class HeldRidge(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         return np.clip(predicted, *self.range_)
 
 
-def make_head(name: str, *, classification: bool = False, random_state: int = 0) -> Any:
-    """Unfitted scikit-learn estimator of one of :data:`HEADS`, or :data:`FOREST`, single-threaded.
+def make_head(name: str, *, classification: bool = False, random_state: int = 0, n_jobs: int | None = 1) -> Any:
+    """Unfitted scikit-learn estimator of one of :data:`HEADS`, or :data:`FOREST`.
+
+    Only forests take `n_jobs`.
 
     Raises
     ------
@@ -327,11 +334,11 @@ def make_head(name: str, *, classification: bool = False, random_state: int = 0)
 
     if name == FOREST:
         forest = ensemble.RandomForestClassifier if classification else ensemble.RandomForestRegressor
-        return forest(n_estimators=100, max_features=1 / 3, random_state=random_state, n_jobs=1)
+        return forest(n_estimators=100, max_features=1 / 3, random_state=random_state, n_jobs=n_jobs)
     if name == "extra trees":
         # A third of the columns at a split: as accurate as all of them, in a third of the time (docs/measurements.md).
         trees = ensemble.ExtraTreesClassifier if classification else ensemble.ExtraTreesRegressor
-        return trees(n_estimators=100, max_features=1 / 3, random_state=random_state, n_jobs=1)
+        return trees(n_estimators=100, max_features=1 / 3, random_state=random_state, n_jobs=n_jobs)
     if name == "gradient boosting":
         boosting = ensemble.HistGradientBoostingClassifier if classification else ensemble.HistGradientBoostingRegressor
         return boosting(random_state=random_state)
@@ -364,6 +371,7 @@ def out_of_fold_loss(
     distances: Floats | None = None,
     classification: bool = False,
     random_state: int = 0,
+    n_jobs: int | None = 1,
 ) -> Floats:
     """Out-of-fold loss (n,) of a head: the absolute error, or for class labels 0 where right and 1 where wrong.
 
@@ -383,6 +391,8 @@ def out_of_fold_loss(
         Whether `y` holds class codes. Kernel ridge then learns one indicator a class.
     random_state : int, default=0
         Seed of the trees.
+    n_jobs : int, optional
+        Threads of extra trees.
     """
     if name == "kernel ridge":
         distances = manhattan(X) if distances is None else distances
@@ -395,7 +405,7 @@ def out_of_fold_loss(
     else:
         predicted = np.empty(len(y), dtype=y.dtype if classification else np.float64)
         for train, test in folds:
-            head = make_head(name, classification=classification, random_state=random_state)
+            head = make_head(name, classification=classification, random_state=random_state, n_jobs=n_jobs)
             predicted[test] = head.fit(X[train], y[train]).predict(X[test])
     loss = predicted != y if classification else np.abs(predicted - y)
     return np.asarray(loss, dtype=np.float64)

@@ -22,6 +22,7 @@ from scotl_matgl.composition import Compositions, parse_compositions
 from scotl_matgl.descriptors import CompositionDescriptor, get_descriptor
 from scotl_matgl.encoders.base import DescribedEncoder
 from scotl_matgl.estimators import (
+    Forest,
     LOORidge,
     TransferabilityEstimator,
     left_out,
@@ -37,6 +38,10 @@ from scotl_matgl.table import MIN_ROWS, Table
 #: Scores whose mean rank orders sources for those who train on the embedding alone: of all that were measured on
 #: fourteen tables (docs/ranking_quality.md) it does so best. "kernel" is minus the out-of-fold error of kernel ridge.
 EMBEDDING_SCORES = ("forest", "kernel", "loo", "logme")
+
+# Rows on which the kinds of head are compared, and on which sources are before the first of them are measured.
+_HEAD_ROWS = 500
+_SCREEN_ROWS = 300
 
 Progress = Callable[[int, int], None]
 
@@ -180,8 +185,12 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
     max_rows : int, default=2000
         Error and gain are measured on at most so many formulas, drawn at random, which bounds the time; the estimators
         see all.
+    max_measured : int, default=12
+        Error and gain are measured for at most so many sources. Of more, those come in whose mean rank by two quick
+        scores is best: out-of-fold error of kernel ridge on at most 300 rows, and leave-one-out error of ridge
+        regression on the embedding. The others are listed behind them with their scores (``ranking_.screened``).
     n_jobs : int, optional
-        Threads over sources, as in joblib.
+        Threads over sources, or over the trees of a forest, as in joblib.
     on_error : {"warn", "raise", "skip"}, default="warn"
         What a bad row or source does: one warning that counts and names them, an error, or nothing but its line in the
         result.
@@ -234,6 +243,7 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
         combine: Literal["concat", "embedding"] = "concat",
         task: Literal["auto", "regression", "classification"] = "auto",
         max_rows: int = 2000,
+        max_measured: int = 12,
         n_jobs: int | None = None,
         on_error: Literal["warn", "raise", "skip"] = "warn",
         target_unit: str = "",
@@ -247,6 +257,7 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
         self.combine = combine
         self.task = task
         self.max_rows = max_rows
+        self.max_measured = max_measured
         self.n_jobs = n_jobs
         self.on_error = on_error
         self.target_unit = target_unit
@@ -286,13 +297,7 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
         descriptor = get_descriptor(self.descriptor)
         X = np.asarray(descriptor.fit(table.compositions).transform(table.compositions), dtype=np.float64)
         wanted = [self.estimators] if isinstance(self.estimators, str) else list(self.estimators)
-        # What the order needs is computed whether or not it was asked for.
-        members = [name for name in EMBEDDING_SCORES if name != "kernel" and self.combine == "embedding"]
-        estimators = named_estimators(
-            [*wanted, *(name for name in members if name not in wanted)],
-            classification=table.classification,
-            random_state=self.random_state,
-        )
+        estimators = named_estimators(wanted, classification=table.classification, random_state=self.random_state)
         unscored = left_out(wanted, classification=table.classification)
 
         from joblib import Parallel, delayed
@@ -301,7 +306,7 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
         rows = table.sample(self.max_rows, self.random_state)
         job = _Job(self, table, descriptor, X, estimators, rows)
         heads = HEADS if self.combine == "concat" else (FOREST,)
-        steps = len(heads) + len(cards)
+        steps = len(heads) + len(cards) + min(len(cards), self.max_measured)
         done = 0
 
         def count(values: Any) -> list[Any]:
@@ -314,28 +319,41 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
                     progress(done, steps)
             return collected
 
+        def spread(work: Callable[..., Any], items: Sequence[Any], *more: Any, forests: bool) -> list[Any]:
+            # scikit-learn's forests start threads of their own and handle warnings in them as no other thread may at
+            # that time: they come one after the other.
+            if forests:
+                return count(work(item, *more) for item in items)
+            return count(parallel(delayed(work)(item, *more) for item in items))
+
         parallel = Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")
-        # One thread to a head or source: small matrices and trees gain nothing from more, and threads that wait for
-        # each other on a busy machine have taken a hundred times longer. n_jobs spreads heads and sources instead.
+        has_forest = any(isinstance(estimator, Forest) for estimator in estimators.values())
+        # One thread to the algebra of a source: small matrices gain nothing from more, and threads that wait for each
+        # other on a busy machine have taken a hundred times longer. n_jobs spreads sources and trees instead.
         with warnings.catch_warnings(), threadpool_limits(1):
             # A degenerate score shows as NaN in the table; a warning for each source would say no more. Here and not
             # in the threads, which restore each other's filters: those of scikit-learn's checks are undone here too.
             warnings.simplefilter("ignore", DegenerateScoreWarning)
-            controls = dict(zip(heads, count(parallel(delayed(job.control)(head) for head in heads)), strict=True))
-            head = min(controls, key=lambda name: float(controls[name].mean()))
-            outcomes = count(parallel(delayed(job.source)(card, head) for card in cards))
+            errors = dict(zip(heads, spread(job.head_error, heads, forests=True), strict=True))
+            head = min(errors, key=errors.__getitem__)
+            control = job.control(head)
+            prepared = spread(job.prepare, cards, forests=has_forest)
+            failed = {card.name: item for card, item in zip(cards, prepared, strict=True) if isinstance(item, str)}
+            screened = _screen([item for item in prepared if isinstance(item, _Prepared)])
+            chosen = screened[: self.max_measured]
+            outcomes = spread(job.measure, chosen, head, forests=head != "kernel ridge")
 
-        ranked = [(result, loss) for result, loss in outcomes if isinstance(result, SourceResult)]
+        failed |= {item.result.source: loss for item, (_, loss) in zip(chosen, outcomes, strict=True) if _is_text(loss)}
+        ranked = [(result, loss) for result, loss in outcomes if not _is_text(loss)]
         ranked = _by_error(ranked) if self.combine == "concat" else _by_mean_rank(ranked)
-        self.errors_ = {
-            card.name: result for card, (result, _) in zip(cards, outcomes, strict=True) if isinstance(result, str)
-        } | lost_zoos
+        self.errors_ = failed | lost_zoos
         self.ranking_ = Ranking(
             results=tuple(result for result, _ in ranked),
             losses=np.array([loss for _, loss in ranked]).reshape(len(ranked), len(rows)),
-            control=controls[head],
+            screened=tuple(item.result for item in screened[self.max_measured :]),
+            control=control,
             head=head,
-            control_errors={name: float(loss.mean()) for name, loss in controls.items()},
+            control_errors=errors,
             errors=self.errors_,
             unscored=unscored | job.failed_scores,
             skipped=table.skipped,
@@ -369,10 +387,10 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
             raise InputError(f"combine is {self.combine!r}; it must be 'concat' or 'embedding'")
         if self.task not in ("auto", "regression", "classification"):
             raise InputError(f"task is {self.task!r}; it must be 'auto', 'regression' or 'classification'")
-        if not isinstance(self.max_rows, int | np.integer) or self.max_rows < MIN_ROWS:
-            raise InputError(f"max_rows is {self.max_rows!r}; it must be a whole number of at least {MIN_ROWS}")
-        if not isinstance(self.random_state, int | np.integer) or self.random_state < 0:
-            raise InputError(f"random_state is {self.random_state!r}; it must be a whole number of at least 0")
+        for name, least in (("max_rows", MIN_ROWS), ("max_measured", 1), ("random_state", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int | np.integer) or value < least:
+                raise InputError(f"{name} is {value!r}; it must be a whole number of at least {least}")
 
     def _report(self) -> None:
         """Raise or warn about what went wrong, as `on_error` says."""
@@ -409,6 +427,39 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
         return candidates[-1].values
 
 
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """A source whose embeddings and scores are known, and whose error may be measured.
+
+    Attributes
+    ----------
+    result : SourceResult
+    Z : ndarray of shape (m, d)
+        Embeddings of the rows on which errors are measured.
+    spectra : Spectra
+        Of the embeddings of all rows.
+    quick : tuple of float
+        Scores that decide whether its error is measured, higher is better.
+    """
+
+    result: SourceResult
+    Z: Floats
+    spectra: Spectra
+    quick: tuple[float, float]
+
+
+def _screen(prepared: list[_Prepared]) -> list[_Prepared]:
+    """Sources by the mean rank of their quick scores, best first."""
+    if not prepared:
+        return []
+    ranks = rank_average([item.quick for item in prepared])
+    return [prepared[i] for i in np.argsort(-np.nan_to_num(ranks, nan=-1.0), kind="stable")]
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
 def _by_error(ranked: list[tuple[SourceResult, Floats]]) -> list[tuple[SourceResult, Floats]]:
     """Results and losses, the smallest mean loss first."""
     return sorted(ranked, key=lambda item: float(item[1].mean()))
@@ -432,6 +483,15 @@ def _by_mean_rank(ranked: list[tuple[SourceResult, Floats]]) -> list[tuple[Sourc
 
 
 @dataclass(frozen=True, eq=False)
+class _Part:
+    """Rows, of those on which errors are measured, their targets and folds."""
+
+    rows: NDArray[np.intp]
+    y: NDArray[Any]
+    folds: Folds
+
+
+@dataclass(frozen=True, eq=False)
 class _Job:
     """What is shared by the work on all sources of one table."""
 
@@ -445,44 +505,73 @@ class _Job:
     failed_scores: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        y = self.table.y[self.rows]
-        folds = make_folds(y, classification=self.table.classification, random_state=self.ranker.random_state)
-        object.__setattr__(self, "_folds", folds)
-        object.__setattr__(self, "_described", np.nan_to_num(self.X[self.rows]))
-        object.__setattr__(self, "_distances", manhattan(self._described))
+        described = np.nan_to_num(self.X[self.rows])
+        object.__setattr__(self, "_described", described)
+        object.__setattr__(self, "_distances", manhattan(described))
+        order = np.random.default_rng(self.ranker.random_state).permutation(len(self.rows))
+        few, fewest = np.sort(order[:_HEAD_ROWS]), np.sort(order[:_SCREEN_ROWS])
+        # Heads are compared in three folds where rows are plenty: trees take most of the time of a ranking.
+        head_folds = 5 if len(few) < _HEAD_ROWS else 3
+        for name, rows, n_folds in (
+            ("_all", np.arange(len(self.rows)), 5),
+            ("_few", few, head_folds),
+            ("_fewest", fewest, 5),
+        ):
+            y = self.table.y[self.rows[rows]]
+            folds = make_folds(
+                y,
+                classification=self.table.classification,
+                n_folds=n_folds,
+                random_state=self.ranker.random_state,
+            )
+            object.__setattr__(self, name, _Part(rows, y, folds))
 
-    _folds: Folds = ()
     _described: Any = None
     _distances: Any = None
+    _all: Any = None
+    _few: Any = None
+    _fewest: Any = None
+
+    def head_error(self, head: str) -> float:
+        """Mean loss of a head on descriptors alone, on as many rows as it takes to choose one."""
+        return float(self._loss(head, self._described, self._distances, self._few).mean())
 
     def control(self, head: str) -> Floats:
         """Loss (m,) of a head on descriptors alone."""
-        return self._loss(head, self._described, self._distances)
+        return self._loss(head, self._described, self._distances, self._all)
 
-    def _loss(self, head: str, X: Floats, distances: Floats | None) -> Floats:
-        """Loss (m,) on rows not seen: out of bag for the forest, out of fold for other heads."""
-        y, classification, seed = self.table.y[self.rows], self.table.classification, self.ranker.random_state
+    def _loss(self, head: str, X: Floats, distances: Floats | None, part: _Part) -> Floats:
+        """Loss on rows not seen: out of bag for the forest, out of fold for other heads."""
+        classification, seed = self.table.classification, self.ranker.random_state
         if head == FOREST:
-            return out_of_bag_loss(X, y, classification=classification, random_state=seed)
+            return out_of_bag_loss(X[part.rows], part.y, classification=classification, random_state=seed)
+        near = None if distances is None else distances[np.ix_(part.rows, part.rows)]
         return out_of_fold_loss(
-            head, X, y, self._folds, distances=distances, classification=classification, random_state=seed
+            head,
+            X[part.rows],
+            part.y,
+            part.folds,
+            distances=near,
+            classification=classification,
+            random_state=seed,
+            n_jobs=self.ranker.n_jobs,
         )
 
     def _score(self, estimator: TransferabilityEstimator, spectra: Spectra) -> float:
         return float(clone(estimator).fit(spectra, self.table.y).score_)
 
     def _kernel_score(self, Z: Floats) -> float:
-        return -float(self._loss("kernel ridge", Z, None).mean())
+        return -float(self._loss("kernel ridge", Z, None, self._all).mean())
 
-    def source(self, card: SourceCard, head: str) -> tuple[SourceResult | str, Floats]:
-        """Result and loss (m,) of a source, or the reason why there is none."""
+    def prepare(self, card: SourceCard) -> _Prepared | str:
+        """Embeddings and scores of a source, or the reason why there are none."""
         started = time.perf_counter()
         try:
-            return self._source(card, head, started)
+            return self._prepare(card, started)
         except (Exception, SystemExit) as error:  # one source must not end the run, whatever it raises
-            return str(error) or type(error).__name__, np.empty(0)
+            return str(error) or type(error).__name__
 
-    def _source(self, card: SourceCard, head: str, started: float) -> tuple[SourceResult, Floats]:
+    def _prepare(self, card: SourceCard, started: float) -> _Prepared:
         candidates = embeddings_of(
             card,
             self.table.compositions,
@@ -502,22 +591,10 @@ class _Job:
         embedded = candidates[best]
         if np.ptp(embedded.values, axis=0).max() == 0:
             raise ValueError("the source gives the same embedding for every formula of the table")
-        scores: dict[str, float] = {}
         Z = embedded.values[self.rows]
-        compute = {name: partial(self._score, estimator, spectra[best]) for name, estimator in self.estimators.items()}
-        if self.ranker.combine == "embedding":
-            compute["kernel"] = partial(self._kernel_score, Z)
-        for name, score in compute.items():
-            try:
-                scores[name] = score()
-            except Exception as error:  # one estimator must not cost the source, whatever it raises
-                scores[name] = float("nan")
-                self.failed_scores.setdefault(name, f"{card.name}: {error or type(error).__name__}")
-        if self.ranker.combine == "embedding":
-            loss = self._loss(head, Z, None)
-        else:
-            distances = self._distances + manhattan(Z) if head == "kernel ridge" else None
-            loss = self._loss(head, np.hstack([self._described, Z]), distances)
+        scores = self._scores(
+            card.name, {name: partial(self._score, item, spectra[best]) for name, item in self.estimators.items()}
+        )
         result = SourceResult(
             source=card.name,
             property=card.property,
@@ -529,4 +606,53 @@ class _Job:
             refused=int(embedded.refused.sum()),
             seconds=time.perf_counter() - started,
         )
-        return result, loss
+        return _Prepared(result, Z, spectra[best], (self._quick_score(Z), ridge[best]))
+
+    def _quick_score(self, Z: Floats) -> float:
+        """Minus the loss of kernel ridge on a few rows, on what the user will train on."""
+        rows = self._fewest.rows
+        distances = manhattan(Z[rows])
+        if self.ranker.combine == "concat":
+            distances += self._distances[np.ix_(rows, rows)]
+        loss = out_of_fold_loss(
+            "kernel ridge",
+            Z[rows],
+            self._fewest.y,
+            self._fewest.folds,
+            distances=distances,
+            classification=self.table.classification,
+        )
+        return -float(loss.mean())
+
+    def _scores(self, source: str, compute: Mapping[str, Callable[[], float]]) -> dict[str, float]:
+        scores: dict[str, float] = {}
+        for name, score in compute.items():
+            try:
+                scores[name] = score()
+            except Exception as error:  # one estimator must not cost the source, whatever it raises
+                scores[name] = float("nan")
+                self.failed_scores.setdefault(name, f"{source}: {error or type(error).__name__}")
+        return scores
+
+    def measure(self, item: _Prepared, head: str) -> tuple[SourceResult, Floats | str]:
+        """Result and loss (m,) of a source, or the reason why there is no loss."""
+        started = time.perf_counter()
+        try:
+            result, loss = self._measure(item, head)
+        except (Exception, SystemExit) as error:  # one source must not end the run, whatever it raises
+            return item.result, str(error) or type(error).__name__
+        return replace(result, seconds=result.seconds + time.perf_counter() - started), loss
+
+    def _measure(self, item: _Prepared, head: str) -> tuple[SourceResult, Floats]:
+        if self.ranker.combine == "concat":
+            distances = self._distances + manhattan(item.Z) if head == "kernel ridge" else None
+            return item.result, self._loss(head, np.hstack([self._described, item.Z]), distances, self._all)
+        # What the order needs is computed whether or not it was asked for.
+        missing = [name for name in EMBEDDING_SCORES if name != "kernel" and name not in self.estimators]
+        members = named_estimators(
+            missing, classification=self.table.classification, random_state=self.ranker.random_state
+        )
+        compute = {name: partial(self._score, estimator, item.spectra) for name, estimator in members.items()}
+        compute["kernel"] = partial(self._kernel_score, item.Z)
+        scores = {**item.result.scores, **self._scores(item.result.source, compute)}
+        return replace(item.result, scores=scores), self._loss(head, item.Z, None, self._all)

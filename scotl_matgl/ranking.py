@@ -110,6 +110,8 @@ class Ranking:
         Parameters, seed and versions.
     unscored : mapping of str to str
         Estimators that were left out, or failed for some source (whose score is NaN), and why.
+    screened : tuple of SourceResult
+        Sources whose error was not measured, because quick scores put them behind those in `results`; best first.
     """
 
     results: tuple[SourceResult, ...]
@@ -127,6 +129,7 @@ class Ranking:
     imputed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     unscored: Mapping[str, str] = field(default_factory=dict)
+    screened: tuple[SourceResult, ...] = ()
 
     # -- what it says ---------------------------------------------------------------------------------------------
 
@@ -234,23 +237,24 @@ class Ranking:
 
         Columns: ``source``, ``property``, one for each estimator, ``loo_rmse``, ``error``, ``gain``, ``gain_se``,
         ``gain_percent``, ``p_best``, ``looked_up``, ``bridged``, ``refused``, ``seconds``; errors and gains are in the
-        target's unit.
+        target's unit. Sources that were only screened come last, without error and gain.
         """
         import pandas as pd
 
         errors = self.losses.mean(axis=1)
         rows: list[dict[str, Any]] = []
-        for index, result in enumerate(self.results):
+        for index, result in enumerate((*self.results, *self.screened)):
+            measured = index < len(self.results)
             rows.append(
                 {"source": result.source, "property": f"{result.property} [{result.unit}]"}
                 | dict(result.scores)
                 | {
                     "loo_rmse": result.loo_rmse,
-                    "error": float(errors[index]),
-                    "gain": float(self.gains[index]),
-                    "gain_se": float(self.gain_errors[index]),
-                    "gain_percent": float(self.gain_percents[index]),
-                    "p_best": self.probability_best[result.source],
+                    "error": float(errors[index]) if measured else math.nan,
+                    "gain": float(self.gains[index]) if measured else math.nan,
+                    "gain_se": float(self.gain_errors[index]) if measured else math.nan,
+                    "gain_percent": float(self.gain_percents[index]) if measured else math.nan,
+                    "p_best": self.probability_best[result.source] if measured else math.nan,
                     "looked_up": result.looked_up,
                     "bridged": result.bridged,
                     "refused": result.refused,
@@ -270,7 +274,7 @@ class Ranking:
             "refused": 0,
         }
         # A source that is no better stands below the control, which costs nothing.
-        at = next((index for index, row in enumerate(rows) if row["gain"] <= 0), len(rows))
+        at = next((index for index, gain in enumerate(self.gains) if gain <= 0), len(self.results))
         frame = pd.DataFrame([*rows[:at], control, *rows[at:]])
         frame.index = pd.RangeIndex(1, len(frame) + 1, name="rank")
         return frame
@@ -334,10 +338,11 @@ class Ranking:
         first = self.sources[0]
         low, high = (100 * end / self.error_of_control for end in self.gain_interval(first))
         gain = float(self.gain_percents[0])
+        n_sources = len(self.results) + len(self.screened)
         if not self.helps:
             return (
                 f"Do not transfer: the best source, {first}, changes the error by {-gain:+.1f} % "
-                f"(90 % interval {-high:+.1f} to {-low:+.1f} %), which for the best of {len(self.results)} is "
+                f"(90 % interval {-high:+.1f} to {-low:+.1f} %), which for the best of {n_sources} is "
                 f"{'too little' if self.proven_gain > 0 else 'no proven gain'}; {control}."
             )
         tied = f" Not told apart from it: {_listing(self.ties)}." if self.ties else ""
@@ -376,6 +381,11 @@ class Ranking:
             remarks.append(
                 "for training on the embedding alone: the order is the mean rank of several scores, error and gain are "
                 "out of bag, of a random forest"
+            )
+        if self.screened:
+            remarks.append(
+                f"error and gain of the {len(self.results)} sources that quick scores put first; the other "
+                f"{len(self.screened)} are listed behind them with their scores"
             )
         if self.skipped:
             shown = "; ".join(f"row {row.row} ({row.value}): {row.reason}" for row in self.skipped[:3])
@@ -438,7 +448,7 @@ def _text_table(ranking: Ranking, width: int) -> list[str]:
     total = frame["looked_up"] + frame["bridged"] + frame["refused"]
     known = [f"{a / b:.0%}" if b else "" for a, b in zip(frame["looked_up"], total, strict=True)]
     gain = [
-        "" if empty else f"{a} ± {b}"
+        "" if empty or not a else f"{a} ± {b}"
         for empty, a, b in zip(
             control, column("gain", f"+.{gain_places}f"), column("gain_se", f".{gain_places}f"), strict=True
         )

@@ -37,7 +37,7 @@ from scotl_matgl.estimators import KNN, Forest, LogME, LOORidge, rank_average
 from scotl_matgl.estimators.base import TransferabilityEstimator
 from scotl_matgl.evaluation import ordered_pairs
 from scotl_matgl.exceptions import InputError, ScotlMatglWarning
-from scotl_matgl.heads import make_folds, out_of_fold_loss
+from scotl_matgl.heads import kernel_out_of_fold, make_folds, manhattan, out_of_fold_loss
 from scotl_matgl.ranking import NO_TRANSFER
 from scotl_matgl.table import Table
 
@@ -66,7 +66,7 @@ def small(table) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def fitted(table) -> TransferabilityRanker:
-    return TransferabilityRanker("MEGNet*", target_unit="eV/atom").fit(table["formula"], table["target"])
+    return TransferabilityRanker("MEGNet-MP-*", target_unit="eV/atom").fit(table["formula"], table["target"])
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,7 @@ def test_transform_gives_the_embedding_of_the_first_source(fitted, table, descri
 
 @pytest.fixture(scope="module")
 def alone(small) -> TransferabilityRanker:
-    return quick("MEGNet*", combine="embedding").fit(small["formula"], small["target"])
+    return quick("MEGNet-MP-*", combine="embedding").fit(small["formula"], small["target"])
 
 
 def test_losses_of_the_embedding_alone_are_those_of_a_forest_out_of_bag(alone, small) -> None:
@@ -234,7 +234,7 @@ def test_order_agrees_with_forests_trained_on_the_embedding_alone(held_out) -> N
     table, train, test = held_out
     ranked = [table.compositions.text[row] for row in train]
     orders = {
-        combine: quick("MEGNet*", combine=combine).fit(ranked, table.y[train]).ranking_.sources
+        combine: quick("MEGNet-MP-*", combine=combine).fit(ranked, table.y[train]).ranking_.sources
         for combine in ("embedding", "concat")
     }
     X = get_descriptor("standard").fit_transform(table.compositions)
@@ -301,7 +301,7 @@ def test_enthalpies_profit_from_the_enthalpy_source_most(fitted) -> None:
 
 def test_measured_enthalpies_of_the_assets(assets) -> None:
     frame = pd.read_csv(assets / "targets" / "expt_formation_enthalpy.csv", keep_default_na=False)
-    ranking = quick("MEGNet*", max_rows=400).fit(frame["composition"], frame["target"]).ranking_
+    ranking = quick("MEGNet-MP-*", max_rows=400).fit(frame["composition"], frame["target"]).ranking_
     assert ranking.best == ranking.sources[0] == ENTHALPY
     assert set(ranking.sources) == {ENTHALPY, *GAPS}
     assert min(ranking.results, key=lambda result: result.loo_rmse).source == ENTHALPY
@@ -309,7 +309,7 @@ def test_measured_enthalpies_of_the_assets(assets) -> None:
 
 def test_measured_band_gaps_of_the_assets(assets) -> None:
     frame = pd.read_csv(assets / "targets" / "expt_gap_nonmetals.csv", keep_default_na=False)
-    ranking = quick("MEGNet*", max_rows=400).fit(frame["composition"], frame["target"]).ranking_
+    ranking = quick("MEGNet-MP-*", max_rows=400).fit(frame["composition"], frame["target"]).ranking_
     assert ranking.sources[0] in GAPS
     # The leave-one-out error, on all rows, says the same.
     assert min(ranking.results, key=lambda result: result.loo_rmse).source in GAPS
@@ -317,7 +317,7 @@ def test_measured_band_gaps_of_the_assets(assets) -> None:
 
 def test_a_target_that_nothing_knows_is_not_worth_a_transfer(table) -> None:
     shuffled = np.random.default_rng(0).permutation(table["target"])
-    ranker = quick("MEGNet*").fit(table["formula"], shuffled)
+    ranker = quick("MEGNet-MP-*").fit(table["formula"], shuffled)
     assert ranker.best_source_ == ranker.ranking_.best == NO_TRANSFER
     assert str(ranker.ranking_).startswith("Do not transfer")
 
@@ -325,7 +325,7 @@ def test_a_target_that_nothing_knows_is_not_worth_a_transfer(table) -> None:
 def test_a_target_made_from_a_source_finds_that_source(table, described) -> None:
     Z = StandardScaler().fit_transform(embedding(GAPS[1], described))
     y = Z @ np.random.default_rng(0).normal(size=Z.shape[1])
-    ranking = quick("MEGNet*").fit(table["formula"], y).ranking_
+    ranking = quick("MEGNet-MP-*").fit(table["formula"], y).ranking_
     assert ranking.best == GAPS[1]
     left_out = {result.source: result.loo_rmse for result in ranking.results}
     assert left_out.pop(GAPS[1]) < 0.1 * min(left_out.values())
@@ -358,7 +358,7 @@ def test_threads_change_nothing(small) -> None:
 
 def test_order_of_rows_changes_the_folds_only(table, fitted) -> None:
     order = np.random.default_rng(1).permutation(len(table))
-    ranking = TransferabilityRanker("MEGNet*").fit(table["formula"][order], table["target"][order]).ranking_
+    ranking = TransferabilityRanker("MEGNet-MP-*").fit(table["formula"][order], table["target"][order]).ranking_
     before = {result.source: result for result in fitted.ranking_.results}
     assert (ranking.n_rows, ranking.n_merged) == (fitted.ranking_.n_rows, fitted.ranking_.n_merged)
     for result in ranking.results:
@@ -422,7 +422,57 @@ def test_max_rows_bounds_the_folds_and_not_the_scores(table, fitted) -> None:
 def test_progress_counts_heads_and_sources(small) -> None:
     seen = []
     quick(GAPS).fit(small["formula"], small["target"], progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(step, 7) for step in range(1, 8)]
+    assert seen == [(step, 11) for step in range(1, 12)]  # three heads, four sources scored, four measured
+
+
+# -- screening --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("combine", ["concat", "embedding"])
+def test_sources_that_are_screened_out_have_scores_and_no_error_and_change_no_other(small, combine) -> None:
+    data = small["formula"], small["target"]
+    full = quick("MEGNet-MP-*", combine=combine).fit(*data).ranking_
+    part = quick("MEGNet-MP-*", combine=combine, max_measured=2).fit(*data).ranking_
+    assert full.screened == ()
+    assert (len(part.results), len(part.screened)) == (2, 3)
+    assert {*part.sources, *(result.source for result in part.screened)} == {*full.sources}
+    for name, losses in zip(part.sources, part.losses, strict=True):
+        np.testing.assert_array_equal(losses, full.losses[full.sources.index(name)])
+    known = {result.source: result for result in full.results}
+    for result in part.screened:
+        assert result.scores["loo"] == known[result.source].scores["loo"]
+        assert result.loo_rmse == known[result.source].loo_rmse
+    frame = part.to_frame()
+    assert list(frame["source"][-3:]) == [result.source for result in part.screened]
+    assert frame[["error", "gain", "gain_se", "gain_percent", "p_best"]][-3:].isna().all(axis=None)
+    assert not frame[["error", "gain", "p_best"]][:-3].isna().any(axis=None)
+    assert "of the 2 sources that quick scores put first; the other 3 are listed behind them" in str(part)
+    assert "for the best of 5 is" in part.summary() or part.helps
+    assert json.loads(str(part.to_json()))["ranking"][-1]["error"] is None
+    assert [line.split()[1] for line in str(part).splitlines() if part.screened[-1].source in line]
+
+
+def test_the_screen_is_the_mean_rank_of_kernel_ridge_on_some_rows_and_of_ridge_on_all(
+    table, described, monkeypatch
+) -> None:
+    monkeypatch.setattr("scotl_matgl.ranker._SCREEN_ROWS", 100)
+    y = table["target"].to_numpy()
+    names = [ENTHALPY, *GAPS]
+    rows = np.sort(np.random.default_rng(0).permutation(len(y))[:100])
+    folds = list(KFold(5, shuffle=True, random_state=0).split(rows))
+    scores = []
+    for name in names:
+        Z = embedding(name, described)
+        distances = manhattan(described)[np.ix_(rows, rows)] + manhattan(Z[rows])
+        predicted = kernel_out_of_fold(distances, y[rows][:, None], folds)[:, 0]
+        scores.append((-np.abs(predicted - y[rows]).mean(), LOORidge().fit(Z, y).score_))
+    ranks = stats.rankdata(scores, axis=0).mean(axis=1)
+    expected = [names[i] for i in np.argsort(-ranks, kind="stable")]
+    ranking = quick(names, max_measured=1).fit(table["formula"], table["target"]).ranking_
+    found = [*ranking.sources, *(result.source for result in ranking.screened)]
+    position = dict(zip(names, ranks, strict=True))
+    assert [position[name] for name in found] == [position[name] for name in expected]
+    assert found[0] == ENTHALPY
 
 
 # -- what is skipped --------------------------------------------------------------------------------------------------
@@ -498,7 +548,7 @@ def test_numbers_written_as_text_are_read_for_regression(small) -> None:
 
 def test_error_of_labels_is_the_share_of_wrong_ones(table, described) -> None:
     labels = np.where(table["target"] < -1, "stable", "loose")
-    ranking = quick("MEGNet*", estimators=["loo", "logme", "scotl"]).fit(table["formula"], labels).ranking_
+    ranking = quick("MEGNet-MP-*", estimators=["loo", "logme", "scotl"]).fit(table["formula"], labels).ranking_
     assert ranking.classification
     oracle = ExtraTreesClassifier(100, max_features=1 / 3, random_state=0)
     predicted = cross_val_predict(oracle, described, labels, cv=StratifiedKFold(5, shuffle=True, random_state=0))
@@ -543,7 +593,7 @@ def test_a_class_with_one_member_does_not_end_the_run(small) -> None:
 
 def test_metals_of_the_assets(assets) -> None:
     frame = pd.read_csv(assets / "targets" / "expt_is_metal.csv", keep_default_na=False).iloc[::14]
-    ranking = quick("MEGNet*", estimators=["logme"]).fit(frame["composition"], frame["target"]).ranking_
+    ranking = quick("MEGNet-MP-*", estimators=["logme"]).fit(frame["composition"], frame["target"]).ranking_
     assert ranking.classification
     frequent = max(frame["target"].mean(), 1 - frame["target"].mean())
     assert ranking.error_of_control < 0.6 * (1 - frequent)
@@ -562,6 +612,7 @@ def test_metals_of_the_assets(assets) -> None:
         ({"task": "ranking"}, "task is 'ranking'; it must be 'auto', 'regression' or 'classification'"),
         ({"max_rows": 5}, "max_rows is 5; it must be a whole number of at least 10"),
         ({"max_rows": 50.0}, "max_rows is 50.0; it must be a whole number"),
+        ({"max_measured": 0}, "max_measured is 0; it must be a whole number of at least 1"),
         ({"random_state": -1}, "random_state is -1; it must be a whole number of at least 0"),
         ({"random_state": None}, "random_state is None; it must be a whole number"),
         ({"sources": "MEGNet-Eform"}, "There is no source 'MEGNet-Eform'; did you mean"),
@@ -795,12 +846,12 @@ def test_look_up_of_other_weights_is_not_used(table, crystals) -> None:
 
 
 def test_parameters_clone_repr(fitted) -> None:
-    ranker = TransferabilityRanker("MEGNet*", max_rows=77, estimators=("loo",))
+    ranker = TransferabilityRanker("MEGNet-MP-*", max_rows=77, estimators=("loo",))
     assert ranker.get_params()["max_rows"] == 77
     assert clone(ranker).get_params() == ranker.get_params()
     assert ranker.set_params(n_jobs=2).n_jobs == 2
     assert repr(TransferabilityRanker()) == "TransferabilityRanker()"
-    assert repr(TransferabilityRanker("MEGNet*", max_rows=77)) == (
+    assert repr(TransferabilityRanker("MEGNet-MP-*", max_rows=77)) == (
         "TransferabilityRanker(max_rows=77, sources='MEGNet*')"
     )  # fmt: skip
     assert not hasattr(clone(fitted), "ranking_")
@@ -809,7 +860,7 @@ def test_parameters_clone_repr(fitted) -> None:
 
 
 def test_pickle_before_and_after_fit(fitted) -> None:
-    ranker = TransferabilityRanker("MEGNet*")
+    ranker = TransferabilityRanker("MEGNet-MP-*")
     assert pickle.loads(pickle.dumps(ranker)).get_params() == ranker.get_params()  # noqa: S301 - made here
     again = pickle.loads(pickle.dumps(fitted))  # noqa: S301 - made here
     assert str(again.ranking_) == str(fitted.ranking_)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import json
 import platform
@@ -68,6 +69,7 @@ def build_bridge(
     device: str = "auto",
     dtype: str = "float16",
     look_up: bool = True,
+    leave_out: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> BuiltBridge:
     """Encode one crystal per formula, fit the bridge, and save it with the look-up.
@@ -96,6 +98,9 @@ def build_bridge(
         Precision of the file, see :meth:`~scotl_matgl.bridges.base.Bridge.save`.
     look_up : bool, default=True
         Whether the embeddings of the crystals are kept as look-up.
+    leave_out : sequence of str
+        Patterns (``*`` matches anything) of identifiers of crystals that the bridge is not fitted on. They stay in the
+        look-up.
     progress : callable, optional
         Called with (done, total) crystals while encoding.
 
@@ -132,7 +137,9 @@ def build_bridge(
     X = descriptor.fit(compositions).transform(compositions)
     # A copy, so that builds of several sources from one object do not share their weights.
     fitted: Bridge = registry.load("bridges", bridge)() if isinstance(bridge, str) else clone(bridge)
-    fitted.fit(X, embedding, groups=[crystal.chemical_system for crystal in crystals])
+    left_out = _matching(crystals, leave_out)
+    targets = np.where(left_out[:, None], np.float32(np.nan), embedding)  # rows without embedding are not fitted on
+    fitted.fit(X, targets, groups=[crystal.chemical_system for crystal in crystals])
     provenance: dict[str, Any] = {
         "source": card.name,
         "source_weights": dict(card.weights),
@@ -142,6 +149,8 @@ def build_bridge(
         "corpus_hash": crystals.hash,
         "n_crystals": len(crystals),
         "n_refused": len(encoded.refused),
+        "left_out": list(leave_out),
+        "n_left_out": int(left_out.sum()),
         "versions": installed_versions(),
     }
     folder = home() / "bridges" if folder is None else Path(folder)
@@ -165,6 +174,11 @@ def build_bridge(
     )
 
 
+def _matching(crystals: Corpus, patterns: Sequence[str]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Mask (n,) of the crystals whose identifier matches one of the patterns."""
+    return np.array([any(fnmatch.fnmatchcase(item.identifier, name) for name in patterns) for item in crystals], bool)
+
+
 def default_recipe() -> dict[str, Bridge]:
     """The bridge of each layer that is shipped; the sizes are chosen in ``docs/measurements.md``."""
     return {"readout": MLPBridge(), "final": MLPBridge(hidden=(64, 64))}
@@ -179,6 +193,7 @@ def build_all(
     folder: str | Path | None = None,
     index: str | Path | None = None,
     dtype: str = "int8",
+    leave_out: Sequence[str] = (),
     store: EmbeddingStore | None = None,
     device: str = "auto",
     load: Callable[[SourceCard], SourceEncoder] | None = None,
@@ -194,7 +209,7 @@ def build_all(
     ----------
     cards : sequence of SourceCard
         Those of structure modality are built; one that fails costs its own entry in ``failed``.
-    corpus, descriptor, folder, store, device, dtype, progress
+    corpus, descriptor, folder, store, device, dtype, leave_out, progress
         As for :func:`build_bridge`.
     recipe : mapping of str to Bridge, optional
         Layer to the unfitted bridge. Default: :func:`default_recipe`.
@@ -230,7 +245,7 @@ def build_all(
             encoded = store.encode(encoder, crystals, layers=layers, device=device, progress=progress)
             for layer in layers:
                 path = folder / bridge_name(card.name, layer, fingerprint)
-                wanted = {"source_weights": dict(card.weights), "corpus_hash": crystals.hash}
+                wanted = {"source_weights": dict(card.weights), "corpus_hash": crystals.hash, "left_out": [*leave_out]}
                 if not _is_built(path, recipe[layer], wanted, dtype):
                     build_bridge(
                         card,
@@ -244,6 +259,7 @@ def build_all(
                         device=device,
                         dtype=dtype,
                         look_up=False,
+                        leave_out=leave_out,
                     )
                 records.append(_record(path))
                 kept = "" if writer is None else _add(writer, card, layer, encoded.embeddings[layer])
@@ -257,6 +273,7 @@ def build_all(
         "corpus_hash": crystals.hash,
         "n_crystals": len(crystals),
         "dtype": dtype,
+        "left_out": list(leave_out),
         "recipe": {layer: {"kind": item.kind, **item.get_params(deep=False)} for layer, item in recipe.items()},
         "versions": installed_versions(),
         "bytes": sum(record["bytes"] for record in records),
@@ -296,7 +313,7 @@ def _record(path: Path) -> dict[str, Any]:
         "file": path.name,
         "sha256": hashlib.sha256(content).hexdigest(),
         "bytes": len(content),
-        **{key: provenance[key] for key in ("source", "layer", "n_crystals", "n_refused")},
+        **{key: provenance[key] for key in ("source", "layer", "n_crystals", "n_refused", "n_left_out")},
         **{key: round(quality[key], 4) for key in ("median_r2", "mean_r2", "cosine", "cosine_centred")},
         "n_held_out": quality["n_held_out"],
     }
