@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+import os
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from scotl_matgl.cards import SourceCard
+from scotl_matgl import zoo
+from scotl_matgl.bridges.base import split_by_group
+from scotl_matgl.cards import SourceCard, find
 from scotl_matgl.composition import parse_compositions
 from scotl_matgl.descriptors import StandardDescriptor, get_descriptor
 from scotl_matgl.encoders.base import CompositionEncoder, DescribedEncoder
-from scotl_matgl.encoders.composition import NetworkEncoder, network_card, write_networks
+from scotl_matgl.encoders.composition import NetworkEncoder, network_card, source_folders, write_networks
 from scotl_matgl.encoders.network import ACTIVATIONS, Network
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.ranker import embeddings_of
+from scotl_matgl.structures import Corpus
 from scotl_matgl.testing import check_card, check_encoder, sample_formulas
 
 FORMULAS = [*sample_formulas(), "Fe2O3", "Ba0.5Sr0.5TiO3", "LaH10"]
@@ -231,3 +239,92 @@ def test_the_ranker_hands_its_descriptors_to_networks_of_the_same(
         np.testing.assert_array_equal(found.values[known], values[known])
         np.testing.assert_array_equal(found.refused, ~known)
     assert described == [False, False, True]  # the first two read another descriptor
+
+
+# -- sources that come with the package --------------------------------------------------------------------------------
+
+FOLDER = source_folders()[-1]
+MANIFEST = json.loads((FOLDER / "shotgun.json").read_text(encoding="utf-8"))
+SHOTGUN = {card.name: card for card in find(zoo.own(), zoo="shotgun")}
+
+
+@pytest.mark.parametrize("name", SHOTGUN)
+def test_shipped_sources_conform(name: str) -> None:
+    check_card(SHOTGUN[name])
+    check_encoder(SHOTGUN[name].load())
+
+
+def test_manifest_file_and_cards_belong_together() -> None:
+    file = FOLDER / MANIFEST["file"]["name"]
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert MANIFEST["file"] == {"name": file.name, "sha256": digest, "bytes": file.stat().st_size}
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 8_000_000
+    assert MANIFEST["networks"].keys() == SHOTGUN.keys()
+    learned = set()
+    for name, card in SHOTGUN.items():
+        made = MANIFEST["networks"][name]
+        assert dict(card.weights) == {file.name: digest}
+        assert card.load().network.widths == tuple(made["widths"])
+        assert card.n_train == made["n_train"]
+        assert f"seed {made['seed']}" in card.notes
+        for target, held_out in made["held_out"].items():
+            assert held_out["mae"] < held_out["mae_of_the_median"]
+            assert f"{held_out['mae']:.3g}, R2 {held_out['r2']:.2f}, n {held_out['n']}" in card.notes
+            learned.add(target)
+        if len(made["held_out"]) == 1:
+            assert card.error == pytest.approx(held_out["mae"], rel=1e-5)
+            assert card.error_unit == card.unit == MANIFEST["targets"][target]["unit"]
+        else:
+            assert card.layers["final"] == len(made["held_out"])
+    assert learned == MANIFEST["targets"].keys()
+    for library in MANIFEST["libraries"].values():
+        assert library["networks"] >= 8
+    trained = sum(library["networks"] for name, library in MANIFEST["libraries"].items() if name != "joint")
+    assert trained >= 25 * len(learned)
+
+
+def test_errors_of_the_cards_are_those_on_the_held_out_formulas(assets: Path) -> None:
+    whole = Corpus.read(assets / "structures" / "crystals.json.gz")
+    assert whole.hash == MANIFEST["corpus"]["hash"]
+    corpus = whole.one_per_formula()
+    rule = MANIFEST["held_out"]
+    held_out = split_by_group([crystal.chemical_system for crystal in corpus], rule["fraction"], rule["seed"])
+    assert held_out.sum() == rule["rows"]
+    hidden = Corpus(corpus[row] for row in np.flatnonzero(held_out).tolist())
+    truth = {
+        "Shotgun-BulkModulus-1": np.log10(hidden.values("bulk_modulus_vrh_GPa")),
+        "Shotgun-BandGap-PBE-1": hidden.values("pbe_gap_eV"),
+    }
+    for name, y in truth.items():
+        rows = np.isfinite(y)
+        found = SHOTGUN[name].load().encode(hidden.compositions.take(rows), layer="final")[:, 0]
+        known = np.isfinite(found)  # a formula may hold an element that the card does not name
+        (expected,) = MANIFEST["networks"][name]["held_out"].values()
+        assert known.sum() == expected["n"] > 0.99 * rows.sum()
+        error = (found - y[rows])[known]
+        assert np.abs(error).mean() == pytest.approx(SHOTGUN[name].error, rel=0.01)
+        assert 1 - (error**2).mean() / y[rows][known].var() == pytest.approx(expected["r2"], abs=0.01)
+
+
+def test_shipped_sources_are_ranked_without_torch_and_described_once(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from scotl_matgl import TransferabilityRanker, load_example\n"
+        "from scotl_matgl.descriptors import StandardDescriptor as Standard\n"
+        "calls, original = [], Standard.transform\n"
+        "Standard.transform = lambda self, X: calls.append(1) or original(self, X)\n"
+        "table = load_example().iloc[:40]\n"
+        "ranker = TransferabilityRanker('Shotgun-*', estimators=['loo'], max_measured=2)\n"
+        "ranking = ranker.fit(table['formula'], table['target']).ranking_\n"
+        "print(len(ranking.results + ranking.screened), len(ranking.errors), len(calls))\n"
+        "print(sorted({'torch', 'matgl', 'dgl', 'pymatgen', 'matminer'} & {name for name in sys.modules}))\n"
+    )
+    done = subprocess.run(  # noqa: S603 - our own code
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "SCOTL_MATGL_HOME": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"{len(SHOTGUN)} 0 1", "[]"]

@@ -14,19 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 import scotl_matgl_shotgun.library as library_module
 from scotl_matgl import cache
 from scotl_matgl.descriptors import get_descriptor
-from scotl_matgl.exceptions import InputError
 from scotl_matgl.structures import Corpus
 from scotl_matgl.testing import check_encoder, check_zoo, sample_formulas
 from scotl_matgl_shotgun import Library, LibraryError, LibraryWriter, Network, Ranked, Record, cards
 
 FORMULAS = sample_formulas()
-FUNCTIONS = {"leaky_relu": nn.LeakyReLU, "relu": nn.ReLU, "silu": nn.SiLU, "identity": nn.Identity}
 
 
 def random_network(seed: int, widths: tuple[int, ...] = (132, 20, 9, 5, 1), activation: str = "leaky_relu") -> Network:
@@ -77,23 +73,6 @@ def copied(library: Library, tmp_path: Path) -> Library:
 # -- networks ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("activation", list(FUNCTIONS))
-def test_layers_are_those_of_torch(activation: str) -> None:
-    network = random_network(1, activation=activation)
-    X = np.random.default_rng(2).normal(scale=50, size=(7, 132))
-    values = torch.from_numpy((X - network.mean) / network.scale)
-    expected = []
-    for i, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
-        values = nn.functional.linear(values, torch.from_numpy(weight).double(), torch.from_numpy(bias).double())
-        values = values if i == 3 else FUNCTIONS[activation]()(values)
-        expected.append(values.numpy())
-    found = network.forward(X)
-    assert list(found) == ["readout", "hidden_1", "hidden_2", "final"]
-    for layer, values in zip(("hidden_1", "hidden_2", "readout", "final"), expected, strict=True):
-        assert found[layer].dtype == np.float32
-        np.testing.assert_allclose(found[layer], values, atol=2e-6 * np.abs(values).max())
-
-
 def test_networks_survive_the_library_bit_by_bit(tmp_path: Path) -> None:
     made = {f"n{i}": random_network(i) for i in range(5)}
     with LibraryWriter(tmp_path, licence="CC0", citation="me", shard_size=2) as writer:
@@ -107,16 +86,6 @@ def test_networks_survive_the_library_bit_by_bit(tmp_path: Path) -> None:
         for a, b in zip(ours, theirs, strict=True):
             np.testing.assert_array_equal(a, b)
         assert record.n_parameters == sum(t.size for t in (*expected.weights, *expected.biases))
-
-
-def test_shapes_that_do_not_fit_are_refused() -> None:
-    network = random_network(0)
-    with pytest.raises(InputError, match="do not fit together"):
-        dataclasses.replace(network, weights=(*network.weights[:-1], network.weights[-1][:, :-1]))
-    with pytest.raises(InputError, match="no network with a hidden layer"):
-        dataclasses.replace(network, weights=network.weights[:1], biases=network.biases[:1])
-    with pytest.raises(InputError, match="reads 132 descriptors"):
-        network.forward(np.zeros((2, 131)))
 
 
 # -- index -------------------------------------------------------------------------------------------------------------
