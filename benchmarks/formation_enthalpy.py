@@ -113,7 +113,7 @@ def cromel() -> list[SourceCard]:
 
 
 def ours() -> list[SourceCard]:
-    return select(all_cards(), "SCOTL-MEGNet-*")
+    return [card for card in select(all_cards(), "SCOTL-*") if card.zoo == "own"]
 
 
 def cromel_fine_tuned(problem: Problem) -> Floats:

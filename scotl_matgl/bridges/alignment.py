@@ -53,8 +53,8 @@ class AlignmentBridge(MLPBridge):
 
     Notes
     -----
-    Needs torch for :meth:`fit`; :meth:`transform` does not. Cost as that of the mlp bridge, which is better in
-    ``docs/measurements.md``.
+    Needs torch for :meth:`fit`; :meth:`transform` does not. Without threshold it is as good as the mlp bridge, at the
+    same cost; with SCOTL's it is worse than many (``docs/measurements.md``).
 
     Examples
     --------
