@@ -58,7 +58,7 @@ def splits(table: Table, n: str, repeats: range) -> Iterator[tuple[int, Any, Any
 def control(table: Table, X: Any, train: Any, test: Any, known: dict[str, float]) -> tuple[str, float]:
     """Best head on descriptors alone, chosen by its out-of-fold error on the training rows, and its test error.
 
-    The errors of two of the heads are `known` from the transferred model, which compares the same ones in the same folds.
+    The errors of two of the heads are `known` from the transferred model, which compares them in the same folds.
     """
     y, classes = table.y, table.classification
     folds = make_folds(y[train], classification=classes, random_state=0)
