@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from scotl_matgl.bridges.base import Array, Bridge, BridgeError
+from scotl_matgl.bridges.mlp import linear_weights
 
 if TYPE_CHECKING:
     import torch
@@ -136,11 +137,7 @@ class AdversarialBridge(Bridge):
                         on_generator.zero_grad(set_to_none=True)
                         (-judge(rows, draw(rows)).mean()).backward()
                         on_generator.step()
-        weights: dict[str, Array] = {}
-        for index, layer in enumerate(layer for layer in mean if isinstance(layer, nn.Linear)):
-            weights[f"weight_{index}"] = layer.weight.detach().numpy().T.copy()
-            weights[f"bias_{index}"] = layer.bias.detach().numpy().copy()
-        return weights
+        return linear_weights(mean)
 
     def _predict_standardised(self, X: Array) -> Array:
         last = len(self.hidden)

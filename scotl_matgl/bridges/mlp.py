@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import expit
@@ -109,12 +110,7 @@ class MLPBridge(Bridge):
                     self._loss(network(inputs[batch]), outputs[batch]).backward()
                     optimiser.step()
                     schedule.step()
-        linear = [layer for layer in network if isinstance(layer, nn.Linear)]
-        weights: dict[str, Array] = {}
-        for index, layer in enumerate(linear):
-            weights[f"weight_{index}"] = layer.weight.detach().numpy().T.copy()
-            weights[f"bias_{index}"] = layer.bias.detach().numpy().copy()
-        return weights
+        return linear_weights(network)
 
     def _predict_standardised(self, X: Array) -> Array:
         """Outputs of the network: as it is, the standardised estimate."""
@@ -124,3 +120,12 @@ class MLPBridge(Bridge):
             hidden = hidden @ self.weights_[f"weight_{index}"] + self.weights_[f"bias_{index}"]
             hidden = hidden * expit(hidden)
         return hidden @ self.weights_[f"weight_{last}"] + self.weights_[f"bias_{last}"]
+
+
+def linear_weights(network: Iterable[Any]) -> dict[str, Array]:
+    """Tensors ``weight_i`` (in, out) and ``bias_i`` of the affine layers of a torch network, in order."""
+    weights: dict[str, Array] = {}
+    for index, layer in enumerate(layer for layer in network if hasattr(layer, "weight")):
+        weights[f"weight_{index}"] = layer.weight.detach().numpy().T.copy()
+        weights[f"bias_{index}"] = layer.bias.detach().numpy().copy()
+    return weights
