@@ -19,13 +19,13 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("dgl")
 pytest.importorskip("lightning")
 
-from scotl_matgl import TransferabilityRanker, load_example, training_loop  # noqa: E402
+from scotl_matgl import TransferabilityRanker, load_example, training_loop, zoo  # noqa: E402
 from scotl_matgl.bridges.alignment import alignment_loss  # noqa: E402
 from scotl_matgl.cli import app  # noqa: E402
 from scotl_matgl.encoders import dgl_backend  # noqa: E402
 from scotl_matgl.encoders.graphs import batch_graphs, build_graph  # noqa: E402
 from scotl_matgl.exceptions import InputError  # noqa: E402
-from scotl_matgl.structures import Corpus  # noqa: E402
+from scotl_matgl.structures import Corpus, Crystal, read_crystals  # noqa: E402
 from scotl_matgl.testing import check_card, check_encoder  # noqa: E402
 from scotl_matgl.training import TrainedSource, load_trained, train_source  # noqa: E402
 from scotl_matgl.training_settings import ARCHITECTURES, TrainingSettings  # noqa: E402
@@ -354,6 +354,24 @@ def test_other_architectures_train(architecture: str, crystals: Corpus, tmp_path
     done = train_source(crystals, chosen, tmp_path / "run", device="cpu")
     assert done.report["history"][-1]["train_graph"] < 0.8 * done.report["history"][0]["train_graph"]
     assert architecture in done.card.architecture
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [("SCOTL-MEGNet-Eform", EFORM), ("SCOTL-MEGNet-PBEGap", "pbe_gap_eV"), ("SCOTL-MEGNet-HSEGap", "hse_gap_eV")],
+)
+def test_shipped_sources_conform_and_are_as_good_as_their_cards_say(name: str, known: str, assets: Path) -> None:
+    (card,) = (card for card in zoo.own() if card.name == name)
+    check_card(card)
+    encoder = card.load()
+    check_encoder(encoder)
+    path = assets / "structures" / "crystals.json.gz"
+    corpus = Corpus(item for item in itertools.islice(read_crystals(path), 3000) if isinstance(item, Crystal))
+    lowest = Corpus(c for c in corpus if known in c.properties).one_per_formula()
+    found = encoder.encode(lowest.compositions, layer="final")[:, 0]
+    # Most of these were trained on, so that the error is below that of chemical systems held out, and not far from it.
+    assert 0.2 * card.error < np.nanmean(np.abs(found - lowest.values(known))) < 1.1 * card.error
+    assert np.isfinite(found).mean() > 0.99
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
