@@ -19,6 +19,8 @@ _OURS = frozenset(
     f"scotl_matgl.{name}"
     for name in (
         "blending.Member",
+        "bridges.adversarial.AdversarialBridge",
+        "bridges.alignment.AlignmentBridge",
         "bridges.base.BridgeQuality",
         "bridges.mlp.MLPBridge",
         "bridges.ridge.RidgeBridge",

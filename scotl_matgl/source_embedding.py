@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -47,12 +47,12 @@ class SourceEmbedding:
 
     name: str
     layer: str
-    weights: dict[str, str]
-    elements: tuple[str, ...]
-    bridge: Bridge | None
-    card: SourceCard | None
+    weights: dict[str, str] = field(repr=False)
+    elements: tuple[str, ...] = field(repr=False)
+    bridge: Bridge | None = field(repr=False)
+    card: SourceCard | None = field(repr=False)
     look_up: bool
-    mean: Floats
+    mean: Floats = field(repr=False)
 
     def embed(
         self, compositions: Compositions, X: Floats, descriptor: CompositionDescriptor
