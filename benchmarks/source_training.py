@@ -37,7 +37,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "the same without threshold": {"alignment_weight": 0.1, "composition_weight": 0.0},
     "alignment 10, no error from the formula": {"alignment_weight": 10.0, "composition_weight": 0.0},
     "no alignment": {"alignment_weight": 0.0, "composition_weight": 1.0},
-    "alignment 1": {"alignment_weight": 1.0, "composition_weight": 1.0},
     "alignment 10": {"alignment_weight": 10.0, "composition_weight": 1.0},
     "alignment 100": {"alignment_weight": 100.0, "composition_weight": 1.0},
     "mean absolute error": {"loss": "mae"},

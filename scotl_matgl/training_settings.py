@@ -75,7 +75,7 @@ class TrainingSettings:
     descriptor: str = "standard"
     hidden: tuple[int, ...] = (128,)
     width: int = 128
-    alignment_weight: float = 10.0
+    alignment_weight: float = 1.0
     threshold: float = 0.0
     composition_weight: float = 1.0
     loss: Literal["mse", "mae"] = "mse"
