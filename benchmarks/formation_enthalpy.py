@@ -4,9 +4,9 @@
     OMP_NUM_THREADS=1 python benchmarks/formation_enthalpy.py [--only NAME]
 
 Needs SCOTL_MATGL_ASSETS. Everything that is chosen, which source or which penalty, is chosen within the training part
-of a fold; a model that is trained on starts as a fresh copy in each fold. Predictions are written to
-results/formation_enthalpy.csv, method by method, and methods that are there are not computed again; the table printed
-at the end is of that file.
+of a fold; a model that is trained on starts as a fresh copy in each fold. Out-of-fold predictions are written to
+results/formation_enthalpy.csv, in the order of the table, method by method; methods that are there are not computed
+again, and the table printed at the end is of that file.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scotl_matgl.cards import SourceCard, all_cards, find, select
+from scotl_matgl.composition import parse_compositions
 from scotl_matgl.descriptors import get_descriptor
 from scotl_matgl.heads import Folds, kernel_out_of_fold, make_folds, make_head, manhattan
+from scotl_matgl.structures import Corpus, Crystal, read_crystals
 
 Floats = NDArray[np.float64]
 RESULT = Path(__file__).parent / "results" / "formation_enthalpy.csv"
@@ -160,7 +162,7 @@ def main() -> None:
     if RESULT.is_file():
         table = pd.read_csv(RESULT, keep_default_na=False)
     else:
-        table = pd.DataFrame({"formula": problem.formulas, "target": problem.y, "fold": -1})
+        table = pd.DataFrame({"fold": np.full(len(problem.y), -1)})
         for fold, (_, test) in enumerate(problem.folds):
             table.loc[test, "fold"] = fold
     for name, method in METHODS.items():
@@ -171,17 +173,29 @@ def main() -> None:
         table.to_csv(RESULT, index=False)
         print(f"{name}: {time.process_time() - started:.0f} s of CPU", flush=True)
 
-    y = table["target"].to_numpy()
-    print("\n| method | MAE, eV/atom | R² | R² of the folds |\n| --- | ---: | ---: | --- |")
-    for name in table.columns[3:]:
+    y, known = problem.y, calculated(problem.formulas)
+    print(f"\n{known.sum()} of {len(known)} formulas have a calculated formation energy in the corpus\n")
+    print("| method | MAE, eV/atom | of formulas in the corpus | of others | R² | R² of the folds |")
+    print("| --- | ---: | ---: | ---: | ---: | --- |")
+    for name in table.columns[1:]:
         error = table[name].to_numpy() - y
         folds = [
             1 - np.mean(error[rows] ** 2) / np.var(y[rows]) for rows in (table["fold"] == fold for fold in range(5))
         ]
         print(
-            f"| {name} | {np.abs(error).mean():.4f} | {1 - np.mean(error**2) / np.var(y):.3f} | "
+            f"| {name} | {np.abs(error).mean():.4f} | {np.abs(error[known]).mean():.4f} | "
+            f"{np.abs(error[~known]).mean():.4f} | {1 - np.mean(error**2) / np.var(y):.3f} | "
             f"{' '.join(f'{value:.3f}' for value in folds)} |"
         )
+
+
+def calculated(formulas: list[str]) -> NDArray[np.bool_]:
+    """Whether the corpus has a calculated formation energy of a formula."""
+    path = Path(os.environ["SCOTL_MATGL_ASSETS"]) / "structures" / "crystals.json.gz"
+    corpus = Corpus(
+        c for c in read_crystals(path) if isinstance(c, Crystal) and "formation_energy_eV_atom" in c.properties
+    )
+    return np.isin(parse_compositions(formulas).keys(), corpus.compositions.keys())
 
 
 if __name__ == "__main__":
