@@ -1,7 +1,7 @@
 """How is a source model trained on crystals of one's own, and what does it give for a table of formulas?
 
-Needs SCOTL_MATGL_ASSETS, matgl and torch; half a minute of one core for 1,500 crystals and eight epochs, which is far too
-little for a good source. The first argument is a folder for the result; a second run of a killed one goes on.
+Needs SCOTL_MATGL_ASSETS, matgl and torch; half a minute of one core for 1,500 crystals and eight epochs, which is far
+too little for a good source. The first argument is a folder for the result; a second run of a killed one goes on.
 """
 
 from __future__ import annotations
