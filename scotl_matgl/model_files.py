@@ -56,7 +56,8 @@ def save_model(model: Any, path: str | Path) -> None:
         If skops is missing.
     """
     slim = copy.copy(model)
-    slim.sources_ = tuple(replace(source, card=None) for source in model.sources_)
+    for name in ("sources_", "predictors_"):
+        setattr(slim, name, tuple(replace(source, card=None) for source in getattr(model, name)))
     slim.sources = _names(model.sources)
     _skops().dump(slim, path, compression=zipfile.ZIP_DEFLATED)
 

@@ -41,6 +41,9 @@ _COLUMN_SHARE = 0.25
 # Descriptors that a bridge may hold back of a row that still counts as inside its domain.
 _CLIPPED = 3
 
+# Block of columns with what all sources predict.
+_PREDICTIONS = "source predictions"
+
 # A member of a blend that counts less than this is not worth its time.
 _LEAST_WEIGHT = 1e-3
 
@@ -111,6 +114,7 @@ class _TransferModel(_FromFormulas):
         combine: Literal["concat", "residual", "embedding"] = "concat",
         guard: bool = True,
         n_sources: int = 3,
+        predictions: bool = True,
         descriptor: Any = "standard",
         layer: str = "readout",
         look_up: bool | Literal["auto"] = "auto",
@@ -126,6 +130,7 @@ class _TransferModel(_FromFormulas):
         self.combine = combine
         self.guard = guard
         self.n_sources = n_sources
+        self.predictions = predictions
         self.descriptor = descriptor
         self.layer = layer
         self.look_up = look_up
@@ -138,6 +143,7 @@ class _TransferModel(_FromFormulas):
     # -- fitting --------------------------------------------------------------------------------------------------
 
     classes_: NDArray[Any]
+    predictors_: tuple[SourceEmbedding, ...]
 
     def fit(self, X: Any, y: ArrayLike) -> Self:
         """Choose sources and fit.
@@ -183,6 +189,9 @@ class _TransferModel(_FromFormulas):
             self.ranking_ = choice.ranking if choice else None
             self.errors_ = choice.errors if choice else {}
             columns = dict(features.columns) | (dict(choice.values) if choice else {})
+            predicted = self._choose_predictors(rows, features)
+            if predicted:
+                columns[_PREDICTIONS] = np.hstack(predicted)
             features = Features(columns, features.weights)
             sampled = features.take(sample)
             self._control = control
@@ -265,6 +274,30 @@ class _TransferModel(_FromFormulas):
             warnings.warn(f"{len(choice.errors)} sources were left out: {shown}", ScotlMatglWarning, stacklevel=4)
         return choice
 
+    def _choose_predictors(self, rows: Rows, features: Features) -> list[Floats]:
+        """Outputs (n, k) of all sources that have any for these rows; sources that fail are noted in ``errors_``."""
+        predictors, outputs = [], []
+        if self.predictions and self.sources_ and self.method == "frozen" and rows.compositions is not None:
+            for card in cards_for(self.sources, {}):
+                if "final" not in card.layers or card.name in self.errors_:
+                    continue
+                try:
+                    (way, values, _, _), *_ = embeddings(
+                        card,
+                        rows.compositions,
+                        features.columns["descriptors"],
+                        self._descriptor,
+                        layer="final",
+                        look_up=self.look_up is True,
+                    )
+                except (Exception, SystemExit) as error:  # one source must not end the run, whatever it raises
+                    self.errors_[card.name] = f"its own prediction: {str(error) or type(error).__name__}"
+                    continue
+                predictors.append(way)
+                outputs.append(values)
+        self.predictors_ = tuple(predictors)
+        return outputs
+
     def _members(self, heads: Sequence[Any], control: tuple[str, ...]) -> list[Member]:
         """Heads on descriptors, first, and on what `combine` puts in their place."""
         alone = [Member(head, control) for head in heads]
@@ -287,6 +320,9 @@ class _TransferModel(_FromFormulas):
             ]
             return [*alone, *transferred] if self.guard else transferred
         transferred = [Member(head, blocks, transfers=True, residual=residual) for head in heads]
+        if self.predictors_:
+            among = (*control, _PREDICTIONS) if self.combine == "concat" else (_PREDICTIONS, *beside)
+            transferred += [Member(head, among, transfers=True, residual=residual) for head in heads]
         if isinstance(self.head, str) and self.head == "auto" and not self._n_classes:
             # What a source has learned is often linear in its embedding; in descriptors next to nothing is.
             transferred.append(Member(HeldRidge(), (*names, *beside), transfers=True, residual=residual))
@@ -476,7 +512,16 @@ class _TransferModel(_FromFormulas):
         features = self._features(rows)
         if self.transfers_:
             features = self._with_sources(features, rows)
+            if any(_PREDICTIONS in self._members_all[i].blocks for i in self._fitted):
+                features = self._with_predictions(features, rows)
         return *self._predictions(features), features
+
+    def _with_predictions(self, features: Features, rows: Rows) -> Features:
+        """Add the block of what all sources predict."""
+        assert rows.compositions is not None  # noqa: S101 - there are no sources for numbers alone
+        X = features.columns["descriptors"]
+        outputs = [source.embed(rows.compositions, X, self._descriptor)[0] for source in self.predictors_]
+        return Features({**features.columns, _PREDICTIONS: np.hstack(outputs)}, features.weights)
 
 
 def _sample(n: int, max_rows: int, random_state: int) -> NDArray[np.intp]:
@@ -523,6 +568,8 @@ class TransferRegressor(RegressorMixin, _TransferModel):  # type: ignore[misc]  
         smaller out-of-fold loss.
     n_sources : int, default=3
         How many of the best sources are used together.
+    predictions : bool, default=True
+        Whether heads on descriptors beside what *all* sources predict (the layer ``"final"``) belong to the blend.
     descriptor : str or CompositionDescriptor, default="standard"
         Describes the formulas, for the bridges and for the heads.
     layer : str, default="readout"
@@ -551,6 +598,8 @@ class TransferRegressor(RegressorMixin, _TransferModel):  # type: ignore[misc]  
         The best source if one is used, else ``"no transfer"``.
     sources_ : tuple of SourceEmbedding
         The sources chosen, best first.
+    predictors_ : tuple of SourceEmbedding
+        The sources whose predictions are used.
     ranking_ : Ranking or None
         Of all sources by kernel ridge on descriptors beside the embedding; None without sources.
     members_ : dict of str to float
