@@ -25,7 +25,7 @@ from scotl_matgl.heads import (
 _SHARPNESS = 1.0
 
 # Standard errors at which a gain counts in full.
-_PROVEN = 2.0
+_PROVEN = 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,8 +194,8 @@ def blend_weights(losses: Floats) -> Floats:
 def share_of_transfer(gains: Floats) -> float:
     """Share, 0 to 1, that a blend with transfer gets, from the loss that it saves in each row (n,).
 
-    Nothing if the mean gain is not above 0, half at one standard error, all at two: sources that were picked on the
-    same rows gain a little by chance, and an average with the control loses less than a hard choice that is wrong.
+    Nothing if the mean gain is not above 0, a third at one standard error, all at three: sources that were picked on
+    the same rows gain a little by chance, and an average with the control loses less than a hard choice that is wrong.
     """
     mean = float(gains.mean())
     error = float(gains.std()) / math.sqrt(len(gains))

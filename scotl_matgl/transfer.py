@@ -573,7 +573,7 @@ class TransferRegressor(RegressorMixin, _TransferModel):  # type: ignore[misc]  
         of the best head on descriptors; embeddings only.
     guard : bool, default=True
         Whether heads on descriptors alone belong to the blend, stand alone where the blend with transfer has no smaller
-        out-of-fold loss, and are averaged with it where the difference is below two standard errors
+        out-of-fold loss, and are averaged with it where the difference is below three standard errors
         (:func:`~scotl_matgl.blending.share_of_transfer`).
     n_sources : int, default=3
         How many of the best sources are used together.
