@@ -167,7 +167,7 @@ class Batches:
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
+        """Say which epoch comes next."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -288,6 +288,10 @@ def fit_network(
                 self.sums[key] = self.sums.get(key, 0.0) + value * len(chosen)
             return loss
 
+        def on_train_epoch_start(self) -> None:
+            # Lightning does so for samplers of single crystals alone.
+            train.set_epoch(self.current_epoch)
+
         def training_step(self, batch: Any, _: int) -> Any:
             return self.step(batch, "train")
 
@@ -354,6 +358,8 @@ def fit_network(
             use_distributed_sampler=False,
         )
         last = folder / "last.ckpt"
+        if last.is_file():  # Lightning begins to draw before it says which epoch it resumes with
+            train.set_epoch(int(torch.load(last, map_location="cpu", weights_only=True)["epoch"]) + 1)
         module = Module()
         trainer.fit(
             module,
