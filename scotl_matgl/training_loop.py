@@ -358,8 +358,6 @@ def fit_network(
             use_distributed_sampler=False,
         )
         last = folder / "last.ckpt"
-        if last.is_file():  # Lightning begins to draw before it says which epoch it resumes with
-            train.set_epoch(int(torch.load(last, map_location="cpu", weights_only=True)["epoch"]) + 1)
         module = Module()
         trainer.fit(
             module,
