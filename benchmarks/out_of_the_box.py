@@ -20,12 +20,12 @@ from typing import Any
 from scipy.stats import spearmanr
 
 
-def rank(python: str, table: Path, home: str) -> tuple[dict[str, Any], float]:
+def rank(python: str, table: Path, home: str, *options: str) -> tuple[dict[str, Any], float]:
     """Run the command line once; the result and its wall time with start-up."""
     command = [python, "-m", "scotl_matgl", "rank", str(table), "--formula", "composition", "--target", "target"]
     started = time.perf_counter()
     run = subprocess.run(  # noqa: S603 - our own command
-        [*command, "--format", "json"],
+        [*command, *options, "--format", "json"],
         env=os.environ | {"SCOTL_MATGL_HOME": home},
         capture_output=True,
         text=True,
@@ -51,7 +51,7 @@ def main() -> None:
             print(f"{table.stem}: {bare['n_rows']} rows, {len(scores)} sources, {seconds:.1f} s; {bare['best']}")
             if arguments.index is not None:
                 (Path(home) / "corpus_index.safetensors").symlink_to(arguments.index.resolve())
-                looked_up, _ = rank(arguments.python, table, home)
+                looked_up, _ = rank(arguments.python, table, home, "--look-up", "on")
                 other = {row["source"]: row["loo"] for row in looked_up["ranking"] if row["source"] in scores}
                 found = max(row["looked_up"] for row in looked_up["ranking"])
                 rho = spearmanr([scores[name] for name in scores], [other[name] for name in scores]).statistic

@@ -40,7 +40,7 @@ from scotl_matgl.table import MIN_ROWS, Table
 EMBEDDING_SCORES = ("forest", "kernel", "loo", "logme")
 
 # Rows on which the kinds of head are compared, and on which sources are before the first of them are measured.
-_HEAD_ROWS = 500
+_HEAD_ROWS = 400
 _SCREEN_ROWS = 300
 
 Progress = Callable[[int, int], None]

@@ -384,8 +384,9 @@ class Ranking:
             )
         if self.screened:
             remarks.append(
-                f"error and gain of the {len(self.results)} sources that quick scores put first; the other "
-                f"{len(self.screened)} are listed behind them with their scores"
+                f"error and gain of the {len(self.results)} sources that quick scores put first; {len(self.screened)} "
+                f"others have their scores in .to_frame() and .to_csv(): "
+                f"{_listing([result.source for result in self.screened])}"
             )
         if self.skipped:
             shown = "; ".join(f"row {row.row} ({row.value}): {row.reason}" for row in self.skipped[:3])
@@ -424,6 +425,10 @@ def _listing(names: Sequence[str], most: int = 6) -> str:
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
+def _shortened(text: str, most: int = 32) -> str:
+    return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
+
+
 def _decimals(value: float, digits: int) -> int:
     """Decimal places that show so many significant digits of a value."""
     if not math.isfinite(value) or value == 0:
@@ -432,13 +437,14 @@ def _decimals(value: float, digits: int) -> int:
 
 
 def _text_table(ranking: Ranking, width: int) -> list[str]:
-    """Lines of a plain-text table: one a source, the control where it belongs."""
+    """Lines of a plain-text table: one a source that was measured, the control where it belongs."""
     frame = ranking.to_frame()
+    frame = frame[frame["error"].notna()]
     control = (frame["source"] == NO_TRANSFER).to_numpy()
     places = _decimals(ranking.error_of_control, 4)
     loo_places = _decimals(float(frame["loo_rmse"].min()), 4) if "loo_rmse" in frame else 0
     gain_places = _decimals(float(frame.loc[~control, "gain_se"].min()), 2) if len(frame) > 1 else 0
-    trained = [text.removesuffix(" [1]") for text in frame["property"]]
+    trained = [_shortened(text.removesuffix(" [1]")) for text in frame["property"]]
 
     def column(name: str, form: str) -> list[str]:
         if name not in frame:
@@ -448,7 +454,7 @@ def _text_table(ranking: Ranking, width: int) -> list[str]:
     total = frame["looked_up"] + frame["bridged"] + frame["refused"]
     known = [f"{a / b:.0%}" if b else "" for a, b in zip(frame["looked_up"], total, strict=True)]
     gain = [
-        "" if empty or not a else f"{a} ± {b}"
+        "" if empty else f"{a} ± {b}"
         for empty, a, b in zip(
             control, column("gain", f"+.{gain_places}f"), column("gain_se", f".{gain_places}f"), strict=True
         )

@@ -14,7 +14,15 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from scotl_matgl.blending import Features, Member, Task, blend_weights, check_head, outputs_of
+from scotl_matgl.blending import (
+    Features,
+    Member,
+    Task,
+    blend_weights,
+    check_head,
+    outputs_of,
+    share_of_transfer,
+)
 from scotl_matgl.composition import SYMBOLS
 from scotl_matgl.descriptors import CompositionDescriptor, get_descriptor
 from scotl_matgl.domain import TrainingDomain
@@ -346,11 +354,11 @@ class _TransferModel(_FromFormulas):
         self.transfers_ = bool(transfers.any())
         if self.guard and self.transfers_ and not transfers.all():
             weights[~transfers] = blend_weights(losses[~transfers])
-            without = task.losses(_weighted(predictions, weights)).mean()
             together = blend_weights(losses)
-            self.transfers_ = bool(task.losses(_weighted(predictions, together)).mean() < without)
-            if self.transfers_:
-                weights = together
+            without, beside = (task.losses(_weighted(predictions, item)) for item in (weights, together))
+            share = share_of_transfer(without - beside)
+            self.transfers_ = share > 0.0
+            weights = share * together + (1.0 - share) * weights
         else:
             counted = transfers if self.transfers_ else ~transfers
             weights[counted] = blend_weights(losses[counted])
@@ -564,8 +572,9 @@ class TransferRegressor(RegressorMixin, _TransferModel):  # type: ignore[misc]  
         What a head sees that transfers: descriptors beside embeddings; embeddings, to learn the out-of-fold residuals
         of the best head on descriptors; embeddings only.
     guard : bool, default=True
-        Whether heads on descriptors alone belong to the blend, and stand alone where the blend with transfer has no
-        smaller out-of-fold loss.
+        Whether heads on descriptors alone belong to the blend, stand alone where the blend with transfer has no smaller
+        out-of-fold loss, and are averaged with it where the difference is below three standard errors
+        (:func:`~scotl_matgl.blending.share_of_transfer`).
     n_sources : int, default=3
         How many of the best sources are used together.
     predictions : bool, default=True

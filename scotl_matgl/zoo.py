@@ -10,7 +10,7 @@ from scotl_matgl.cards import SourceCard, read_cards
 
 #: Zoos whose encoders are distributions of their own (``plugins/``): with the bridges shipped here they are rankable
 #: without these, so their cards are listed here too.
-PLUGIN_ZOOS: tuple[str, ...] = ()  # until their bridges are there
+PLUGIN_ZOOS = ("cgcnn", "megnet")
 
 
 def card_folder() -> Path:

@@ -55,7 +55,7 @@ def table(tmp_path) -> Path:
 
 def rank(table: Path, *more: str | Path) -> list[str | Path]:
     columns = ["--formula", "composition", "--target", "enthalpy"]
-    return ["rank", table, *columns, "--sources", "*Eform*", "--estimators", "loo,logme", *more]
+    return ["rank", table, *columns, "--sources", "M*GNet-MP-2018.6.1-Eform", "--estimators", "loo,logme", *more]
 
 
 # -- zoo --------------------------------------------------------------------------------------------------------------
@@ -72,12 +72,14 @@ def test_zoo_list_shows_every_source(command) -> None:
 
 
 def test_zoo_list_filters_and_formats(command) -> None:
-    code, out, _ = command("zoo", "list", "--property", "BAND", "--format", "json")
+    code, out, _ = command("zoo", "list", "--property", "BAND", "--zoo", "matgl", "--format", "json")
     rows = json.loads(out)
     assert code == 0
     assert {row["name"] for row in rows} == GAPS
     assert all(row["rankable"] for row in rows)
-    _, out, _ = command("zoo", "list", "--architecture", "megnet", "--dataset", "2018", "--format", "csv")
+    _, out, _ = command(
+        "zoo", "list", "--zoo", "matgl", "--architecture", "megnet", "--dataset", "2018", "--format", "csv"
+    )
     (row,) = csv.DictReader(io.StringIO(out))
     assert (row["name"], row["unit"], row["width"], row["rankable"]) == (ENTHALPY, "eV/atom", "160", "True")
     assert (
@@ -89,7 +91,7 @@ def test_rankable_means_a_bridge_is_there(command, monkeypatch, tmp_path) -> Non
     monkeypatch.setattr("scotl_matgl.bridges.store.shipped_folder", lambda: tmp_path)
     rows = json.loads(command("zoo", "list", "--format", "json")[1])
     assert len(rows) == len(all_cards())
-    assert not any(row["rankable"] for row in rows)
+    assert {row["modality"] for row in rows if row["rankable"]} == {"composition"}  # these need none
 
 
 def test_zoo_show(command) -> None:
@@ -101,9 +103,9 @@ def test_zoo_show(command) -> None:
     shown = json.loads(command("zoo", "show", ENTHALPY, "--format", "json")[1])
     (card,) = [card for card in all_cards() if card.name == ENTHALPY]
     assert shown == json.loads(json.dumps(card.to_dict()))
-    code, out, err = command("zoo", "show", "MEGNet-Eform")
+    code, out, err = command("zoo", "show", "MEGNet-MP-2018.6.1-Efrom")
     assert (code, out) == (2, "")
-    assert err.startswith("error: There is no source 'MEGNet-Eform'; did you mean MEGNet-")
+    assert err.startswith("error: There is no source 'MEGNet-MP-2018.6.1-Efrom'; did you mean MEGNet-")
 
 
 # -- bridge -----------------------------------------------------------------------------------------------------------
@@ -111,8 +113,9 @@ def test_zoo_show(command) -> None:
 
 def test_bridge_show_gives_the_recorded_quality(command) -> None:
     code, out, _ = command("bridge", "show", ENTHALPY, "--format", "json")
-    (shown,) = json.loads(out)
+    shown, final = sorted(json.loads(out), key=lambda row: row["provenance"]["layer"], reverse=True)
     assert code == 0
+    assert [item["provenance"]["layer"] for item in (shown, final)] == ["readout", "final"]
     assert Path(shown["path"]).parent == shipped_folder()
     assert shown["provenance"]["source"] == ENTHALPY
     quality = shown["quality"]
@@ -122,7 +125,7 @@ def test_bridge_show_gives_the_recorded_quality(command) -> None:
     _, out, _ = command("bridge", "show")
     lines = out.splitlines()
     assert sorted(line.split(" (")[0] for line in lines) == sorted(file.stem.split("--")[0] for file in _shipped())
-    (line,) = [line for line in lines if line.startswith(ENTHALPY)]
+    (line,) = [line for line in lines if line.startswith(f"{ENTHALPY} (readout")]
     assert f"R² median {quality['median_r2']:.3f}" in line
     assert line.endswith("; shipped")
 
@@ -367,7 +370,7 @@ def test_help_of_every_command(command, monkeypatch, command_line, words) -> Non
 
 def ranked(command, path: Path) -> dict[str, Any]:
     arguments = ["rank", path, "--formula", "composition", "--target", "target", "--format", "json"]
-    code, out, err = command(*arguments, "--sources", "MEGNet*", "--estimators", "loo")
+    code, out, err = command(*arguments, "--sources", "MEGNet-MP-*", "--estimators", "loo")
     assert (code, err) == (0, "")
     return json.loads(out)
 

@@ -54,8 +54,9 @@ def test_ranking_with_shipped_bridges_loads_neither_torch_nor_matgl(tmp_path, mo
     loaded = loaded_after(
         "from scotl_matgl import TransferabilityRanker, load_example\n"
         "table = load_example().iloc[:40]\n"
-        "ranker = TransferabilityRanker('MEGNet*', estimators=['loo']).fit(table['formula'], table['target'])\n"
-        "assert len(ranker.ranking_.results) == 5"
+        "ranking = TransferabilityRanker(estimators=['loo']).fit(table['formula'], table['target']).ranking_\n"
+        "assert len(ranking.results) + len(ranking.screened) >= 45\n"
+        "assert ranking.errors == {}"
     )
     assert "sklearn" in loaded
     # matminer's tables come with the package, and pymatgen is only needed for structures.

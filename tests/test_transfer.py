@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from scotl_matgl import TransferClassifier, TransferFeaturizer, TransferRegressor, load_example
-from scotl_matgl.blending import blend_weights
+from scotl_matgl.blending import blend_weights, share_of_transfer
 from scotl_matgl.bridges.ridge import RidgeBridge
 from scotl_matgl.bridges.store import find_bridge
 from scotl_matgl.cards import CardError, all_cards, select
@@ -66,7 +66,7 @@ def fitted(known) -> TransferRegressor:
 
 
 def quick(sources=ENTHALPY, **parameters) -> TransferRegressor:
-    return TransferRegressor(sources, **({"head": "kernel ridge", "n_sources": 1} | parameters))
+    return TransferRegressor(sources, **({"head": "kernel ridge", "n_sources": 1, "predictions": False} | parameters))
 
 
 def described(formulas) -> np.ndarray:
@@ -148,6 +148,46 @@ def test_weights_fall_with_the_certainty_that_a_head_is_worse() -> None:
     np.testing.assert_allclose(blend_weights(np.array([loss, loss])), [0.5, 0.5])
 
 
+def test_a_blend_with_transfer_counts_by_the_evidence_for_it() -> None:
+    gains = np.random.default_rng(0).normal(size=100)
+    gains = (gains - gains.mean()) / gains.std()  # standard error 0.1
+    for mean, share in ((-0.3, 0.0), (0.0, 0.0), (0.03, 0.1), (0.15, 0.5), (0.3, 1.0), (0.5, 1.0)):
+        assert share_of_transfer(gains + mean) == pytest.approx(share, abs=1e-9)
+    assert share_of_transfer(np.full(5, 0.1)) == 1.0
+    assert share_of_transfer(np.zeros(5)) == 0.0
+
+
+def test_what_all_sources_predict_stands_beside_the_descriptors(known, new) -> None:
+    names = [ENTHALPY, "MEGNet-MP-2019.4.1-BandGap-mfi-PBE", "Shotgun-BulkModulus-1"]
+    head = Ridge(alpha=30.0)
+    parameters = {"head": head, "n_sources": 1, "guard": False}
+    model = TransferRegressor(names, **parameters).fit(known["formula"], known["target"])
+    assert [source.name for source in model.predictors_] == names
+    assert {source.layer for source in model.predictors_} == {"final"}
+
+    def predictions(formulas: pd.Series) -> np.ndarray:
+        X = described(formulas)
+        found = []
+        for card in select(all_cards(), names):
+            if card.modality == "composition":
+                found.append(card.load().encode(formulas, layer="final"))
+            else:
+                found.append(find_bridge(card, "final", get_descriptor("standard")).load().transform(X))
+        return np.hstack(found).astype(float)
+
+    train, test = (predictions(part["formula"]) for part in (known, new))
+    mean = np.nanmean(train, axis=0)
+    train, test = (np.where(np.isnan(part), mean, part) for part in (train, test))
+    fitted = clone(head).fit(np.hstack([described(known["formula"]), train]), known["target"])
+    beside = fitted.predict(np.hstack([described(new["formula"]), test]))
+    first = TransferRegressor(names, predictions=False, **parameters).fit(known["formula"], known["target"])
+    weights = list(model.members_.values())
+    assert len(weights) == 2
+    np.testing.assert_allclose(
+        model.predict(new["formula"]), weights[0] * first.predict(new["formula"]) + weights[1] * beside, rtol=1e-6
+    )
+
+
 def test_transfer_helps_where_the_source_knows_the_property(known, new) -> None:
     model = TransferRegressor("MEGNet-MP-2018*", n_sources=1).fit(known["formula"], known["target"])
     alone = TransferRegressor(sources=()).fit(known["formula"], known["target"])
@@ -186,9 +226,9 @@ def test_sources_are_ranked_by_out_of_fold_error_and_the_first_are_used(fitted, 
 def test_the_choice_of_a_source_does_not_see_the_test_fold(table) -> None:
     # If fit looked at anything but its rows, the targets of the others would change its prediction.
     train, test = table[:60], table[60:]
-    first = TransferRegressor("MEGNet*", head="kernel ridge").fit(train["formula"], train["target"])
+    first = TransferRegressor("MEGNet-MP-*", head="kernel ridge").fit(train["formula"], train["target"])
     scores = cross_val_score(
-        TransferRegressor("MEGNet*", head="kernel ridge"),
+        TransferRegressor("MEGNet-MP-*", head="kernel ridge"),
         table["formula"],
         table["target"],
         cv=[(np.arange(60), np.arange(60, len(table)))],
@@ -222,7 +262,9 @@ def test_nine_in_ten_new_rows_lie_within_the_interval(known, new) -> None:
     inside = []
     for seed in range(4):
         shuffled = pd.concat([known, new]).sample(frac=1, random_state=seed)
-        model = TransferRegressor("MEGNet*", head="kernel ridge").fit(shuffled["formula"][:80], shuffled["target"][:80])
+        model = TransferRegressor("MEGNet-MP-*", head="kernel ridge").fit(
+            shuffled["formula"][:80], shuffled["target"][:80]
+        )
         predicted, deviation = model.predict(shuffled["formula"][80:], return_std=True)
         inside.append(np.mean(np.abs(predicted - shuffled["target"][80:]) <= 1.645 * deviation))
         assert (deviation > 0).all()
@@ -451,7 +493,7 @@ def test_featurizer_gives_descriptors_beside_the_embedding_of_the_best_source(kn
 
 def test_featurizer_says_what_it_needs(known) -> None:
     with pytest.raises(InputError, match="takes a target"):
-        TransferFeaturizer("MEGNet*").fit(known["formula"])
+        TransferFeaturizer("MEGNet-MP-*").fit(known["formula"])
     with pytest.raises(InputError, match="leaves no features"):
         TransferFeaturizer((), combine="embedding").fit(known["formula"])
     with pytest.raises(InputError, match="one column of formulas"):
