@@ -14,6 +14,7 @@ _PUBLIC = {
     "CompositionKFold": "validation",
     "Corpus": "structures",
     "EmbeddingStore": "cache",
+    "FullTransferRegressor": "full_training",
     "LearningCurves": "curves",
     "LeaveOneClusterOut": "validation",
     "LeaveOneElementOut": "validation",
@@ -40,6 +41,7 @@ __all__ = [
     "CompositionKFold",
     "Corpus",
     "EmbeddingStore",
+    "FullTransferRegressor",
     "LearningCurves",
     "LeaveOneClusterOut",
     "LeaveOneElementOut",
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     from scotl_matgl.curves import LearningCurves, learning_curves
     from scotl_matgl.datasets import load_example
     from scotl_matgl.descriptors import CompositionDescriptor, get_descriptor
+    from scotl_matgl.full_training import FullTransferRegressor
     from scotl_matgl.power_law import PowerLaw
     from scotl_matgl.ranker import TransferabilityRanker
     from scotl_matgl.ranking import Ranking

@@ -21,7 +21,7 @@ from scotl_matgl.composition import SYMBOLS
 from scotl_matgl.encoders import dgl_backend
 from scotl_matgl.encoders.graphs import CrystalGraph, GraphBatch
 from scotl_matgl.exceptions import InputError
-from scotl_matgl.training_settings import ARCHITECTURES, TrainingSettings
+from scotl_matgl.training_settings import ARCHITECTURES, Schedule, TrainingSettings
 
 Floats32 = NDArray[np.float32]
 
@@ -167,7 +167,7 @@ class Batches:
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
+        """Say which epoch comes next."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -209,16 +209,60 @@ def fit_joint(
     device: str,
     progress: Callable[[int, int], None] | None,
 ) -> Fitted:
-    """Train with Lightning: a checkpoint an epoch, from which the next call goes on.
-
-    Afterwards the joint network has the weights of the best epoch and lies on the CPU.
+    """Train the joint network; see :func:`fit_network`.
 
     Parameters
     ----------
-    folder : path
-        Of the checkpoints ``last.ckpt`` and ``best.ckpt``, which hold tensors and plain values only.
     types : ndarray of int32
         Position of each atomic number among the elements of the network.
+    """
+    import torch
+
+    descriptors, target = torch.from_numpy(rows.X), torch.from_numpy(rows.y)
+
+    def loss_of(chosen: NDArray[np.int64], place: Any) -> tuple[Any, dict[str, float]]:
+        graph, inputs = dgl_backend.prepare_batch(joint.network, rows.graphs.take(chosen), types, place)
+        X, y = descriptors[chosen].to(place), target[chosen].to(place)
+        return joint_loss(joint, graph, inputs, X, y, settings)
+
+    return fit_network(
+        joint,
+        loss_of,
+        Batches(rows.train, rows.graphs.n_bonds, settings.batch_size, settings.random_state),
+        Batches(rows.validation, rows.graphs.n_bonds, settings.batch_size, None),
+        settings,
+        folder,
+        device=device,
+        progress=progress,
+    )
+
+
+def fit_network(
+    network: Any,
+    loss_of: Callable[[NDArray[np.int64], Any], tuple[Any, dict[str, float]]],
+    train: Batches,
+    validation: Batches | None,
+    settings: Schedule,
+    folder: Path,
+    *,
+    device: str,
+    progress: Callable[[int, int], None] | None = None,
+) -> Fitted:
+    """Train with Lightning: a checkpoint an epoch, from which the next call goes on.
+
+    Afterwards the network has the weights of the best epoch and lies on the CPU.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Of its weights those that require gradients are trained.
+    loss_of : callable
+        From the positions of some crystals and a device to their mean loss and, for the history, parts of it.
+    train, validation : Batches
+        Without validation the last epoch counts as the best.
+    settings : Schedule
+    folder : path
+        Of the checkpoints ``last.ckpt`` and ``best.ckpt``, which hold tensors and plain values only.
     progress : callable, optional
         Called with (steps done, steps in all).
     """
@@ -226,29 +270,27 @@ def fit_joint(
     from lightning import pytorch as lightning
     from torch.utils.data import DataLoader
 
-    sampler = Batches(rows.train, rows.graphs.n_bonds, settings.batch_size, settings.random_state)
-    check = Batches(rows.validation, rows.graphs.n_bonds, settings.batch_size, None)
-    positions = torch.arange(len(rows.y))
-    n_steps = max(3, settings.epochs * len(sampler))
+    sizes = {"train": len(train.rows), "validation": 0 if validation is None else len(validation.rows)}
+    positions = torch.arange(max(int(part.rows.max()) for part in (train, validation) if part is not None) + 1)
+    n_steps = max(3, settings.epochs * len(train))
 
     class Module(lightning.LightningModule):
         def __init__(self) -> None:
             super().__init__()
-            self.joint = joint
-            self.X, self.y = torch.from_numpy(rows.X), torch.from_numpy(rows.y)
+            self.network = network
             self.sums: dict[str, float] = {}
 
         def step(self, batch: Any, stage: str) -> Any:
-            chosen = batch.cpu()
-            graph, inputs = dgl_backend.prepare_batch(
-                joint.network, rows.graphs.take(chosen.numpy()), types, self.device
-            )
-            X, y = self.X[chosen].to(self.device), self.y[chosen].to(self.device)
-            loss, parts = joint_loss(joint, graph, inputs, X, y, settings)
+            chosen = batch.cpu().numpy()
+            loss, parts = loss_of(chosen, self.device)
             for name, value in {"loss": float(loss.detach()), **parts}.items():
                 key = f"{stage}_{name}"
                 self.sums[key] = self.sums.get(key, 0.0) + value * len(chosen)
             return loss
+
+        def on_train_epoch_start(self) -> None:
+            # Lightning does so for samplers of single crystals alone.
+            train.set_epoch(self.current_epoch)
 
         def training_step(self, batch: Any, _: int) -> Any:
             return self.step(batch, "train")
@@ -257,12 +299,11 @@ def fit_joint(
             self.step(batch, "validation")
 
         def on_validation_epoch_end(self) -> None:
-            self.log("validation_loss", self.sums["validation_loss"] / len(rows.validation))
+            self.log("validation_loss", self.sums["validation_loss"] / sizes["validation"])
 
         def configure_optimizers(self) -> Any:
-            optimiser = torch.optim.AdamW(
-                self.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-            )
+            trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+            optimiser = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
             schedule = torch.optim.lr_scheduler.OneCycleLR(
                 optimiser, max_lr=settings.learning_rate, total_steps=n_steps, pct_start=max(0.1, 2 / n_steps)
             )
@@ -279,7 +320,6 @@ def fit_joint(
                 progress(trainer.global_step, n_steps)
 
         def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
-            sizes = {"train": len(rows.train), "validation": len(rows.validation)}
             self.history.append(
                 {"epoch": trainer.current_epoch, **{k: v / sizes[k.split("_")[0]] for k, v in module.sums.items()}}
             )
@@ -295,19 +335,21 @@ def fit_joint(
     checkpoint = lightning.callbacks.ModelCheckpoint(
         dirpath=folder,
         filename="best",
-        monitor="validation_loss",
+        monitor=None if validation is None else "validation_loss",
         save_top_k=1,
         save_last=True,
         enable_version_counter=False,
         save_on_train_epoch_end=True,
     )
-    stopping = lightning.callbacks.EarlyStopping(monitor="validation_loss", patience=settings.patience)
+    callbacks = [record, checkpoint]
+    if validation is not None:
+        callbacks.insert(1, lightning.callbacks.EarlyStopping(monitor="validation_loss", patience=settings.patience))
     with _quietly(), torch.random.fork_rng(devices=[]):
         trainer = lightning.Trainer(
             **_accelerator(device),
             max_epochs=settings.epochs,
             gradient_clip_val=1.0,
-            callbacks=[record, stopping, checkpoint],
+            callbacks=callbacks,
             default_root_dir=folder,
             logger=False,
             enable_progress_bar=False,
@@ -319,14 +361,14 @@ def fit_joint(
         module = Module()
         trainer.fit(
             module,
-            DataLoader(positions, batch_sampler=sampler),
-            DataLoader(positions, batch_sampler=check),
+            DataLoader(positions, batch_sampler=train),
+            None if validation is None else DataLoader(positions, batch_sampler=validation),
             ckpt_path=last if last.is_file() else None,
             weights_only=True,
         )
     best = torch.load(folder / "best.ckpt", map_location="cpu", weights_only=True)
     module.cpu().load_state_dict(best["state_dict"])
-    joint.eval()
+    network.eval()
     return Fitted(record.history, int(best["epoch"]))
 
 

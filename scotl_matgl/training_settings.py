@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from scotl_matgl.exceptions import InputError
 
@@ -25,6 +25,26 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "M3GNet": {"units": 32, "dim_node_embedding": 32, "dim_edge_embedding": 32, "nblocks": 2, "cutoff": 5.0},
     "TensorNet": {"units": 32, "nblocks": 2, "num_rbf": 32, "cutoff": 5.0},
 }
+
+
+class Schedule(Protocol):
+    """What the training of any network takes of its settings; as in :class:`TrainingSettings`."""
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the crystals."""
+
+    @property
+    def patience(self) -> int:
+        """Epochs without a better validation loss after which training stops."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Peak of a one-cycle schedule."""
+
+    @property
+    def weight_decay(self) -> float:
+        """Of AdamW."""
 
 
 @dataclass(frozen=True, kw_only=True)

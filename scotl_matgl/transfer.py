@@ -214,8 +214,8 @@ class _TransferModel(_FromFormulas):
         """Raise if a parameter is none of what it may be; return the heads."""
         if str(self.method) == "full":
             raise InputError(
-                "method='full' trains the network of a source itself, which takes crystal structures and the source's "
-                "weights; train a source of your own with scotl_matgl.training.train_source and transfer from that"
+                "method='full' trains the network of a source itself, which takes crystals and not formulas: use "
+                "scotl_matgl.FullTransferRegressor"
             )
         for name, values in (
             ("method", ("frozen", "fine-tune")),

@@ -220,6 +220,24 @@ def test_a_batch_taken_from_a_corpus_is_that_of_its_graphs(crystals: Corpus) -> 
             np.testing.assert_array_equal(getattr(found, name), values, err_msg=name)
 
 
+def test_every_epoch_of_a_training_draws_its_own_batches(
+    crystals: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[list[list[int]]] = []
+    iterate = training_loop.Batches.__iter__
+
+    def record(self: training_loop.Batches) -> Iterator[list[int]]:
+        batches = list(iterate(self))
+        if self.random_state is not None:
+            drawn.append(batches)
+        return iter(batches)
+
+    monkeypatch.setattr(training_loop.Batches, "__iter__", record)
+    train_source(crystals, settings(epochs=3), tmp_path / "run", device="cpu")
+    epochs = [batches for i, batches in enumerate(drawn) if batches not in drawn[:i]]
+    assert len(epochs) == 3
+
+
 class KilledError(Exception):
     """Stands for whatever ends a process."""
 

@@ -159,7 +159,7 @@ def encode_crystals(
         rows: list[int] = []
         graphs: list[CrystalGraph] = []
         for row in range(begin, min(begin + CHUNK, len(items))):
-            graph = _graph_or_reason(items[row], known, cutoff, min_distance)
+            graph = graph_or_reason(items[row], known, cutoff, min_distance)
             if isinstance(graph, str):
                 result.refused[row] = graph
                 advance(1)
@@ -173,9 +173,10 @@ def encode_crystals(
     return result
 
 
-def _graph_or_reason(
-    structure: Any, elements: Collection[str], cutoff: float, min_distance: float
+def graph_or_reason(
+    structure: Any, elements: Collection[str], cutoff: float, min_distance: float = MIN_DISTANCE
 ) -> CrystalGraph | str:
+    """Graph of a crystal, or why a model that knows some elements must not be given it."""
     try:
         crystal = as_crystal(structure)
     except StructureError as error:

@@ -309,14 +309,8 @@ class MatGLEncoder:
                 close = difflib.get_close_matches(layer, self._widths, n=1)
                 hint = f"did you mean {close[0]!r}? " if close else ""
                 raise ValueError(f"{self.card.name} has no layer {layer!r}; {hint}it has {', '.join(self._widths)}")
-        if self._unchecked:
-            self._unchecked = False
-            try:
-                check_probes(self, device=device)
-            except BaseException:
-                self._unchecked = True
-                raise
-        target = _pick_device(device, self._backend)
+        self.check(device)
+        target = pick_device(device, self._backend)
         self._wrapper.to(target)
         return encode_crystals(
             structures,
@@ -327,6 +321,42 @@ class MatGLEncoder:
             elements=self.elements,
             progress=progress,
         )
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The network (its ``model``) and what brings its output to the unit of the card."""
+        return self._wrapper
+
+    @property
+    def backend(self) -> Backend:
+        """The version of MatGL that the model runs on."""
+        return self._backend
+
+    @property
+    def widths(self) -> Mapping[str, int]:
+        """All layers that can be read, also those that the card does not list, with their widths."""
+        return self._widths
+
+    @property
+    def types(self) -> NDArray[np.int32]:
+        """Position of each atomic number among :attr:`elements`; −1 for those that the model does not know."""
+        return self._types
+
+    def check(self, device: str = "auto") -> None:
+        """Compare predictions with the probes of the card, the first time that it is called.
+
+        Raises
+        ------
+        IncompatibleWeightsError
+            If the model does not reproduce them.
+        """
+        if self._unchecked:
+            self._unchecked = False
+            try:
+                check_probes(self, device=device)
+            except BaseException:
+                self._unchecked = True
+                raise
 
     def _forward(
         self, graphs: Sequence[CrystalGraph], layers: Sequence[str], device: torch.device
@@ -339,24 +369,42 @@ class MatGLEncoder:
             # MatGL squeezes its arrays, so that QET cannot take one atom alone: give it a twin.
             graphs = [*graphs, *graphs]
         graph, inputs = self._backend.prepare(self._network, graphs, self._types, device)
-        if self._architecture == "MEGNet":
-            inputs["state_attr"] = self._state(len(graphs)).to(device)
+        n_atoms = torch.tensor([[crystal.n_atoms] for crystal in graphs], device=device)
+        with torch.inference_mode():
+            values = self.run(graph, inputs, n_atoms, layers)
+        return {layer: value[:n_crystals].cpu().numpy() for layer, value in values.items()}
 
+    def run(
+        self, graph: Any, inputs: Mapping[str, Any], n_atoms: torch.Tensor, layers: Sequence[str]
+    ) -> dict[str, torch.Tensor]:
+        """Layers of a prepared batch as tensors (n_crystals, width), through which gradients flow.
+
+        Parameters
+        ----------
+        graph, inputs
+            What the backend prepares.
+        n_atoms : tensor of shape (n_crystals, 1)
+            Atoms of each crystal.
+        layers : sequence of str
+            Keys of :attr:`widths`.
+        """
+        n_crystals = len(n_atoms)
+        if self._architecture == "MEGNet":
+            inputs = {**inputs, "state_attr": self._state(n_crystals).to(n_atoms.device)}
         taps = {layer: self._taps[layer] for layer in layers if layer != "final"}
-        with torch.inference_mode(), _tapped(self._network, taps) as captured, warnings.catch_warnings():
+        with _tapped(self._network, taps) as captured, warnings.catch_warnings():
             # A crystal may have no pair of bonds, and that is fine.
             warnings.filterwarnings("ignore", message="The input graph for the user-defined edge function")
-            output = self._network(g=graph, **inputs).reshape(len(graphs), 1)
+            output = self._network(g=graph, **inputs).reshape(n_crystals, 1)
             values = {}
             for layer in layers:
                 if layer == "final":
-                    n_atoms = torch.tensor([[crystal.n_atoms] for crystal in graphs], device=device)
                     values[layer] = self._prediction(output, graph, n_atoms)
                 elif (pool := taps[layer].pool) is None:
-                    values[layer] = captured[layer].reshape(len(graphs), -1)
+                    values[layer] = captured[layer].reshape(n_crystals, -1)
                 else:
                     values[layer] = self._backend.crystal_means(graph, captured[layer], pool)
-        return {layer: value[:n_crystals].cpu().numpy() for layer, value in values.items()}
+        return values
 
     def _state(self, n_crystals: int) -> torch.Tensor:
         import torch
@@ -487,7 +535,8 @@ def _tapped(network: Any, taps: Mapping[str, _Tap]) -> Iterator[dict[str, torch.
         captured.clear()
 
 
-def _pick_device(device: str, backend: Backend) -> torch.device:
+def pick_device(device: str, backend: Backend) -> torch.device:
+    """Device of a name; ``"auto"`` is a GPU if torch and MatGL's backend can use one."""
     import torch
 
     return torch.device(device if device != "auto" else "cuda" if backend.has_gpu() else "cpu")

@@ -1,0 +1,262 @@
+"""Full transfer: what it starts from, what it trains, what it leaves fixed, and that nothing is lost on the way."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import KFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("dgl")
+pytest.importorskip("lightning")
+
+from scotl_matgl import FullTransferRegressor, TransferRegressor, full_training  # noqa: E402
+from scotl_matgl.cards import all_cards, select  # noqa: E402
+from scotl_matgl.exceptions import InputError, ScotlMatglWarning  # noqa: E402
+from scotl_matgl.structures import Corpus, Crystal  # noqa: E402
+
+MEGNET = "MEGNet-MP-2018.6.1-Eform"
+#: One of each architecture and of each kind of wrapper.
+SOURCES = (MEGNET, "M3GNet-MP-2018.6.1-Eform", "TensorNetDGL-MatPES-PBE-v2025.1-PES")
+BULK = "bulk_modulus_vrh_GPa"
+
+
+@pytest.fixture(scope="module")
+def crystals(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """Thirty crystals of the Materials Project of at most six atoms with a bulk modulus, drawn with a seed."""
+    with gzip.open(assets / "structures" / "crystals.json.gz", "rt") as file:
+        records = json.load(file)
+    small = [record for record in records if record["natoms"] <= 6 and record["properties"].get(BULK, 0) > 30]
+    path = tmp_path_factory.mktemp("crystals") / "crystals.json"
+    path.write_text(json.dumps([small[row] for row in np.random.default_rng(0).choice(len(small), 30, replace=False)]))
+    return Corpus.read(path)
+
+
+@pytest.fixture(scope="module")
+def y(crystals: Corpus) -> np.ndarray:
+    return np.log10(crystals.values(BULK))
+
+
+@pytest.fixture(scope="module")
+def fitted(crystals: Corpus, y: np.ndarray) -> FullTransferRegressor:
+    return FullTransferRegressor(epochs=3, batch_size=8, validation=0.2, device="cpu").fit(crystals, y)
+
+
+def encoded(name: str, crystals: Corpus, layer: str) -> np.ndarray:
+    return select(all_cards(), name)[0].load().encode(crystals, layer=layer, device="cpu").astype(np.float64)
+
+
+def changes(model: FullTransferRegressor) -> tuple[set[str], set[str]]:
+    """Names of all weights of the source, and of those that differ from the published ones."""
+    published = model.card_.load().model.state_dict()
+    moved = {name for name, value in published.items() if np.any(model.weights_[f"source.{name}"] != value.numpy())}
+    return set(published), moved
+
+
+# --- the start --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_without_epochs_it_is_ridge_regression_on_the_frozen_embedding(
+    name: str, crystals: Corpus, y: np.ndarray
+) -> None:
+    X = encoded(name, crystals, "readout")
+    oracle = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-2, 4, 13))).fit(X, (y - y.mean()) / y.std())
+    model = FullTransferRegressor(name, epochs=0, device="cpu").fit(crystals, y)
+    np.testing.assert_allclose(model.predict(crystals), oracle.predict(X) * y.std() + y.mean(), rtol=2e-4)
+    assert (model.n_epochs_, model.history_) == (0, [])
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_without_epochs_and_with_its_head_the_source_predicts_itself(name: str, crystals: Corpus) -> None:
+    own = encoded(name, crystals, "final")[:, 0]
+    model = FullTransferRegressor(name, epochs=0, reinitialise_head=False, device="cpu").fit(crystals, 3.0 * own - 7.0)
+    np.testing.assert_allclose(model.predict(crystals), 3.0 * own - 7.0, atol=2e-4 * own.std())
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("name", SOURCES)
+def test_training_reaches_every_architecture_and_the_loss_falls(
+    name: str, keep: bool, crystals: Corpus, y: np.ndarray
+) -> None:
+    settings: dict[str, Any] = {"epochs": 4, "batch_size": 30, "validation": 0, "learning_rate": 3e-4, "device": "cpu"}
+    model = FullTransferRegressor(name, reinitialise_head=not keep, **settings).fit(crystals, y)
+    losses = [epoch["train_loss"] for epoch in model.history_]
+    assert len(losses) == model.n_epochs_ == 4
+    if keep:  # a new head of 160 columns already fits thirty crystals when training begins
+        assert losses == sorted(losses, reverse=True)
+        assert losses[-1] < 0.995 * losses[0]
+    # The network itself has moved: neither is the head the only thing that was trained, nor the blocks.
+    published, moved = changes(model)
+    for part in ("embedding", "blocks.0", "graph_layers.0", "three_body_interactions.0", "layers.0"):
+        inside = [name for name in published if f"model.{part}." in f"{name}." or f"tensor_{part}." in name]
+        assert not inside or moved & set(inside), part
+    assert not {name for name in moved if "expansion" in name}
+
+
+def test_validation_decides_and_the_start_is_kept_if_nothing_helps(crystals: Corpus, y: np.ndarray) -> None:
+    settings: dict[str, Any] = {"epochs": 3, "batch_size": 8, "validation": 0.2, "device": "cpu"}
+    wild = FullTransferRegressor(learning_rate=10.0, **settings).fit(crystals, y)
+    start = FullTransferRegressor(learning_rate=1e-12, **settings).fit(crystals, y)
+    assert not any(epoch["validation_loss"] < wild.start_loss_ for epoch in wild.history_)
+    assert wild.start_loss_ == pytest.approx(start.start_loss_)
+    assert wild.n_epochs_ == 0
+    np.testing.assert_allclose(wild.predict(crystals), start.predict(crystals), rtol=1e-5)
+
+
+def test_a_training_that_diverges_is_an_error_where_nothing_else_can_be_kept(crystals: Corpus, y: np.ndarray) -> None:
+    with pytest.raises(InputError, match=r"the training diverged; learning_rate is 10000\.0"):
+        FullTransferRegressor(epochs=3, batch_size=8, validation=0, learning_rate=1e4, device="cpu").fit(crystals, y)
+
+
+def test_the_epoch_of_the_smallest_validation_loss_is_taken(fitted: FullTransferRegressor) -> None:
+    losses = [fitted.start_loss_, *(epoch["validation_loss"] for epoch in fitted.history_)]
+    assert fitted.n_epochs_ == int(np.argmin(losses)) > 0
+
+
+def test_the_same_seed_gives_the_same_numbers(fitted: FullTransferRegressor, crystals: Corpus, y: np.ndarray) -> None:
+    state = torch.get_rng_state()
+    again = clone(fitted).fit(crystals, y)
+    other = clone(fitted).set_params(random_state=1).fit(crystals, y)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert again.history_ == fitted.history_
+    np.testing.assert_array_equal(again.predict(crystals), fitted.predict(crystals))
+    assert other.history_ != fitted.history_
+
+
+def test_frozen_blocks_do_not_change_and_the_others_do(crystals: Corpus, y: np.ndarray) -> None:
+    model = FullTransferRegressor(freeze=2, epochs=1, batch_size=8, validation=0, device="cpu").fit(crystals, y)
+    _, changed = changes(model)
+    fixed = ("bond_expansion", "embedding", "edge_encoder", "node_encoder", "state_encoder", "blocks.0", "blocks.1")
+    assert not {name for name in changed if name.removeprefix("model.").startswith(fixed)}
+    assert {name.split(".")[1] for name in changed} == {"blocks", "edge_s2s", "node_s2s"}
+
+
+def test_an_interrupted_fit_goes_on_to_the_same_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fitted: FullTransferRegressor, crystals: Corpus, y: np.ndarray
+) -> None:
+    run, calls, limit = full_training._prepared, 0, 14
+
+    def interrupt(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == limit:
+            raise ConnectionError
+        return run(*arguments)
+
+    monkeypatch.setattr(full_training, "_prepared", interrupt)
+    model = clone(fitted).set_params(checkpoints=tmp_path)
+    with pytest.raises(ConnectionError):
+        model.fit(crystals, y)
+    assert len(list(tmp_path.rglob("last.ckpt"))) == 1
+    calls = 0
+    model.fit(crystals, y)
+    assert calls < limit - 3  # head, start and one epoch instead of three
+    assert model.history_ == fitted.history_
+    np.testing.assert_array_equal(model.predict(crystals), fitted.predict(crystals))
+    assert not list(tmp_path.iterdir())
+
+
+# --- rows that cannot be used -----------------------------------------------------------------------------------------
+
+
+def test_refused_crystals_are_listed_and_predicted_as_nan(crystals: Corpus, y: np.ndarray) -> None:
+    far = Crystal(30.0 * np.eye(3), np.zeros((1, 3)), np.array([11]), "far")
+    rows = [*crystals[:8], far, "no crystal", crystals[8].to_structure()]
+    target = np.append(y[:10], y[8])
+    target[2] = np.nan
+    with pytest.warns(ScotlMatglWarning, match=r"3 crystals were skipped: row 2 .*its target is nan"):
+        model = FullTransferRegressor(epochs=0, device="cpu").fit(rows, target)
+    assert [row.row for row in model.skipped_] == [2, 8, 9]
+    assert "no neighbour within 4" in model.skipped_[1].reason
+    assert model.skipped_[1].value == "far"
+    with pytest.warns(ScotlMatglWarning, match="2 crystals are not predicted: row 8"):
+        predicted = model.predict(rows)
+    assert np.flatnonzero(np.isnan(predicted)).tolist() == [8, 9]
+    # Crystals of pymatgen are read as our own.
+    assert predicted[10] == pytest.approx(model.predict([crystals[8]])[0], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"freeze": 4}, "freeze is 4; MEGNet-MP-2018.6.1-Eform has 3 blocks"),
+        ({"epochs": -1}, "epochs is -1"),
+        ({"validation": 0.5}, "validation is 0.5"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0"),
+        ({"source": "MEGNet-MP*"}, r"names \d+ sources"),
+        ({"source": "Shotgun-BulkModulus-1"}, "reads formulas"),
+    ],
+)
+def test_what_cannot_be_done_is_said(parameters: dict[str, Any], message: str, crystals: Corpus, y: np.ndarray) -> None:
+    with pytest.raises(InputError, match=message):
+        FullTransferRegressor(**{"epochs": 0, "device": "cpu", **parameters}).fit(crystals, y)
+
+
+def test_too_few_crystals_and_wrong_lengths(crystals: Corpus, y: np.ndarray) -> None:
+    with pytest.raises(InputError, match="4 of 4 crystals can be used; at least 5"):
+        FullTransferRegressor(epochs=0).fit(crystals[:4], y[:4])
+    with pytest.raises(InputError, match="30 crystals and 29 targets"):
+        FullTransferRegressor(epochs=0).fit(crystals, y[1:])
+
+
+def test_method_full_names_this_estimator() -> None:
+    with pytest.raises(InputError, match="FullTransferRegressor"):
+        TransferRegressor(method="full").fit(["NaCl"] * 10, np.arange(10.0))  # type: ignore[arg-type]
+
+
+# --- as an estimator --------------------------------------------------------------------------------------------------
+
+
+def test_saved_loaded_and_pickled_models_predict_the_same(
+    tmp_path: Path, fitted: FullTransferRegressor, crystals: Corpus
+) -> None:
+    fitted.save(tmp_path / "model.safetensors")
+    loaded = FullTransferRegressor.load(tmp_path / "model.safetensors")
+    expected = fitted.predict(crystals)
+    np.testing.assert_array_equal(loaded.predict(crystals), expected)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).predict(crystals), expected)  # noqa: S301
+    assert loaded.get_params() == fitted.get_params()
+    assert (loaded.history_, loaded.n_epochs_, loaded.card_) == (fitted.history_, fitted.n_epochs_, fitted.card_)
+    again = clone(loaded)
+    assert again.get_params() == fitted.get_params()
+    assert not hasattr(again, "weights_")
+
+
+def test_files_of_other_kinds_are_refused(tmp_path: Path, fitted: FullTransferRegressor) -> None:
+    (tmp_path / "wrong").write_bytes(b"no such file")
+    with pytest.raises(InputError, match="is no model saved by FullTransferRegressor"):
+        FullTransferRegressor.load(tmp_path / "wrong")
+    fitted.save(tmp_path / "right")
+    with pytest.raises(InputError, match=r"was trained from MEGNet-MP-2018\.6\.1-Eform, not from M3GNet"):
+        FullTransferRegressor.load(tmp_path / "right", source=select(all_cards(), "M3GNet-MP-2018*")[0])
+
+
+def test_cross_validation_takes_lists_arrays_and_corpora(crystals: Corpus, y: np.ndarray) -> None:
+    model = FullTransferRegressor(epochs=0, device="cpu")
+    array = np.empty(len(crystals), dtype=object)
+    array[:] = list(crystals)
+    folds = KFold(3, shuffle=True, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scores = [cross_val_score(model, X, y, cv=folds) for X in (crystals, list(crystals), array)]
+    for found in scores[1:]:
+        np.testing.assert_array_equal(found, scores[0])
+    train, test = next(folds.split(y))
+    model.fit([crystals[row] for row in train], y[train])
+    residual = y[test] - model.predict([crystals[row] for row in test])
+    assert scores[0][0] == pytest.approx(1 - np.mean(residual**2) / y[test].var())
