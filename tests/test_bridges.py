@@ -884,6 +884,8 @@ def test_what_was_built_is_found_with_its_provenance(
         "corpus_hash": kept.hash,
         "n_crystals": n,
         "n_refused": 3,
+        "left_out": [],
+        "n_left_out": 0,
         "versions": installed_versions(),
     }
     # The groups are the chemical systems.
@@ -898,6 +900,30 @@ def test_what_was_built_is_found_with_its_provenance(
     np.testing.assert_array_equal(known, [True, False, True, False])
     expected = Encoder().encode([binary(3, 8), binary(3, 16)], layer="gc_1")
     np.testing.assert_array_equal(rows[[0, 2]], expected.astype(np.float16))
+
+
+def test_crystals_that_are_left_out_are_not_fitted_on_and_stay_in_the_look_up(home: Path) -> None:
+    corpus = Corpus(BINARIES)
+    pattern = "1[0-3]-*"  # neon to aluminium
+    left = [item.identifier.split("-")[0] in ("10", "11", "12", "13") for item in corpus.one_per_formula()]
+    built = build_bridge(
+        CARD,
+        corpus,
+        get_descriptor("fractions"),
+        encoder=Encoder(),
+        bridge=RidgeBridge(held_out=0.2),
+        leave_out=[pattern],
+    )
+    assert 0 < sum(left) < len(left)
+    assert (built.bridge.provenance_["left_out"], built.bridge.provenance_["n_left_out"]) == ([pattern], sum(left))
+    kept = Corpus(item for item, out in zip(corpus.one_per_formula(), left, strict=True) if not out)
+    X = get_descriptor("fractions").fit(kept.compositions).transform(kept.compositions)
+    groups = [item.chemical_system for item in kept]
+    expected = RidgeBridge(held_out=0.2).fit(X, Encoder().encode(kept), groups)
+    np.testing.assert_array_equal(built.bridge.transform(X), expected.transform(X))
+    found = find_look_up(CARD, "readout")
+    assert found is not None
+    assert found.find(corpus.one_per_formula().compositions.keys())[1].all()
 
 
 def test_builds_from_one_object_do_not_share_weights_and_leave_it_unfitted(home: Path) -> None:

@@ -854,7 +854,7 @@ def test_parameters_clone_repr(fitted) -> None:
     assert ranker.set_params(n_jobs=2).n_jobs == 2
     assert repr(TransferabilityRanker()) == "TransferabilityRanker()"
     assert repr(TransferabilityRanker("MEGNet-MP-*", max_rows=77)) == (
-        "TransferabilityRanker(max_rows=77, sources='MEGNet*')"
+        "TransferabilityRanker(max_rows=77, sources='MEGNet-MP-*')"
     )  # fmt: skip
     assert not hasattr(clone(fitted), "ranking_")
     with pytest.raises(NotFittedError):
