@@ -541,7 +541,7 @@ def rank(
         Combine, typer.Option(help="What you will train on: descriptors beside the embedding, or the embedding alone.")
     ] = Combine.concat,
     task: Annotated[Task, typer.Option(help="Kind of target.")] = Task.auto,
-    max_rows: Annotated[int, typer.Option(help="Rows at most for error and gain.")] = 2000,
+    max_rows: Annotated[int, typer.Option(help="Rows at most for error and gain.")] = 1000,
     jobs: Annotated[int, typer.Option(help="Threads; -1 is one for each core.")] = -1,
     seed: Annotated[int, typer.Option(help="Seed of folds, heads and bootstrap.")] = 0,
     format_: Annotated[Format, typer.Option("--format")] = Format.table,

@@ -182,10 +182,10 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
     task : {"auto", "regression", "classification"}, default="auto"
         Kind of target. ``"auto"``: text, booleans and at most 20 different whole numbers are class labels; where most
         values are numbers, text among them is a missing measurement.
-    max_rows : int, default=2000
+    max_rows : int, default=1000
         Error and gain are measured on at most so many formulas, drawn at random, which bounds the time; the estimators
         see all.
-    max_measured : int, default=12
+    max_measured : int, default=8
         Error and gain are measured for at most so many sources. Of more, those come in whose mean rank by two quick
         scores is best: out-of-fold error of kernel ridge on at most 300 rows, and leave-one-out error of ridge
         regression on the embedding. The others are listed behind them with their scores (``ranking_.screened``).
@@ -242,8 +242,8 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
         look_up: bool | Literal["auto"] = "auto",
         combine: Literal["concat", "embedding"] = "concat",
         task: Literal["auto", "regression", "classification"] = "auto",
-        max_rows: int = 2000,
-        max_measured: int = 12,
+        max_rows: int = 1000,
+        max_measured: int = 8,
         n_jobs: int | None = None,
         on_error: Literal["warn", "raise", "skip"] = "warn",
         target_unit: str = "",
