@@ -382,7 +382,8 @@ def bridge_show(
             f"{provenance['source']} ({provenance['layer']}, {len(quality['r2'])} wide) from "
             f"{provenance['descriptor']}: {file.header['kind']}, held-out R² median {quality['median_r2']:.3f} mean "
             f"{quality['mean_r2']:.3f}, cosine {quality['cosine']:.3f} (centred {quality['cosine_centred']:.3f}); "
-            f"{provenance['n_crystals']} crystals, {provenance['n_refused']} refused; "
+            f"{provenance['n_crystals']} crystals, {provenance['n_refused']} refused, "
+            f"{provenance.get('n_left_out', 0)} left out; "
             f"{'shipped' if file.shipped else file.path}"
         )
 

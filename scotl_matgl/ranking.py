@@ -200,13 +200,16 @@ class Ranking:
         """Gain that the first source exceeds with 95 % confidence, though it was picked as the best of all.
 
         The bound is joint: its distance from the gain is the 95 % quantile of the largest deviation of any source's
-        gain when the rows are resampled. NaN if no source was ranked.
+        gain when the rows are resampled; with sources that were only screened, at the level that as many independent
+        repetitions of it would need (Šidák). NaN if no source was ranked.
         """
         if not self.results:
             return float("nan")
         gains = self._resampled[0] - self._resampled[1:]
         largest = (gains - self.gains[:, None]).max(axis=0)
-        return float(self.gains[0] - np.quantile(largest, (1 + CONFIDENCE) / 2))
+        # The sources that were screened out were tried too: as many more draws of the largest deviation.
+        tried = (len(self.results) + len(self.screened)) / len(self.results)
+        return float(self.gains[0] - np.quantile(largest, ((1 + CONFIDENCE) / 2) ** (1 / tried)))
 
     @property
     def helps(self) -> bool:

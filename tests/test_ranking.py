@@ -148,6 +148,17 @@ def test_proven_gain_of_one_source_is_the_one_sided_bound(losses) -> None:
     assert ranking.proven_gain == pytest.approx(expected, abs=0.2 * ranking.gain_errors[0])
 
 
+def test_sources_that_were_screened_out_count_among_those_tried(losses) -> None:
+    sources, control = losses
+    measured = ranking_of(sources[1], control)
+    for n_tried in (2, 8, 64):
+        ranking = replace(measured, screened=measured.results * (n_tried - 1))
+        # The largest of N independent normal deviations has its 95 % quantile where one has that of level 0.95^(1/N).
+        expected = ranking.gains[0] - stats.norm.ppf(0.95 ** (1 / n_tried)) * ranking.gain_errors[0]
+        assert ranking.proven_gain == pytest.approx(expected, abs=0.35 * ranking.gain_errors[0])
+        assert ranking.proven_gain < measured.proven_gain
+
+
 def test_frame_holds_everything_in_order(losses) -> None:
     frame = ranking_of(*losses, looked_up=30).to_frame()
     assert list(frame["source"]) == ["source 1", "source 2", NO_TRANSFER, "source 0"]
