@@ -18,7 +18,7 @@ from scotl_matgl.composition import parse_compositions
 from scotl_matgl.datasets import read_table
 from scotl_matgl.descriptors import StandardDescriptor
 from scotl_matgl.heads import kernel_out_of_fold, make_folds, manhattan
-from scotl_matgl.ranker import embeddings_of
+from scotl_matgl.source_embedding import embeddings
 
 MAX_ROWS = 500
 
@@ -44,11 +44,11 @@ def measure(path: Path) -> str:
     gains: dict[str, float] = {}
     for card in all_cards():
         try:
-            Z = embeddings_of(card, compositions, X, descriptor, look_up=False)[0].values
+            ((_, embedded),) = embeddings(card, compositions, X, descriptor, look_up=False)
         except ValueError as reason:  # no bridge, or every formula refused
             print(f"{path.stem}: {card.name}: {reason}", file=sys.stderr)
             continue
-        gains[card.name] = 100 * (1 - error(distances + manhattan(Z)) / control)
+        gains[card.name] = 100 * (1 - error(distances + manhattan(embedded.values)) / control)
     order = sorted(gains, key=lambda name: -gains[name])
     own = next(name for name in order if name.startswith("Shotgun-"))
     other = next(name for name in order if not name.startswith("Shotgun-"))

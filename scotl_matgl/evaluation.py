@@ -26,8 +26,9 @@ from scotl_matgl.estimators import (
 )
 from scotl_matgl.exceptions import DegenerateScoreWarning, ScotlMatglWarning
 from scotl_matgl.heads import FOREST, HEADS, Floats, Folds, make_folds, make_head, manhattan, out_of_fold_loss
-from scotl_matgl.ranker import EMBEDDING_SCORES, Embedded, embeddings_of
+from scotl_matgl.ranker import EMBEDDING_SCORES
 from scotl_matgl.ranking import NO_TRANSFER
+from scotl_matgl.source_embedding import Embedded, embeddings
 from scotl_matgl.spectrum import Spectra
 from scotl_matgl.table import Table
 
@@ -246,28 +247,29 @@ def _problem(
     columns = get_descriptor(descriptor)
     described = columns.fit(table.compositions).transform(table.compositions)
     X = np.nan_to_num(described)
-    embeddings: dict[str, list[Embedded]] = {}
+    embedded: dict[str, list[Embedded]] = {}
     static: dict[str, dict[str, float]] = {}
     failed: dict[str, str] = {}
     for card in cards:
         try:
-            embeddings[card.name] = embeddings_of(
-                card, table.compositions, described, columns, layer=layer, look_up=look_up
+            ways = embeddings(
+                card, table.compositions, described, columns, layer=layer, look_up="auto" if look_up else False
             )
         except Exception as error:  # one source must not end the run, whatever it raises
             failed[card.name] = str(error)
             continue
+        embedded[card.name] = [item for _, item in ways]
         static[card.name] = {
             "width": float(card.layers[layer]),
             "parameters": float("nan") if card.parameters is None else float(card.parameters),
             "own error": float("nan") if card.error is None else -float(card.error),
         }
-    if embeddings:
-        width = max(found[0].values.shape[1] for found in embeddings.values())
+    if embedded:
+        width = max(found[0].values.shape[1] for found in embedded.values())
         noise = np.random.default_rng([seed, width]).normal(size=(len(X), width))
-        embeddings[RANDOM] = [Embedded.of(noise)]
+        embedded[RANDOM] = [Embedded.of(noise)]
         static[RANDOM] = {"width": float(width)}
-    return _Problem(name, X, table.y, table.classification, embeddings, static), failed
+    return _Problem(name, X, table.y, table.classification, embedded, static), failed
 
 
 def evaluate(

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -16,11 +15,9 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from scotl_matgl.bridges.build import installed_versions
-from scotl_matgl.bridges.store import find_bridge, find_look_up
-from scotl_matgl.cards import CardError, SourceCard, all_cards, select
-from scotl_matgl.composition import Compositions, parse_compositions
+from scotl_matgl.cards import SourceCard, all_cards, select
+from scotl_matgl.composition import parse_compositions
 from scotl_matgl.descriptors import CompositionDescriptor, get_descriptor
-from scotl_matgl.encoders.base import DescribedEncoder
 from scotl_matgl.estimators import (
     Forest,
     LOORidge,
@@ -32,6 +29,7 @@ from scotl_matgl.estimators import (
 from scotl_matgl.exceptions import DegenerateScoreWarning, InputError, ScotlMatglWarning
 from scotl_matgl.heads import FOREST, HEADS, Floats, Folds, make_folds, manhattan, out_of_bag_loss, out_of_fold_loss
 from scotl_matgl.ranking import MEAN_RANK, Ranking, SourceResult
+from scotl_matgl.source_embedding import embeddings, varying
 from scotl_matgl.spectrum import Spectra
 from scotl_matgl.table import MIN_ROWS, Table
 
@@ -46,121 +44,13 @@ _SCREEN_ROWS = 300
 Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True, eq=False)
-class Embedded:
-    """Estimated source embeddings of the formulas of a table.
-
-    Attributes
-    ----------
-    values : ndarray of shape (n, d), float64
-        Without NaN: rows that the source refuses hold the mean of the others.
-    looked_up, refused : ndarray of shape (n,), bool
-        Rows that hold the embedding of their crystal; rows that were refused.
-    """
-
-    values: Floats
-    looked_up: NDArray[np.bool_]
-    refused: NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, values: NDArray[np.floating[Any]], looked_up: NDArray[np.bool_] | None = None) -> Embedded:
-        """Replace rows that are not finite by the mean of the others."""
-        filled = np.array(values, dtype=np.float64)
-        refused = ~np.logical_and.reduce(np.isfinite(filled), axis=1)
-        if refused.all():
-            raise ValueError("the source refuses every formula of the table")
-        filled[refused] = filled[~refused].mean(axis=0)
-        return cls(filled, np.zeros(len(filled), dtype=bool) if looked_up is None else looked_up, refused)
-
-
-def embeddings_of(
-    card: SourceCard,
-    compositions: Compositions,
-    X: Floats,
-    descriptor: CompositionDescriptor,
-    *,
-    layer: str = "readout",
-    look_up: bool = True,
-    folders: Sequence[Path] | None = None,
-) -> list[Embedded]:
-    """Embeddings of formulas by one source: estimated by the bridge, and with those of corpus crystals looked up.
-
-    Parameters
-    ----------
-    card : SourceCard
-        Of either modality.
-    compositions : Compositions
-        n formulas.
-    X : ndarray of shape (n, p)
-        Their descriptors.
-    descriptor : CompositionDescriptor
-        What X comes from.
-    layer : str, default="readout"
-        Layer of the source.
-    look_up : bool, default=True
-        Whether to look formulas up.
-    folders : sequence of path, optional
-        Where bridges are looked for.
-
-    Returns
-    -------
-    list of Embedded
-        The bridge's estimate, and if any formula could be looked up, the estimate with those rows replaced. For a
-        source of composition modality its own embedding.
-    """
-    if card.modality == "composition":
-        return [Embedded.of(own_embedding(card, compositions, X, descriptor, layer))]
-    bridged = find_bridge(card, layer, descriptor, folders).load().transform(X)
-    candidates = [Embedded.of(bridged)]
-    table = find_look_up(card, layer) if look_up else None
-    if table is not None:
-        found, known = table.find(compositions.keys())
-        if known.any():
-            candidates.append(Embedded.of(np.where(known[:, None], found, bridged), known))
-    return candidates
-
-
-def own_embedding(
-    card: SourceCard, compositions: Compositions, X: Floats, descriptor: CompositionDescriptor, layer: str
-) -> NDArray[np.floating[Any]]:
-    """Embedding (n, d) by a source of composition modality, which may be anyone's, so that its form is checked.
-
-    Rows of formulas that it refuses are NaN.
-    """
-    if layer not in card.layers:
-        raise ValueError(f"it has no layer {layer!r}; it has {', '.join(card.layers)}")
-    try:
-        encoder = card.load()
-        if isinstance(encoder, DescribedEncoder) and encoder.fingerprint == descriptor.fingerprint():
-            values = np.asarray(encoder.encode_described(compositions, X, layer=layer))
-        else:
-            values = np.asarray(encoder.encode(compositions, layer=layer))
-    except CardError:
-        raise
-    except (Exception, SystemExit) as error:  # a plugin may raise anything
-        raise ValueError(f"its loader or encoder raises {type(error).__name__}: {error}") from error
-    expected = (len(compositions), card.layers[layer])
-    if values.shape != expected or values.dtype.kind != "f":
-        raise ValueError(
-            f"its encoder returns {values.dtype} of the shape {values.shape}; floating-point numbers of the shape "
-            f"{expected} are needed, as its card says"
-        )
-    lost = np.isnan(values)
-    partly = np.flatnonzero((lost.any(axis=1) & ~lost.all(axis=1)) | np.isinf(values).any(axis=1))
-    if len(partly):
-        raise ValueError(
-            f"its encoder returns NaN or infinite values in {len(partly)} rows, the first for "
-            f"{compositions.text[partly[0]]}; only the whole row of a formula that it refuses may be NaN"
-        )
-    return values
-
-
 class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
     """Rank pretrained models by how well they transfer to a table of formulas and one measured property.
 
     For each source the formulas' embeddings are estimated by its bridge (or looked up, or computed, see
-    :func:`embeddings_of`), scored by the transferability estimators, and put beside the descriptors to measure how far
-    the out-of-fold error falls below that of the descriptors alone: the control "no transfer".
+    :func:`~scotl_matgl.source_embedding.embeddings`), scored by the transferability estimators, and put beside the
+    descriptors to measure how far the out-of-fold error falls below that of the descriptors alone: the control "no
+    transfer".
 
     Parameters
     ----------
@@ -424,8 +314,10 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
         first = self.ranking_.results[0]
         card = select(all_cards(lambda *_: None), self.sources)  # fit has said what failed
         chosen = next(item for item in card if item.name == first.source)
-        candidates = embeddings_of(chosen, compositions, X, descriptor, layer=self.layer, look_up=first.looked_up > 0)
-        return candidates[-1].values
+        *_, (_, embedded) = embeddings(
+            chosen, compositions, X, descriptor, layer=self.layer, look_up=first.looked_up > 0
+        )
+        return embedded.values
 
 
 @dataclass(frozen=True, eq=False)
@@ -573,25 +465,20 @@ class _Job:
             return str(error) or type(error).__name__
 
     def _prepare(self, card: SourceCard, started: float) -> _Prepared:
-        candidates = embeddings_of(
+        ways = embeddings(
             card,
             self.table.compositions,
             self.X,
             self.descriptor,
             layer=self.ranker.layer,
-            look_up=bool(self.ranker.look_up),
+            look_up=self.ranker.look_up,
         )
-        if self.ranker.look_up is True:
-            candidates = candidates[-1:]
-        if all(np.ptp(candidate.values, axis=0).max() == 0 for candidate in candidates):
-            raise ValueError("it gives the same embedding for every formula of the table")
+        candidates = [embedded for _, embedded in varying(ways)]
         numeric = self.table.y.astype(np.float64)
         spectra = [Spectra(candidate.values) for candidate in candidates]
         ridge = [LOORidge().fit(item, numeric).score_ for item in spectra]
         best = int(np.argmax(ridge))
         embedded = candidates[best]
-        if np.ptp(embedded.values, axis=0).max() == 0:
-            raise ValueError("the source gives the same embedding for every formula of the table")
         Z = embedded.values[self.rows]
         scores = self._scores(
             card.name, {name: partial(self._score, item, spectra[best]) for name, item in self.estimators.items()}

@@ -18,7 +18,7 @@ from scotl_matgl.descriptors import CompositionDescriptor
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.heads import Floats, indicators_to_probabilities, kernel_out_of_fold, manhattan
 from scotl_matgl.ranking import Ranking, SourceResult
-from scotl_matgl.source_embedding import LookUp, SourceEmbedding, embeddings
+from scotl_matgl.source_embedding import LookUp, SourceEmbedding, embeddings, varying
 
 
 def no_sources(sources: Any) -> bool:
@@ -205,25 +205,25 @@ def _measure(
     for card in cards:
         started = time.perf_counter()
         try:
-            ways = embeddings(card, compositions, X, descriptor, layer=layer, look_up=look_up)
+            ways = varying(embeddings(card, compositions, X, descriptor, layer=layer, look_up=look_up))
         except (Exception, SystemExit) as error:  # one source must not end the run, whatever it raises
             failed[card.name] = str(error) or type(error).__name__
             continue
-        predictions = [_predictions(beside + manhattan(values[sample]), task) for _, values, _, _ in ways]
+        predictions = [_predictions(beside + manhattan(item.values[sample]), task) for _, item in ways]
         order, at = min((_order(prediction, task), index) for index, prediction in enumerate(predictions))
-        way, values, looked_up, refused = ways[at]
+        way, embedded = ways[at]
         result = SourceResult(
             source=card.name,
             property=card.property,
             unit=card.unit,
             scores={},
             loo_rmse=float("nan"),
-            looked_up=looked_up,
-            bridged=len(compositions) - looked_up - refused,
-            refused=refused,
+            looked_up=int(embedded.looked_up.sum()),
+            bridged=int((~embedded.looked_up & ~embedded.refused).sum()),
+            refused=int(embedded.refused.sum()),
             seconds=time.perf_counter() - started,
         )
-        measured.append(_Measured(order, result, _shown(predictions[at], task), way, values))
+        measured.append(_Measured(order, result, _shown(predictions[at], task), way, embedded.values))
     return sorted(measured, key=lambda item: item.order)
 
 

@@ -1,9 +1,10 @@
-"""Estimated embeddings of formulas by a source, from what the estimator itself holds: the bridge travels with it."""
+"""Embeddings of formulas by a source: estimated by its bridge, looked up, or computed by a source of compositions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,10 +15,37 @@ from scotl_matgl.bridges.store import find_bridge, find_look_up
 from scotl_matgl.cards import CardError, SourceCard, all_cards, select
 from scotl_matgl.composition import SYMBOLS, Compositions
 from scotl_matgl.descriptors import CompositionDescriptor
+from scotl_matgl.encoders.base import DescribedEncoder
 from scotl_matgl.heads import Floats
-from scotl_matgl.ranker import own_embedding
 
 LookUp = bool | Literal["auto"]
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """Source embeddings of the formulas of a table.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n, d), float64
+        Without NaN: rows that the source refuses hold the mean of the others.
+    looked_up, refused : ndarray of shape (n,), bool
+        Rows that hold the embedding of their crystal; rows that were refused.
+    """
+
+    values: Floats
+    looked_up: NDArray[np.bool_]
+    refused: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, values: NDArray[np.floating[Any]], looked_up: NDArray[np.bool_] | None = None) -> Embedded:
+        """Replace rows that are not finite by the mean of the others."""
+        filled = np.array(values, dtype=np.float64)
+        refused = ~np.logical_and.reduce(np.isfinite(filled), axis=1)
+        if refused.all():
+            raise ValueError("the source refuses every formula of the table")
+        filled[refused] = filled[~refused].mean(axis=0)
+        return cls(filled, np.zeros(len(filled), dtype=bool) if looked_up is None else looked_up, refused)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,10 +82,8 @@ class SourceEmbedding:
     look_up: bool
     mean: Floats = field(repr=False)
 
-    def embed(
-        self, compositions: Compositions, X: Floats, descriptor: CompositionDescriptor
-    ) -> tuple[Floats, NDArray[np.bool_]]:
-        """Embedding (n, d), float64, and the rows (n,) that are refused and hold the mean.
+    def embed(self, compositions: Compositions, X: Floats, descriptor: CompositionDescriptor) -> Floats:
+        """Embedding (n, d), float64; rows that the source refuses hold the mean.
 
         Parameters
         ----------
@@ -69,14 +95,16 @@ class SourceEmbedding:
             What X comes from.
         """
         if not len(compositions):
-            return np.empty((0, len(self.mean))), np.empty(0, dtype=bool)
+            return np.empty((0, len(self.mean)))
         values, _ = self._raw(compositions, X, descriptor)
-        return self._filled(values)
+        filled = np.array(values, dtype=np.float64)
+        filled[~np.logical_and.reduce(np.isfinite(filled), axis=1)] = self.mean
+        return filled
 
     def _raw(
         self, compositions: Compositions, X: Floats, descriptor: CompositionDescriptor
     ) -> tuple[NDArray[np.floating[Any]], NDArray[np.bool_]]:
-        """Embedding, and which rows are looked up."""
+        """Embedding, NaN in rows that are refused, and which rows are looked up."""
         none = np.zeros(len(compositions), dtype=bool)
         if self.bridge is None:
             return own_embedding(self._registered_card(), compositions, X, descriptor, self.layer), none
@@ -87,12 +115,6 @@ class SourceEmbedding:
             return values, none
         found, known = table.find(compositions.keys())
         return np.where(known[:, None], found, values), known
-
-    def _filled(self, values: NDArray[np.floating[Any]]) -> tuple[Floats, NDArray[np.bool_]]:
-        filled = np.array(values, dtype=np.float64)
-        refused = ~np.logical_and.reduce(np.isfinite(filled), axis=1)
-        filled[refused] = self.mean
-        return filled, refused
 
     def _registered_card(self) -> SourceCard:
         card = self.card or select(all_cards(lambda *_: None), self.name)[0]
@@ -124,23 +146,41 @@ def embeddings(
     X: Floats,
     descriptor: CompositionDescriptor,
     *,
-    layer: str,
-    look_up: LookUp,
-) -> list[tuple[SourceEmbedding, Floats, int, int]]:
+    layer: str = "readout",
+    look_up: LookUp = "auto",
+    folders: Sequence[Path] | None = None,
+) -> list[tuple[SourceEmbedding, Embedded]]:
     """Ways to embed formulas by a source: by its bridge, and with known crystals looked up where there are any.
+
+    Parameters
+    ----------
+    card : SourceCard
+        Of either modality.
+    compositions : Compositions
+        n formulas.
+    X : ndarray of shape (n, p)
+        Their descriptors.
+    descriptor : CompositionDescriptor
+        What X comes from.
+    layer : str, default="readout"
+        Layer of the source.
+    look_up : bool or "auto", default="auto"
+        ``"auto"`` returns both ways if some formulas are known; True the one with look-up, where there is one.
+    folders : sequence of path, optional
+        Where bridges are looked for.
 
     Returns
     -------
-    list of (SourceEmbedding, values, looked_up, refused)
-        Values of shape (n, d) and the numbers of rows looked up and refused; two ways if `look_up` is ``"auto"`` and
-        some formulas are known, else one.
+    list of (SourceEmbedding, Embedded)
+        What embeds other formulas in the same way, and the embeddings of these. For a source of composition modality
+        its own embedding.
 
     Raises
     ------
     ValueError
-        If the source has no bridge, refuses every formula, or gives the same values for all.
+        If the source has no bridge, or refuses every formula.
     """
-    bridge = None if card.modality == "composition" else find_bridge(card, layer, descriptor).load()
+    bridge = None if card.modality == "composition" else find_bridge(card, layer, descriptor, folders).load()
     without = SourceEmbedding(
         card.name, layer, dict(card.weights), tuple(card.elements), bridge, card, look_up=False, mean=np.zeros(0)
     )
@@ -150,12 +190,56 @@ def embeddings(
         values, known = way._raw(compositions, X, descriptor)
         if way.look_up and not known.any():
             continue
-        finite = np.logical_and.reduce(np.isfinite(values), axis=1)
-        if not finite.any():
-            raise ValueError("the source refuses every formula of the table")
-        fitted = replace(way, mean=values[finite].mean(axis=0, dtype=np.float64))
-        filled, refused = fitted._filled(values)
-        found.append((fitted, filled, int(known.sum()), int(refused.sum())))
-    if all(np.ptp(values, axis=0).max() == 0 for _, values, _, _ in found):
-        raise ValueError("the source gives the same embedding for every formula of the table")
+        embedded = Embedded.of(values, known)
+        mean = embedded.values[~embedded.refused].mean(axis=0)
+        found.append((replace(way, mean=mean), embedded))
     return found[-1:] if look_up is True else found
+
+
+def varying(ways: Sequence[tuple[SourceEmbedding, Embedded]]) -> list[tuple[SourceEmbedding, Embedded]]:
+    """Ways that do not give the same values for all formulas, from which nothing could be learned.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    found = [way for way in ways if np.ptp(way[1].values, axis=0).max() > 0]
+    if not found:
+        raise ValueError("the source gives the same embedding for every formula of the table")
+    return found
+
+
+def own_embedding(
+    card: SourceCard, compositions: Compositions, X: Floats, descriptor: CompositionDescriptor, layer: str
+) -> NDArray[np.floating[Any]]:
+    """Embedding (n, d) by a source of composition modality, which may be anyone's, so that its form is checked.
+
+    Rows of formulas that it refuses are NaN.
+    """
+    if layer not in card.layers:
+        raise ValueError(f"it has no layer {layer!r}; it has {', '.join(card.layers)}")
+    try:
+        encoder = card.load()
+        if isinstance(encoder, DescribedEncoder) and encoder.fingerprint == descriptor.fingerprint():
+            values = np.asarray(encoder.encode_described(compositions, X, layer=layer))
+        else:
+            values = np.asarray(encoder.encode(compositions, layer=layer))
+    except CardError:
+        raise
+    except (Exception, SystemExit) as error:  # a plugin may raise anything
+        raise ValueError(f"its loader or encoder raises {type(error).__name__}: {error}") from error
+    expected = (len(compositions), card.layers[layer])
+    if values.shape != expected or values.dtype.kind != "f":
+        raise ValueError(
+            f"its encoder returns {values.dtype} of the shape {values.shape}; floating-point numbers of the shape "
+            f"{expected} are needed, as its card says"
+        )
+    lost = np.isnan(values)
+    partly = np.flatnonzero((lost.any(axis=1) & ~lost.all(axis=1)) | np.isinf(values).any(axis=1))
+    if len(partly):
+        raise ValueError(
+            f"its encoder returns NaN or infinite values in {len(partly)} rows, the first for "
+            f"{compositions.text[partly[0]]}; only the whole row of a formula that it refuses may be NaN"
+        )
+    return values

@@ -23,7 +23,7 @@ from scotl_matgl.encoders.base import CompositionEncoder, DescribedEncoder
 from scotl_matgl.encoders.composition import NetworkEncoder, network_card, source_folders, write_networks
 from scotl_matgl.encoders.network import ACTIVATIONS, Network
 from scotl_matgl.exceptions import InputError
-from scotl_matgl.ranker import embeddings_of
+from scotl_matgl.source_embedding import embeddings
 from scotl_matgl.structures import Corpus
 from scotl_matgl.testing import check_card, check_encoder, sample_formulas
 
@@ -234,7 +234,7 @@ def test_the_ranker_hands_its_descriptors_to_networks_of_the_same(
         ),
     )
     for card, values in zip(written, expected, strict=True):
-        (found,) = embeddings_of(card, compositions, X, descriptor)
+        ((_, found),) = embeddings(card, compositions, X, descriptor)
         known = np.isfinite(values).all(axis=1)
         np.testing.assert_array_equal(found.values[known], values[known])
         np.testing.assert_array_equal(found.refused, ~known)
