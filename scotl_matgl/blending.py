@@ -122,6 +122,11 @@ class Member:
         Whether it learns what the control leaves, and is added to that.
     source : str
         The source, where the head itself holds it.
+    median : bool
+        Whether a head of several trees predicts their median instead of their mean. It has the smaller absolute error
+        where values are skewed, or many are the same: with half of the trees at a band gap of 0 it predicts a metal.
+    all_columns : bool
+        Whether trees try all columns at a split; for few columns of which each says something of its own.
     """
 
     head: Any
@@ -129,13 +134,21 @@ class Member:
     transfers: bool = False
     residual: bool = False
     source: str = ""
+    median: bool = False
+    all_columns: bool = False
 
     @property
     def name(self) -> str:
         """Head and blocks in words."""
         head = self.head if isinstance(self.head, str) else type(self.head).__name__
         of = f" of {self.source}" if self.source else ""
+        head = f"median of {head}" if self.median else head
         return f"{head}{of} on {'residuals from ' if self.residual else ''}{' + '.join(self.blocks)}"
+
+    @property
+    def fit_name(self) -> str:
+        """Name of what is fitted: mean and median are two readings of one forest."""
+        return replace(self, median=False).name
 
     def unfitted(self, features: Features, task: Task) -> Any:
         """Estimator to fit on the stacked blocks."""
@@ -143,36 +156,46 @@ class Member:
             head = make_head(self.head, classification=task.n_classes > 0, random_state=task.random_state)
             if self.head == "kernel ridge":
                 head.set_params(weights=features.stacked_weights(self.blocks))
+            if self.all_columns:
+                head.set_params(max_features=1.0)
             return head
         head = clone(self.head)
         if self.source or head.get_params().get("random_state", 0) is None:
             head.set_params(random_state=task.random_state)
         return head
 
-    def out_of_fold(self, features: Features, task: Task) -> Floats:
-        """Out-of-fold predictions (n, m)."""
-        columns = features.stacked(self.blocks)
-        if self.head == "kernel ridge":
-            distances = manhattan(columns, features.stacked_weights(self.blocks))
-            predictions = kernel_out_of_fold(distances, task.outputs, task.folds)
-            return indicators_to_probabilities(predictions) if task.n_classes else predictions
-        predictions = np.empty_like(task.outputs)
-        for train, test in task.folds:
-            head = self.unfitted(features, task).fit(columns[train], task.y[train])
-            predictions[test] = outputs_of(head, columns[test], task.n_classes)
-        return predictions
+    def fit(self, features: Features, y: NDArray[Any], task: Task) -> Any:
+        """Fit the head on rows and their targets (n,); the task says of which kind these are."""
+        return self.unfitted(features, task).fit(features.stacked(self.blocks), y)
+
+    def outputs(self, fitted: Any, features: Features, n_classes: int) -> Floats:
+        """Predictions (n, m) of the fitted head: the property in one column, or the probabilities of class codes."""
+        X = features.stacked(self.blocks)
+        if self.median:
+            return np.asarray(np.median([tree.predict(X) for tree in fitted.estimators_], axis=0)[:, None])
+        if not n_classes:
+            return np.asarray(fitted.predict(X), dtype=np.float64).reshape(len(X), 1)
+        outputs = np.zeros((len(X), n_classes))
+        if hasattr(fitted, "predict_proba"):
+            outputs[:, fitted.classes_] = fitted.predict_proba(X)
+        else:
+            outputs[np.arange(len(X)), fitted.predict(X)] = 1.0
+        return outputs
 
 
-def outputs_of(head: Any, X: Floats, n_classes: int) -> Floats:
-    """Predictions (n, m) of a fitted head: the property in one column, or the probabilities of class codes."""
-    if not n_classes:
-        return np.asarray(head.predict(X), dtype=np.float64).reshape(len(X), 1)
-    outputs = np.zeros((len(X), n_classes))
-    if hasattr(head, "predict_proba"):
-        outputs[:, head.classes_] = head.predict_proba(X)
-    else:
-        outputs[np.arange(len(X)), head.predict(X)] = 1.0
-    return outputs
+def out_of_fold(members: Sequence[Member], features: Features, task: Task) -> list[Floats]:
+    """Out-of-fold predictions (n, m) of members that differ only in how they read one fitted head."""
+    first = members[0]
+    if first.head == "kernel ridge":
+        distances = manhattan(features.stacked(first.blocks), features.stacked_weights(first.blocks))
+        predictions = kernel_out_of_fold(distances, task.outputs, task.folds)
+        return [indicators_to_probabilities(predictions) if task.n_classes else predictions]
+    found = [np.empty_like(task.outputs) for _ in members]
+    for train, test in task.folds:
+        fitted = first.fit(features.take(train), task.y[train], task)
+        for member, predictions in zip(members, found, strict=True):
+            predictions[test] = member.outputs(fitted, features.take(test), task.n_classes)
+    return found
 
 
 def blend_weights(losses: Floats) -> Floats:
