@@ -314,6 +314,9 @@ class _TransferModel(_FromFormulas):
         beside = tuple(block for block in control if block != "descriptors")
         everything = isinstance(self.head, str) and self.head == "auto"
         alone = self._read_both_ways([Member(head, control) for head in heads])
+        if everything:
+            # Beside embeddings it costs much and gives little; on descriptors it is what transfer has to beat.
+            alone.append(Member("gradient boosting", control))
         if everything and self._elements:
             # Each element of an alloy has effects of its own, which averages over elements blur.
             on_fractions = Member("extra trees", (_FRACTIONS, *beside), all_columns=True)
@@ -592,8 +595,8 @@ class TransferRegressor(RegressorMixin, _TransferModel):  # type: ignore[misc]  
         trained on from its weights (:class:`~scotl_matgl.fine_tuning.FineTunedBridge`); needs torch.
     head : "auto", str or estimator, default="auto"
         One of :data:`~scotl_matgl.heads.HEADS`, or any scikit-learn estimator. ``"auto"`` blends kernel ridge, extra
-        trees (mean and median of the trees), extra trees on element fractions, and ridge regression on the embeddings
-        alone.
+        trees (mean and median of the trees), gradient boosting on descriptors, extra trees on element fractions, and
+        ridge regression on the embeddings alone.
     combine : {"concat", "residual", "embedding"}, default="concat"
         What a head sees that transfers: descriptors beside embeddings; embeddings, to learn the out-of-fold residuals
         of the best head on descriptors; embeddings only.
