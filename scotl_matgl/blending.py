@@ -169,7 +169,10 @@ class Member:
         return self.unfitted(features, task).fit(features.stacked(self.blocks), y)
 
     def outputs(self, fitted: Any, features: Features, n_classes: int) -> Floats:
-        """Predictions (n, m) of the fitted head: the property in one column, or the probabilities of class codes."""
+        """Predictions (n, m) of the fitted head: the property in one column, or the probabilities of class codes.
+
+        NaN in rows that the head refuses, as networks do crystals of elements that they do not know.
+        """
         X = features.stacked(self.blocks)
         if self.median:
             return np.asarray(np.median([tree.predict(X) for tree in fitted.estimators_], axis=0)[:, None])
@@ -181,6 +184,17 @@ class Member:
         else:
             outputs[np.arange(len(X)), fitted.predict(X)] = 1.0
         return outputs
+
+
+def without_gaps(predictions: Sequence[Floats], weights: Floats) -> list[Floats]:
+    """Predictions (n, 1) of heads, the mean of the others where a head refuses a row; NaN where all do."""
+    gaps = [np.isnan(item) for item in predictions]
+    if not any(gap.any() for gap in gaps):
+        return list(predictions)
+    total = sum(weight * ~gap for weight, gap in zip(weights, gaps, strict=True))
+    known = sum(weight * np.where(gap, 0.0, item) for weight, gap, item in zip(weights, gaps, predictions, strict=True))
+    mean = np.divide(known, total, out=np.full_like(predictions[0], np.nan), where=np.asarray(total) > 0)
+    return [np.where(gap, mean, item) for gap, item in zip(gaps, predictions, strict=True)]
 
 
 def out_of_fold(members: Sequence[Member], features: Features, task: Task) -> list[Floats]:

@@ -370,6 +370,33 @@ def parse_formula(text: str) -> dict[str, float]:
         raise CompositionError(f"{text!r} cannot be read: {refusal}") from None
 
 
+def column_of(inputs: Any) -> tuple[list[Any], list[Hashable] | None]:
+    """Values of a column in order, and their labels where it has an index.
+
+    Raises
+    ------
+    TypeError
+        If it is one formula or crystal, has no order, or is a table of several columns.
+    """
+    if isinstance(inputs, str | bytes):
+        raise TypeError(f"{inputs!r} is one formula where a column of formulas is expected: write [{inputs!r}]")
+    if isinstance(inputs, Mapping) or _is_pymatgen(inputs) or _is_crystal(inputs):
+        raise TypeError(f"one {type(inputs).__name__} was given where a column of them is expected: put it into a list")
+    if isinstance(inputs, set | frozenset):
+        raise TypeError("a set has no order, so its rows could not be matched with targets: pass a list")
+    if not isinstance(inputs, Iterable):
+        raise TypeError(f"a column of formulas is expected, not {shown(inputs)} ({type(inputs).__name__})")
+    # pandas objects are recognised by what they offer: importing pandas here would cost more than the parsing.
+    shape = getattr(inputs, "shape", None)
+    if shape is not None and len(shape) != 1 and not (len(shape) == 2 and shape[1] == 1):
+        raise TypeError(f"a column of formulas is expected, not a table of shape {tuple(shape)}: choose the one column")
+    index = getattr(inputs, "index", None)
+    labels = list(index) if hasattr(inputs, "to_numpy") and index is not None and not callable(index) else None
+    if hasattr(inputs, "to_numpy"):
+        return list(inputs.to_numpy().ravel()), labels
+    return list(inputs.ravel()) if isinstance(inputs, np.ndarray) else list(inputs), None
+
+
 def parse_compositions(inputs: Any, *, on_error: Literal["raise", "skip"] = "raise") -> Compositions:
     """Read a column of formulas.
 
@@ -410,7 +437,7 @@ def parse_compositions(inputs: Any, *, on_error: Literal["raise", "skip"] = "rai
         raise ValueError(f"on_error is {on_error!r}; choose 'raise' or 'skip'")
     if isinstance(inputs, Compositions):
         return inputs
-    values, labels = _column(inputs)
+    values, labels = column_of(inputs)
     text: list[str] = []
     numbers: list[int] = []
     amounts: list[float] = []
@@ -422,7 +449,7 @@ def parse_compositions(inputs: Any, *, on_error: Literal["raise", "skip"] = "rai
             content = _read_text(value) if isinstance(value, str) else _read_object(value)
         except _RefusalError as refusal:
             label = row if labels is None else labels[row]
-            skipped.append(SkippedRow(row, label, _show(value), str(refusal)))
+            skipped.append(SkippedRow(row, label, shown(value), str(refusal)))
             continue
         numbers.extend(content)
         amounts.extend(content.values())
@@ -454,30 +481,10 @@ def _table_message(skipped: list[SkippedRow]) -> str:
     return message + "\nCorrect the table, or pass on_error='skip' to leave such rows out; they are then listed."
 
 
-def _show(value: Any) -> str:
-    shown = repr(str(value)) if isinstance(value, str) else repr(value)
-    return shown if len(shown) <= 120 else shown[:117] + "..."
-
-
-def _column(inputs: Any) -> tuple[list[Any], list[Hashable] | None]:
-    """Values of the input in order, and their labels where the input has an index."""
-    if isinstance(inputs, str | bytes):
-        raise TypeError(f"{inputs!r} is one formula where a column of formulas is expected: write [{inputs!r}]")
-    if isinstance(inputs, Mapping) or _is_pymatgen(inputs) or _is_crystal(inputs):
-        raise TypeError(f"one {type(inputs).__name__} was given where a column of them is expected: put it into a list")
-    if isinstance(inputs, set | frozenset):
-        raise TypeError("a set has no order, so its rows could not be matched with targets: pass a list")
-    if not isinstance(inputs, Iterable):
-        raise TypeError(f"a column of formulas is expected, not {_show(inputs)} ({type(inputs).__name__})")
-    # pandas objects are recognised by what they offer: importing pandas here would cost more than the parsing.
-    shape = getattr(inputs, "shape", None)
-    if shape is not None and len(shape) != 1 and not (len(shape) == 2 and shape[1] == 1):
-        raise TypeError(f"a column of formulas is expected, not a table of shape {tuple(shape)}: choose the one column")
-    index = getattr(inputs, "index", None)
-    labels = list(index) if hasattr(inputs, "to_numpy") and index is not None and not callable(index) else None
-    if hasattr(inputs, "to_numpy"):
-        return list(inputs.to_numpy().ravel()), labels
-    return list(inputs.ravel()) if isinstance(inputs, np.ndarray) else list(inputs), None
+def shown(value: Any) -> str:
+    """Return a value as an error shows it: its ``repr``, at most 120 characters."""
+    text = repr(str(value)) if isinstance(value, str) else repr(value)
+    return text if len(text) <= 120 else text[:117] + "..."
 
 
 def _is_pymatgen(value: Any) -> bool:

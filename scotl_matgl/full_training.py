@@ -23,11 +23,11 @@ from scotl_matgl.bridges.base import split_by_group
 from scotl_matgl.bridges.build import installed_versions
 from scotl_matgl.cache import write_whole
 from scotl_matgl.cards import SourceCard, all_cards, select
-from scotl_matgl.composition import SkippedRow, composition_key
+from scotl_matgl.composition import SkippedRow, column_of, composition_key
 from scotl_matgl.encoders import dgl_backend
 from scotl_matgl.encoders.base import encode_crystals, graph_or_reason
 from scotl_matgl.encoders.graphs import CrystalGraph, GraphBatch
-from scotl_matgl.encoders.matgl import BATCH_EDGES, MatGLEncoder, pick_device
+from scotl_matgl.encoders.matgl import BATCH_EDGES, MatGLEncoder, find_model, pick_device
 from scotl_matgl.exceptions import InputError, ScotlMatglWarning
 
 if TYPE_CHECKING:
@@ -44,6 +44,9 @@ _PARTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 #: Centres of basis functions: parameters by their type, constants by MatGL's intention.
 _CONSTANTS = ("bond_expansion", "basis_expansion")
+
+#: Module whose sources can be trained on.
+_LOADER = "scotl_matgl.encoders.matgl:"
 
 #: Fewest crystals to train on.
 _MIN_ROWS = 5
@@ -122,8 +125,8 @@ class FullTransferRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc
         By which the target was standardised.
     skipped_ : tuple of SkippedRow
         Crystals and targets that could not be used in ``fit``, and why.
-    card_ : SourceCard
-        The source.
+    card_ : SourceCard or None
+        The source; None where it is read from a file, and found by name.
 
     Notes
     -----
@@ -178,7 +181,7 @@ class FullTransferRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc
 
         Parameters
         ----------
-        X : iterable of n crystals
+        X : iterable of n crystals, or table of one column
             What :func:`~scotl_matgl.structures.as_crystal` reads: pymatgen structures, ASE atoms, our own crystals.
         y : array-like of shape (n,)
             The property. Rows without a finite value are skipped.
@@ -198,7 +201,7 @@ class FullTransferRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc
         self._check_parameters()
         card = _card_of(self.source)
         encoder = _load(card)
-        table, groups, self.skipped_ = self._read(encoder, list(X), y)
+        table, groups, self.skipped_ = self._read(encoder, column_of(X)[0], y)
         _warn(self.skipped_, "were skipped")
         self.card_, self._network = card, None
         train = np.arange(len(groups))
@@ -364,7 +367,7 @@ class FullTransferRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc
                 output = network(*_prepared(encoder, table, np.arange(len(graphs)), place))
             return {"final": output.cpu().numpy()}
 
-        structures = list(X)
+        structures = column_of(X)[0]
         encoded = encode_crystals(
             structures,
             forward,
@@ -381,7 +384,7 @@ class FullTransferRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc
         if self._network is None:
             import torch
 
-            network = _network(_load(self.card_), self._layer)
+            network = _network(_load(self.card_ or _card_of(self.source)), self._layer)
             network.load_state_dict({name: torch.from_numpy(value) for name, value in self.weights_.items()})
             self._network = network.eval()
         return self._network
@@ -454,6 +457,17 @@ class FullTransferRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc
         tags.input_tags.two_d_array = False
         tags.input_tags.one_d_array = True
         return tags
+
+
+def reason_against(card: SourceCard) -> str:
+    """Why the network of a source cannot be trained on this machine; empty if it can, as far as its card tells."""
+    if card.modality != "structure" or card.architecture not in _PARTS or not card.loader.startswith(_LOADER):
+        return "its network is none that can be trained on"
+    try:
+        find_model(card)
+    except FileNotFoundError as error:
+        return str(error)
+    return ""
 
 
 def _card_of(source: Any) -> SourceCard:

@@ -27,6 +27,7 @@ _OURS = frozenset(
         "composition.SkippedRow",
         "domain.TrainingDomain",
         "fine_tuning.FineTunedBridge",
+        "full_training.FullTransferRegressor",
         "heads.HeldRidge",
         "heads.LaplacianKernelClassifier",
         "heads.LaplacianKernelRidge",
@@ -41,7 +42,7 @@ _OURS = frozenset(
 )
 
 # What skops does not trust by itself although it holds numbers only: a forged tree can crash the process, not more.
-_TREES = frozenset({"sklearn.tree._tree.Tree"})
+_TREES = frozenset({"sklearn.tree._tree.Tree", "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"})
 
 # Descriptors, and what they are made of; those of other packages are named by the user.
 _DESCRIPTORS = "scotl_matgl.descriptors."
@@ -59,6 +60,8 @@ def save_model(model: Any, path: str | Path) -> None:
     for name in ("sources_", "predictors_"):
         setattr(slim, name, tuple(replace(source, card=None) for source in getattr(model, name)))
     slim.sources = _names(model.sources)
+    slim._members_all = tuple(replace(member, head=_without_card(member.head)) for member in model._members_all)
+    slim._fitted = {i: _without_card(head) for i, head in model._fitted.items()}
     _skops().dump(slim, path, compression=zipfile.ZIP_DEFLATED)
 
 
@@ -69,6 +72,16 @@ def _names(sources: Any) -> Any:
     if sources is None or isinstance(sources, str):
         return sources
     return [_names(source) for source in sources]
+
+
+def _without_card(head: Any) -> Any:
+    """A head with its source by name, if it has one."""
+    if isinstance(getattr(head, "source", None), SourceCard):
+        head = copy.copy(head)
+        head.source = head.source.name
+        if hasattr(head, "card_"):
+            head.card_ = None
+    return head
 
 
 def load_model(path: str | Path, kind: type[Model], trusted: Sequence[str]) -> Model:

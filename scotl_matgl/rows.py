@@ -1,18 +1,19 @@
-"""Rows as scikit-learn hands them over: formulas, formulas beside further numeric columns, or numbers alone."""
+"""Rows as scikit-learn hands them over: formulas or crystals, also beside numeric columns, or numbers alone."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
-from scotl_matgl.composition import Compositions, SkippedRow, parse_compositions
+from scotl_matgl.composition import Compositions, SkippedRow, column_of, parse_compositions, shown
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.heads import Floats, Folds, make_folds
+from scotl_matgl.structures import StructureError, as_crystal
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,8 @@ class Rows:
         Label of each row of the input.
     skipped : tuple of SkippedRow
         The other rows of the input, and why.
+    crystals : ndarray of shape (n,), object
+        The crystals whose formulas these are, if they were asked for; else of shape (0,).
     """
 
     compositions: Compositions | None
@@ -41,6 +44,7 @@ class Rows:
     kept: NDArray[np.intp]
     labels: list[Hashable]
     skipped: tuple[SkippedRow, ...]
+    crystals: NDArray[np.object_] = field(default_factory=lambda: np.empty(0, dtype=object))
 
     @property
     def n_input(self) -> int:
@@ -73,7 +77,10 @@ class Rows:
 
     def _take(self, index: NDArray[np.intp], skipped: tuple[SkippedRow, ...]) -> Self:
         compositions = None if self.compositions is None else self.compositions.take(index)
-        return type(self)(compositions, self.numbers[index], self.names, self.kept[index], self.labels, skipped)
+        crystals = self.crystals[index] if len(self.crystals) else self.crystals
+        return type(self)(
+            compositions, self.numbers[index], self.names, self.kept[index], self.labels, skipped, crystals
+        )
 
     def folds(self, y: NDArray[Any], *, classification: bool, random_state: int) -> Folds:
         """Shuffled folds in which all rows of one composition are on the same side."""
@@ -94,7 +101,14 @@ class Rows:
 
 
 def read_rows(
-    estimator: Any, X: Any, *, formula: Hashable | None, strict: bool, reset: bool, numbers_alone: bool | None = None
+    estimator: Any,
+    X: Any,
+    *,
+    formula: Hashable | None,
+    strict: bool,
+    reset: bool,
+    numbers_alone: bool | None = None,
+    crystals: bool = False,
 ) -> Rows:
     """Read the X of an estimator.
 
@@ -112,16 +126,18 @@ def read_rows(
         Whether the estimator is being fitted.
     numbers_alone : bool, optional
         Whether X must be numbers alone, or must not, as in ``fit``. Default: see :func:`is_numeric`.
+    crystals : bool, default=False
+        Whether there must be crystals in the place of formulas.
 
     Raises
     ------
     InputError
-        If there is no column `formula`.
+        If there is no column `formula`, or if `crystals` and `strict`, for the first that is none.
     CompositionError
         If `strict`, for the first bad formula.
     """
     if formula is not None:
-        return _read_table(estimator, X, formula, strict=strict, reset=reset)
+        return _read_table(estimator, X, formula, strict=strict, reset=reset, crystals=crystals)
     numeric = is_numeric(X)
     if numeric and numbers_alone is False:
         raise InputError("X holds numbers or several columns, but the model was fitted on one column of formulas")
@@ -130,10 +146,39 @@ def read_rows(
         names = getattr(estimator, "feature_names_in_", [f"x{i}" for i in range(numbers.shape[1])])
         n = len(numbers)
         return Rows(None, numbers, tuple(str(name) for name in names), np.arange(n), list(range(n)), ())
-    compositions = parse_compositions(X, on_error="raise" if strict else "skip")
-    labels = list(X.index) if hasattr(X, "iloc") else list(range(compositions.n_input))
-    n = len(compositions)
-    return Rows(compositions, np.empty((n, 0)), (), compositions.rows.astype(np.intp), labels, compositions.skipped)
+    return _read_column(X, strict=strict, crystals=crystals)
+
+
+def _read_column(X: Any, *, strict: bool, crystals: bool) -> Rows:
+    """Read a column of formulas, or of crystals."""
+    if not crystals:
+        compositions = parse_compositions(X, on_error="raise" if strict else "skip")
+        labels = list(X.index) if hasattr(X, "iloc") else list(range(compositions.n_input))
+        n = len(compositions)
+        return Rows(compositions, np.empty((n, 0)), (), compositions.rows.astype(np.intp), labels, compositions.skipped)
+    values, index = column_of(X)
+    labels = list(range(len(values))) if index is None else index
+    kept, skipped, found = [], [], []
+    for row, value in enumerate(values):
+        try:
+            found.append(as_crystal(value))
+            kept.append(row)
+        except StructureError as error:
+            skipped.append(SkippedRow(row, labels[row], shown(value), str(error)))
+    column = np.empty(len(found), dtype=object)
+    column[:] = found
+    rows = Rows(
+        parse_compositions(found),
+        np.empty((len(found), 0)),
+        (),
+        np.array(kept, dtype=np.intp),
+        labels,
+        tuple(skipped),
+        column,
+    )
+    if strict:
+        rows.refuse_skipped()
+    return rows
 
 
 def is_numeric(X: Any) -> bool:
@@ -153,7 +198,7 @@ def is_numeric(X: Any) -> bool:
     return all(kind in "biufc" for kind in kinds)
 
 
-def _read_table(estimator: Any, X: Any, formula: Hashable, *, strict: bool, reset: bool) -> Rows:
+def _read_table(estimator: Any, X: Any, formula: Hashable, *, strict: bool, reset: bool, crystals: bool) -> Rows:
     import pandas as pd
 
     frame = X if isinstance(X, pd.DataFrame) else pd.DataFrame(X)
@@ -162,19 +207,12 @@ def _read_table(estimator: Any, X: Any, formula: Hashable, *, strict: bool, rese
         raise InputError(f"there is no column {formula!r} of formulas; the columns are: {columns}")
     validate_data(estimator, X, skip_check_array=True, reset=reset)
     others = frame.drop(columns=[formula])
-    compositions = parse_compositions(frame[formula], on_error="raise" if strict else "skip")
-    given = others.to_numpy(dtype=object)[compositions.rows]
+    read = _read_column(frame[formula], strict=strict, crystals=crystals)
+    given = others.to_numpy(dtype=object)[read.kept]
     numbers = np.column_stack(
         [np.empty((len(given), 0)), *(pd.to_numeric(pd.Series(column), errors="coerce") for column in given.T)]
     ).astype(np.float64)
-    rows = Rows(
-        compositions,
-        numbers,
-        tuple(str(name) for name in others.columns),
-        compositions.rows.astype(np.intp),
-        list(frame.index),
-        compositions.skipped,
-    )
+    rows = replace(read, numbers=numbers, names=tuple(str(name) for name in others.columns))
     for column, name in enumerate(rows.names):
         bad = ~np.isfinite(rows.numbers[:, column])
         values = others.iloc[rows.kept, column].to_numpy(dtype=object)

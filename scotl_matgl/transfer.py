@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import warnings
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
@@ -24,12 +25,15 @@ from scotl_matgl.blending import (
     check_head,
     out_of_fold,
     share_of_transfer,
+    without_gaps,
 )
-from scotl_matgl.composition import SYMBOLS
+from scotl_matgl.cards import SourceCard
+from scotl_matgl.composition import SYMBOLS, SkippedRow
 from scotl_matgl.descriptors import CompositionDescriptor, get_descriptor
 from scotl_matgl.domain import TrainingDomain
 from scotl_matgl.exceptions import InputError, ScotlMatglWarning
 from scotl_matgl.fine_tuning import FineTunedBridge
+from scotl_matgl.full_training import FullTransferRegressor, reason_against
 from scotl_matgl.heads import Floats, HeldRidge
 from scotl_matgl.model_files import load_model, save_model
 from scotl_matgl.ranking import NO_TRANSFER, Ranking
@@ -54,6 +58,9 @@ _CLIPPED = 3
 # Blocks of columns with what all sources predict, and with the atomic fractions of the elements of the training rows.
 _PREDICTIONS = "source predictions"
 _FRACTIONS = "fractions"
+
+# Block of one column with the crystals themselves.
+_CRYSTALS = "crystals"
 
 # A member of a blend that counts less than this is not worth its time.
 _LEAST_WEIGHT = 1e-3
@@ -120,7 +127,7 @@ class _TransferModel(_FromFormulas):
         self,
         sources: Any = "auto",
         *,
-        method: Literal["frozen", "fine-tune"] = "frozen",
+        method: Literal["frozen", "fine-tune", "full"] | FullTransferRegressor = "frozen",
         head: Any = "auto",
         combine: Literal["concat", "residual", "embedding"] = "concat",
         guard: bool = True,
@@ -194,7 +201,8 @@ class _TransferModel(_FromFormulas):
 
         from threadpoolctl import threadpool_limits
 
-        with threadpool_limits(1):  # small matrices gain nothing from more, and threads that wait for each other lose
+        # Small matrices gain nothing from more than one thread, and threads that wait for each other lose.
+        with threadpool_limits(None if self._trains_networks else 1):
             choice = self._choose(rows, features, task, sample)
             self.sources_ = choice.sources if choice else ()
             self.ranking_ = choice.ranking if choice else None
@@ -204,24 +212,25 @@ class _TransferModel(_FromFormulas):
             if predicted:
                 columns[_PREDICTIONS] = np.hstack(predicted)
             self._elements = () if rows.compositions is None else tuple(np.unique(rows.compositions.numbers).tolist())
-            features = self._with_fractions(Features(columns, features.weights), rows)
+            features = self._with_formulas(Features(columns, features.weights), rows)
             sampled = features.take(sample)
             self._control = control
             self._domain = TrainingDomain.of(sampled.stacked(control), features.stacked_weights(control))
-            self._blend(self._members(heads, control), sampled, task)
-            self._fit_members(features, target, rows, task)
+            with _without_networks_warnings():
+                self._blend(self._members(heads, control), sampled, task)
+                self._fit_members(features, target, rows, task)
         self._warn(self.skipped_, "were skipped", stacklevel=3)
+        for i, head in self._fitted.items():
+            if isinstance(head, FullTransferRegressor):
+                reasons = {row.row: row.reason for row in head.skipped_}
+                self._tell_refused(rows, reasons, f"are learned without {self._members_all[i].source}")
         return self
 
     def _check_parameters(self) -> tuple[Any, ...]:
         """Raise if a parameter is none of what it may be; return the heads."""
-        if str(self.method) == "full":
-            raise InputError(
-                "method='full' trains the network of a source itself, which takes crystals and not formulas: use "
-                "scotl_matgl.FullTransferRegressor"
-            )
+        own = (self.method,) if isinstance(self.method, FullTransferRegressor) else ()
         for name, values in (
-            ("method", ("frozen", "fine-tune")),
+            ("method", (*own, "frozen", "fine-tune", "full")),
             ("combine", ("concat", "residual", "embedding")),
             ("look_up", ("auto", True, False)),
         ):
@@ -238,7 +247,10 @@ class _TransferModel(_FromFormulas):
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         strict = self.on_error == "raise"
-        rows = read_rows(self, X, formula=self.formula, strict=strict, reset=True)
+        rows = read_rows(self, X, formula=self.formula, strict=strict, reset=True, crystals=self._trains_networks)
+        if self._trains_networks and not len(rows):
+            first = f"; row {rows.skipped[0].row}: {rows.skipped[0].reason}" if rows.skipped else ""
+            raise InputError(f"method='full' trains on crystals, and none of the {rows.n_input} rows holds one{first}")
         target = column_or_1d(y, warn=True)
         if len(target) != rows.n_input:
             raise InputError(f"there are {rows.n_input} rows and {len(target)} targets; give one for each row")
@@ -259,7 +271,9 @@ class _TransferModel(_FromFormulas):
     def _choose(self, rows: Rows, features: Features, task: Task, sample: NDArray[np.intp]) -> Choice | None:
         errors: dict[str, str] = {}
         cards = cards_for(self.sources, errors)
-        if self.method == "fine-tune":
+        if self._trains_networks:
+            cards = self._trainable(cards, errors)
+        elif self.method == "fine-tune":
             cards = [card for card in cards if card.modality == "structure"]  # the others have no bridge to train
         if not cards:
             return None
@@ -284,6 +298,21 @@ class _TransferModel(_FromFormulas):
             shown = "; ".join(f"{name}: {reason}" for name, reason in list(choice.errors.items())[:2])
             warnings.warn(f"{len(choice.errors)} sources were left out: {shown}", ScotlMatglWarning, stacklevel=4)
         return choice
+
+    @property
+    def _trains_networks(self) -> bool:
+        return not isinstance(self.method, str) or self.method == "full"
+
+    def _trainable(self, cards: Sequence[SourceCard], errors: dict[str, str]) -> list[SourceCard]:
+        """Sources whose networks can be trained on; of the others those that were named are noted, or refused."""
+        reasons = {card.name: reason_against(card) for card in cards}
+        if self.sources not in ("auto", "all"):
+            errors.update({name: reason for name, reason in reasons.items() if reason})
+        found = [card for card in cards if not reasons[card.name]]
+        if cards and not found:
+            name, reason = next(iter(reasons.items()))
+            raise InputError(f"the networks of none of the {len(cards)} sources can be trained on; {name}: {reason}")
+        return found
 
     def _choose_predictors(self, rows: Rows, features: Features) -> list[Floats]:
         """Outputs (n, k) of all sources that have any for these rows; sources that fail are noted in ``errors_``."""
@@ -326,16 +355,8 @@ class _TransferModel(_FromFormulas):
             return alone
         blocks = (*control, *names) if self.combine == "concat" else (*names, *beside)
         residual = self.combine == "residual"
-        if self.method == "fine-tune":
-            transferred = [
-                Member(
-                    FineTunedBridge(FrozenEstimator(source.bridge), reinitialise=self.reinitialise),
-                    control,
-                    transfers=True,
-                    source=source.name,
-                )
-                for source in self.sources_
-            ]
+        if self.method != "frozen":
+            transferred = self._trained_on(control)
             return [*alone, *transferred] if self.guard else transferred
         transferred = [Member(head, blocks, transfers=True, residual=residual) for head in heads]
         if self.predictors_:
@@ -346,6 +367,23 @@ class _TransferModel(_FromFormulas):
             # What a source has learned is often linear in its embedding; in descriptors next to nothing is.
             transferred.append(Member(HeldRidge(), (*names, *beside), transfers=True, residual=residual))
         return [*alone, *transferred] if self.guard or residual else transferred
+
+    def _trained_on(self, control: tuple[str, ...]) -> list[Member]:
+        """Heads that hold a source of their own, which is trained on."""
+        if not self._trains_networks:
+            return [
+                Member(
+                    FineTunedBridge(FrozenEstimator(source.bridge), reinitialise=self.reinitialise),
+                    control,
+                    transfers=True,
+                    source=source.name,
+                )
+                for source in self.sources_
+            ]
+        settings = FullTransferRegressor() if isinstance(self.method, str) else clone(self.method)
+        # The best one alone: each is trained six times.
+        best = self.sources_[0]
+        return [Member(settings.set_params(source=best.card), (_CRYSTALS,), transfers=True, source=best.name)]
 
     def _read_both_ways(self, members: list[Member]) -> list[Member]:
         """The same, with the median of the trees of each forest behind their mean."""
@@ -370,6 +408,9 @@ class _TransferModel(_FromFormulas):
                 predictions += [predictions[base] + item for item in left]
             else:
                 predictions += out_of_fold(same, features, task)
+        predictions = without_gaps(predictions, np.ones(len(predictions)))
+        if not self._n_classes:  # rows that all heads refuse tell nothing about any of them
+            predictions = [np.where(np.isnan(item), task.y.mean(), item) for item in predictions]
         losses = np.array([task.losses(item) for item in predictions])
         transfers = np.array([member.transfers for member in members])
         weights = np.zeros(len(members))
@@ -521,16 +562,34 @@ class _TransferModel(_FromFormulas):
             strict=self.on_error == "raise",
             reset=False,
             numbers_alone=not self._elements,
+            crystals=self._trains_networks,
         )
         self._warn(rows.skipped, "cannot be predicted")
         return rows
 
-    def _predictions(self, features: Features) -> tuple[Floats, list[Floats], Floats]:
+    def _tell_refused(self, rows: Rows, reasons: Mapping[int, str], consequence: str) -> None:
+        """Warn about crystals that a network refuses, by their position among the rows that could be read."""
+        assert rows.compositions is not None or not reasons  # noqa: S101 - crystals have formulas
+        refused = [
+            SkippedRow(int(rows.kept[i]), rows.labels[rows.kept[i]], rows.compositions.text[i], reason)
+            for i, reason in reasons.items()
+            if rows.compositions is not None
+        ]
+        self._warn(refused, consequence, stacklevel=5)
+
+    def _predictions(self, features: Features, rows: Rows) -> tuple[Floats, list[Floats], Floats]:
         """Blended predictions (n, m), those of the members that count, and their weights."""
-        found = {i: self._members_all[i].outputs(head, features, self._n_classes) for i, head in self._fitted.items()}
+        with _without_networks_warnings():
+            found = {
+                i: self._members_all[i].outputs(head, features, self._n_classes) for i, head in self._fitted.items()
+            }
+        for i, item in found.items():
+            gaps = dict.fromkeys(np.flatnonzero(np.isnan(item[:, 0])).tolist(), "the network refuses the crystal")
+            self._tell_refused(rows, gaps, f"are predicted without {self._members_all[i].source}")
         counted = [i for i in found if self.weights_[i] > 0]
         members = [found[i] + (found[self._base] if self._members_all[i].residual else 0.0) for i in counted]
         weights = self.weights_[counted]
+        members = without_gaps(members, weights)
         return _weighted(members, weights), members, weights
 
     @property
@@ -538,19 +597,22 @@ class _TransferModel(_FromFormulas):
         return len(getattr(self, "classes_", ()))
 
     def _blended(self, rows: Rows) -> tuple[Floats, list[Floats], Floats, Features]:
-        features = self._with_fractions(self._features(rows), rows)
-        if self.transfers_:
+        features = self._with_formulas(self._features(rows), rows)
+        if self.transfers_ and self.method == "frozen":
             features = self._with_sources(features, rows)
             if any(_PREDICTIONS in self._members_all[i].blocks for i in self._fitted):
                 features = self._with_predictions(features, rows)
-        return *self._predictions(features), features
+        return *self._predictions(features, rows), features
 
-    def _with_fractions(self, features: Features, rows: Rows) -> Features:
-        """Add the block of atomic fractions of the elements that training rows have."""
+    def _with_formulas(self, features: Features, rows: Rows) -> Features:
+        """Add atomic fractions of the elements that training rows have, and the crystals if there are any."""
         if rows.compositions is None:
             return features
-        fractions = rows.compositions.dense_fractions()[:, np.array(self._elements) - 1]
-        return Features({**features.columns, _FRACTIONS: fractions}, features.weights)
+        columns: dict[str, Any] = dict(features.columns)
+        columns[_FRACTIONS] = rows.compositions.dense_fractions()[:, np.array(self._elements) - 1]
+        if self._trains_networks:
+            columns[_CRYSTALS] = rows.crystals[:, None]
+        return Features(columns, features.weights)
 
     def _with_predictions(self, features: Features, rows: Rows) -> Features:
         """Add the block of what all sources predict."""
@@ -565,6 +627,14 @@ def _sample(n: int, max_rows: int, random_state: int) -> NDArray[np.intp]:
     if n <= max_rows:
         return np.arange(n)
     return np.sort(np.random.default_rng(random_state).choice(n, size=max_rows, replace=False))
+
+
+@contextlib.contextmanager
+def _without_networks_warnings() -> Iterator[None]:
+    """Leave out what networks say of crystals that they refuse, in each of six fits: it is said once."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ScotlMatglWarning)
+        yield
 
 
 def _weighted(predictions: Sequence[Floats], weights: Floats) -> Floats:
@@ -590,9 +660,12 @@ class TransferRegressor(RegressorMixin, _TransferModel):  # type: ignore[misc]  
     sources : "auto", str, SourceCard or list of these, default="auto"
         Which sources may be transferred from: ``"auto"`` are all that can be used, names may hold ``*``, an empty
         list is none.
-    method : {"frozen", "fine-tune"}, default="frozen"
+    method : {"frozen", "fine-tune", "full"} or FullTransferRegressor, default="frozen"
         ``"frozen"``: heads on the embeddings as they are. ``"fine-tune"``: the bridge network with a linear head,
-        trained on from its weights (:class:`~scotl_matgl.fine_tuning.FineTunedBridge`); needs torch.
+        trained on from its weights (:class:`~scotl_matgl.fine_tuning.FineTunedBridge`); needs torch. ``"full"``: the
+        network of the best source itself, trained on; X then holds crystals, and the source is one of MatGL's whose
+        weights are on this machine. A :class:`~scotl_matgl.full_training.FullTransferRegressor` is the same with
+        settings of its own, whose source is replaced by the best.
     head : "auto", str or estimator, default="auto"
         One of :data:`~scotl_matgl.heads.HEADS`, or any scikit-learn estimator. ``"auto"`` blends kernel ridge, extra
         trees (mean and median of the trees), gradient boosting on descriptors, extra trees on element fractions, and
@@ -605,7 +678,7 @@ class TransferRegressor(RegressorMixin, _TransferModel):  # type: ignore[misc]  
         out-of-fold loss, and are averaged with it where the difference is below three standard errors
         (:func:`~scotl_matgl.blending.share_of_transfer`).
     n_sources : int, default=3
-        How many of the best sources are used together.
+        How many of the best sources are used together; in full training the best is used alone.
     predictions : bool, default=True
         Whether heads on descriptors beside what *all* sources predict (the layer ``"final"``) belong to the blend.
     descriptor : str or CompositionDescriptor, default="standard"
@@ -731,8 +804,8 @@ class TransferClassifier(ClassifierMixin, _TransferModel):  # type: ignore[misc]
     """Predict the class of formulas from descriptors and pretrained sources.
 
     Parameters and attributes are those of :class:`TransferRegressor`, except that ``combine="residual"`` and
-    ``method="fine-tune"`` are for regression, and that the errors are shares of wrong labels. Blends are weighed by the
-    squared error of the class probabilities (Brier score), which says more than right or wrong.
+    the methods other than ``"frozen"`` are for regression, and that the errors are shares of wrong labels. Blends are
+    weighed by the squared error of the class probabilities (Brier score), which says more than right or wrong.
 
     Attributes
     ----------
@@ -753,8 +826,8 @@ class TransferClassifier(ClassifierMixin, _TransferModel):  # type: ignore[misc]
         heads = super()._check_parameters()
         if self.combine == "residual":
             raise InputError("combine='residual' is for regression: labels leave no residuals")
-        if self.method == "fine-tune":
-            raise InputError("method='fine-tune' is for regression; use method='frozen' for labels")
+        if self.method != "frozen":
+            raise InputError(f"method={self.method!r} is for regression; use method='frozen' for labels")
         return heads
 
     def _read_target(self, target: NDArray[Any], *, numbers_alone: bool) -> tuple[NDArray[Any], NDArray[np.bool_]]:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.linear_model import RidgeCV
-from sklearn.model_selection import KFold, cross_val_score
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -21,9 +22,11 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("dgl")
 pytest.importorskip("lightning")
 
-from scotl_matgl import FullTransferRegressor, TransferRegressor, full_training  # noqa: E402
+from scotl_matgl import FullTransferRegressor, TransferClassifier, TransferRegressor, full_training  # noqa: E402
 from scotl_matgl.cards import all_cards, select  # noqa: E402
 from scotl_matgl.exceptions import InputError, ScotlMatglWarning  # noqa: E402
+from scotl_matgl.full_training import reason_against  # noqa: E402
+from scotl_matgl.rows import read_rows  # noqa: E402
 from scotl_matgl.structures import Corpus, Crystal  # noqa: E402
 
 MEGNET = "MEGNet-MP-2018.6.1-Eform"
@@ -214,11 +217,6 @@ def test_too_few_crystals_and_wrong_lengths(crystals: Corpus, y: np.ndarray) -> 
         FullTransferRegressor(epochs=0).fit(crystals, y[1:])
 
 
-def test_method_full_names_this_estimator() -> None:
-    with pytest.raises(InputError, match="FullTransferRegressor"):
-        TransferRegressor(method="full").fit(["NaCl"] * 10, np.arange(10.0))  # type: ignore[arg-type]
-
-
 # --- as an estimator --------------------------------------------------------------------------------------------------
 
 
@@ -260,3 +258,101 @@ def test_cross_validation_takes_lists_arrays_and_corpora(crystals: Corpus, y: np
     model.fit([crystals[row] for row in train], y[train])
     residual = y[test] - model.predict([crystals[row] for row in test])
     assert scores[0][0] == pytest.approx(1 - np.mean(residual**2) / y[test].var())
+
+
+# --- as the method of the transferred model ---------------------------------------------------------------------------
+
+
+def short(**settings: Any) -> FullTransferRegressor:
+    return FullTransferRegressor(**{"epochs": 2, "batch_size": 8, "validation": 0, "device": "cpu", **settings})
+
+
+def test_without_guard_the_transferred_model_is_the_trained_network(crystals: Corpus, y: np.ndarray) -> None:
+    model = TransferRegressor(MEGNET, method=short(), guard=False).fit(crystals, y)
+    alone = short(source=MEGNET).fit(crystals, y)
+    np.testing.assert_array_equal(model.predict(crystals), alone.predict(crystals))
+    assert model.members_ == {f"FullTransferRegressor of {MEGNET} on crystals": 1.0}
+    rows = read_rows(model, crystals, formula=None, strict=True, reset=False, crystals=True)
+    predicted = np.empty(len(y))
+    for train, test in rows.folds(y, classification=False, random_state=0):
+        predicted[test] = clone(alone).fit(rows.crystals[train], y[train]).predict(rows.crystals[test])
+    assert model.error_ == pytest.approx(np.abs(predicted - y).mean(), rel=1e-6)
+
+
+def test_the_network_counts_where_it_knows_more_than_descriptors(crystals: Corpus) -> None:
+    own = encoded(MEGNET, crystals, "final")[:, 0]
+    settings = short(epochs=0, reinitialise_head=False)
+    model = TransferRegressor(MEGNET, method=settings).fit(crystals, own)
+    assert model.source_ == MEGNET
+    assert model.members_[f"FullTransferRegressor of {MEGNET} on crystals"] > 0.9
+    assert model.error_ < 0.1 * model.control_error_
+
+
+def test_crystals_that_the_network_refuses_are_predicted_by_the_other_heads(crystals: Corpus) -> None:
+    own = encoded(MEGNET, crystals, "final")[:, 0]
+    far = Crystal(30.0 * np.eye(3), np.zeros((1, 3)), np.array([11]), "far")
+    model = TransferRegressor(MEGNET, method=short(epochs=0, reinitialise_head=False))
+    with pytest.warns(ScotlMatglWarning, match=r"1 rows are learned without MEGNet.*: row 3 \(Na\): .*no neighbour"):
+        model.fit([*crystals[:3], far, *crystals[3:]], np.insert(own, 3, 0.0))
+    with pytest.warns(ScotlMatglWarning, match=r"1 rows are predicted without MEGNet.*: row 1 \(Na\)"):
+        predicted = model.predict([crystals[0], far])
+    assert predicted[0] == pytest.approx(own[0], abs=0.1 * own.std())
+    assert own.min() < predicted[1] < own.max()
+    alone = clone(model).set_params(guard=False)
+    with pytest.warns(ScotlMatglWarning):
+        alone.fit([*crystals, far], np.append(own, 0.0))
+    with pytest.warns(ScotlMatglWarning):
+        assert np.isnan(alone.predict([crystals[0], far])).tolist() == [False, True]
+
+
+def test_rows_without_a_crystal_are_skipped(crystals: Corpus, y: np.ndarray) -> None:
+    model = TransferRegressor(MEGNET, method=short(epochs=0))
+    with pytest.warns(ScotlMatglWarning, match="1 rows were skipped: row 0 .*NaCl"):
+        model.fit(["NaCl", *crystals], np.insert(y, 0, 1.0))
+    with pytest.warns(ScotlMatglWarning, match="1 rows cannot be predicted: row 1"):
+        predicted = model.predict([crystals[0], "NaCl"])
+    assert np.isnan(predicted).tolist() == [False, True]
+    with pytest.raises(InputError, match="trains on crystals, and none of the 10 rows holds one; row 0"):
+        model.fit(["NaCl"] * 10, np.arange(10.0))
+    with pytest.raises(InputError, match=r"row 0 .*NaCl"):
+        clone(model).set_params(on_error="raise").fit(["NaCl", *crystals], np.insert(y, 0, 1.0))
+
+
+def test_only_networks_that_can_be_trained_on_are_ranked(
+    crystals: Corpus, y: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = TransferRegressor([MEGNET, "Shotgun-BulkModulus-1"], method=short(epochs=0), on_error="skip")
+    named.fit(crystals, y)
+    assert named.ranking_.sources == (MEGNET,)
+    assert "can be trained on" in named.errors_["Shotgun-BulkModulus-1"]
+    with pytest.raises(InputError, match="the networks of none of the 1 sources can be trained on; Shotgun"):
+        TransferRegressor("Shotgun-BulkModulus-1", method="full").fit(crystals, y)
+    with pytest.raises(InputError, match="is for regression"):
+        TransferClassifier(MEGNET, method="full").fit(crystals, y > y.mean())
+    trainable = {card.name for card in all_cards() if not reason_against(card)}
+    assert trainable == {card.name for card in all_cards() if card.zoo == "matgl" and card.architecture != "QET"}
+    assert set(SOURCES) < trainable
+    monkeypatch.delenv("SCOTL_MATGL_ASSETS")
+    monkeypatch.setenv("HOME", "/nowhere")
+    with pytest.raises(InputError, match="Give the directory with path"):
+        TransferRegressor(MEGNET, method="full").fit(crystals, y)
+
+
+def test_crystals_beside_columns_settings_in_a_search_and_files(
+    crystals: Corpus, y: np.ndarray, tmp_path: Path
+) -> None:
+    column = np.empty(len(crystals), dtype=object)
+    column[:] = list(crystals)
+    table = pd.DataFrame({"crystal": column, "load": np.linspace(0.0, 1.0, len(y))})
+    model = TransferRegressor(MEGNET, method=short(epochs=0, reinitialise_head=False), formula="crystal")
+    own = encoded(MEGNET, crystals, "final")[:, 0]
+    search = GridSearchCV(model, {"method__reinitialise_head": [True, False]}, cv=2, scoring="neg_mean_absolute_error")
+    search.fit(table, own)
+    assert search.best_params_ == {"method__reinitialise_head": False}
+    best = search.best_estimator_
+    expected = best.predict(table)
+    best.save(tmp_path / "model.skops")
+    loaded = TransferRegressor.load(tmp_path / "model.skops")
+    np.testing.assert_array_equal(loaded.predict(table), expected)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(best)).predict(table), expected)  # noqa: S301
+    assert best.domain(table)["inside"].all()

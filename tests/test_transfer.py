@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import RandomForestRegressor
+from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
@@ -20,16 +20,16 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from scotl_matgl import TransferClassifier, TransferFeaturizer, TransferRegressor, load_example
-from scotl_matgl.blending import blend_weights, share_of_transfer
+from scotl_matgl.blending import Features, Member, blend_weights, share_of_transfer, without_gaps
 from scotl_matgl.bridges.ridge import RidgeBridge
 from scotl_matgl.bridges.store import find_bridge
 from scotl_matgl.cards import CardError, all_cards, select
-from scotl_matgl.composition import CompositionError
+from scotl_matgl.composition import CompositionError, parse_compositions
 from scotl_matgl.descriptors import get_descriptor
 from scotl_matgl.domain import TrainingDomain
 from scotl_matgl.exceptions import InputError, ScotlMatglWarning
 from scotl_matgl.fine_tuning import FineTunedBridge
-from scotl_matgl.heads import make_folds, out_of_fold_loss
+from scotl_matgl.heads import HEADS, make_folds, out_of_fold_loss
 from scotl_matgl.ranking import NO_TRANSFER
 from scotl_matgl.rows import read_rows
 from scotl_matgl.uncertainty import Uncertainty
@@ -134,6 +134,66 @@ def test_guarded_prediction_is_the_weighted_mean_of_its_members(known, new) -> N
     weights = list(model.members_.values())
     assert sum(weights) == pytest.approx(1.0)
     np.testing.assert_allclose(model.predict(new["formula"]), weights[0] * alone + weights[1] * transferred, rtol=1e-9)
+
+
+def test_forests_are_read_by_their_mean_and_their_median(known, new) -> None:
+    model = TransferRegressor(()).fit(known["formula"], known["target"])
+    X, y = described(known["formula"]), known["target"].to_numpy()
+    trees = ExtraTreesRegressor(100, max_features=1 / 3, random_state=0)
+    mean, median = np.empty_like(y), np.empty_like(y)
+    for train, test in make_folds(y, classification=False, random_state=0):
+        of_trees = [tree.predict(X[test]) for tree in clone(trees).fit(X[train], y[train]).estimators_]
+        mean[test], median[test] = np.mean(of_trees, axis=0), np.median(of_trees, axis=0)
+    for name, expected in (("extra trees", mean), ("median of extra trees", median)):
+        assert model.member_errors_[f"{name} on descriptors"] == pytest.approx(np.abs(expected - y).mean(), rel=1e-9)
+    # All heads that a control is chosen from belong to the blend.
+    for head in HEADS:
+        expected = out_of_fold_loss(head, X, y, make_folds(y, classification=False, random_state=0)).mean()
+        assert model.member_errors_[f"{head} on descriptors"] == pytest.approx(expected, rel=1e-9)
+    only_median = Member("extra trees", ("numbers",), median=True)
+    features = Features({"numbers": X}, {"numbers": np.ones(X.shape[1])})
+    forest = clone(trees).fit(X, y)
+    np.testing.assert_array_equal(
+        only_median.outputs(forest, features, 0)[:, 0],
+        np.median([tree.predict(X) for tree in forest.estimators_], axis=0),
+    )
+
+
+def test_the_median_tells_metals_from_others(assets) -> None:
+    """Half of the measured gaps are 0: the mean over trees is never 0, the median is."""
+    gaps = pd.read_csv(assets / "targets" / "expt_gap.csv").sample(400, random_state=0)
+    known, new = gaps[:300], gaps[300:]
+    model = TransferRegressor(()).fit(known["composition"], known["target"])
+    single = TransferRegressor((), head="extra trees").fit(known["composition"], known["target"])
+    errors = model.member_errors_
+    assert errors["median of extra trees on descriptors"] < 0.95 * errors["extra trees on descriptors"]
+    error, mean_error = (np.abs(item.predict(new["composition"]) - new["target"]).mean() for item in (model, single))
+    assert error < 0.95 * mean_error
+
+
+def test_alloys_are_learned_from_their_element_fractions(assets) -> None:
+    steels = pd.read_csv(assets / "targets" / "steels_yield.csv")
+    model = TransferRegressor(()).fit(steels["composition"][:250], steels["target"][:250])
+    errors = model.member_errors_
+    assert min(errors, key=errors.__getitem__) in ("extra trees on fractions", "median of extra trees on fractions")
+    compositions = parse_compositions(steels["composition"][:250])
+    y = steels["target"].to_numpy()[:250]
+    fractions = compositions.dense_fractions()
+    fractions = fractions[:, fractions.any(axis=0)]
+    expected = np.empty_like(y)
+    for train, test in make_folds(y, classification=False, random_state=0):
+        trees = ExtraTreesRegressor(100, max_features=1.0, random_state=0)
+        expected[test] = trees.fit(fractions[train], y[train]).predict(fractions[test])
+    assert errors["extra trees on fractions"] == pytest.approx(np.abs(expected - y).mean(), rel=1e-9)
+    # Of an element that no training row has, nothing is known; the others count.
+    assert np.isfinite(model.predict(["Fe0.9U0.1"])).all()
+
+
+def test_heads_that_refuse_a_row_leave_it_to_the_others() -> None:
+    first, second = np.array([[1.0], [np.nan], [np.nan]]), np.array([[3.0], [4.0], [np.nan]])
+    filled = without_gaps([first, second, second + 3.0], np.array([0.5, 0.3, 0.2]))
+    np.testing.assert_allclose(filled[0], [[1.0], [(0.3 * 4.0 + 0.2 * 7.0) / 0.5], [np.nan]])
+    np.testing.assert_array_equal(filled[1], second)
 
 
 def test_weights_fall_with_the_certainty_that_a_head_is_worse() -> None:
@@ -501,7 +561,7 @@ def test_featurizer_says_what_it_needs(known) -> None:
     assert TransferFeaturizer(()).fit_transform(known["formula"]).shape == (80, 267)
 
 
-@pytest.mark.parametrize("head", ["auto", RandomForestRegressor(10, random_state=0)])
+@pytest.mark.parametrize("head", ["auto", "gradient boosting", RandomForestRegressor(10, random_state=0)])
 def test_a_saved_model_predicts_the_same_without_pickle(head, known, new, tmp_path, monkeypatch) -> None:
     model = quick(head=head).fit(known["formula"], known["target"])
     model.save(tmp_path / "model.skops")
