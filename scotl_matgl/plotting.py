@@ -115,6 +115,9 @@ def plot_curves(curves: LearningCurves, ax: Axes | None = None, *, error: float 
     ax.axvline(curves.n_rows, color="black", linewidth=0.8, linestyle=":")
     if error is not None:
         ax.axhline(error, color="black", linewidth=0.8)
+        ax.annotate(
+            f"{error:g} wanted", (0.01, error), xycoords=("axes fraction", "data"), va="bottom", fontsize="small"
+        )
     ax.set_xscale("log")
     ax.set_yscale("log")
     for axis in (ax.xaxis, ax.yaxis):
@@ -123,7 +126,8 @@ def plot_curves(curves: LearningCurves, ax: Axes | None = None, *, error: float 
     sizes = sorted({int(size) for size in curves.frame["n"]})
     ax.set_xticks([*sizes, 2 * curves.n_rows])
     low, high = ax.get_ylim()
-    steps = [factor * 10.0**power for power in range(-6, 7) for factor in (1, 2, 3, 5)]
+    factors = (1, 2, 3, 5) if high > 8.0 * low else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+    steps = [factor * 10.0**power for power in range(-6, 7) for factor in factors]
     ax.set_yticks([step for step in steps if low <= step <= high])
     ax.set_ylim(low, high)
     ax.set_xlabel("rows learned from")
