@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +21,11 @@ from scotl_matgl.encoders.graphs import (
     check_graph,
     plan_batches,
 )
+from scotl_matgl.encoders.probes import check_probes
 from scotl_matgl.structures import StructureError, as_crystal
+
+if TYPE_CHECKING:
+    import torch
 
 #: Called with (crystals done, crystals in all).
 Progress: TypeAlias = Callable[[int, int], None]
@@ -107,6 +113,196 @@ class DescribedEncoder(CompositionEncoder, Protocol):
         self, compositions: Compositions, X: NDArray[np.float64], *, layer: str = "readout"
     ) -> NDArray[np.float32]:
         """What ``encode(compositions, layer=layer)`` gives, from descriptors X (n_formulas, p) of these formulas."""
+
+
+class GraphEncoder(ABC):
+    """A source model that reads crystal graphs; a subclass says how one batch is run.
+
+    This is a :class:`SourceEncoder` but for ``_forward``. Layers are looked up by name, the probes of the card are
+    checked before any embedding is given out, and :func:`encode_crystals` does the rest.
+
+    Parameters
+    ----------
+    card : SourceCard
+    cutoff : float
+        Of the graphs, Å.
+    batch_edges : int
+        Bonds of a batch where a call does not say how many.
+    widths : mapping of str to int, optional
+        Layers that can be read, with their widths; by default those of the card.
+    elements : collection of str, optional
+        Symbols that the model knows, empty if it takes all; by default those of the card.
+    check : bool, default True
+        Compare predictions with the probes of the card, if it has any, at the first use.
+
+    Attributes
+    ----------
+    card : SourceCard
+    layers : tuple of str
+        Those of the card.
+    elements : tuple of str
+    cutoff : float
+
+    Examples
+    --------
+    A model that counts neighbours:
+
+    >>> from scotl_matgl.encoders.probes import reference_crystals
+    >>> class Coordination(GraphEncoder):
+    ...     def _forward(self, graphs, layers, device):
+    ...         return {"readout": np.array([[graph.n_bonds / graph.n_atoms] for graph in graphs], np.float32)}
+    ...
+    ...     def _place(self, device):  # it does without torch
+    ...         return device
+    >>> card = SourceCard(
+    ...     name="my-model", zoo="my_zoo", modality="structure", property="coordination", unit="1", dataset="none",
+    ...     architecture="counting", layers={"readout": 1}, loader="my_zoo:load", licence="MIT", citation="me",
+    ... )  # fmt: skip
+    >>> crystals = reference_crystals()
+    >>> encoder = Coordination(card, cutoff=3.0, batch_edges=10000)
+    >>> encoder.encode([crystals["NaCl"], crystals["Si"]]).tolist()
+    [[6.0], [4.0]]
+    """
+
+    #: What to do where the probes are not reproduced, as :func:`~scotl_matgl.encoders.probes.check_probes` takes it.
+    _advice: ClassVar[str | None] = None
+
+    def __init__(
+        self,
+        card: SourceCard,
+        *,
+        cutoff: float,
+        batch_edges: int,
+        widths: Mapping[str, int] | None = None,
+        elements: Collection[str] | None = None,
+        check: bool = True,
+    ) -> None:
+        self.card = card
+        self.layers = tuple(card.layers)
+        self.elements = tuple(card.elements if elements is None else elements)
+        self.cutoff = cutoff
+        self._widths = dict(card.layers if widths is None else widths)
+        self._batch_edges = batch_edges
+        self._unchecked = check and bool(card.probes)
+
+    def encode(
+        self,
+        structures: Iterable[Any],
+        *,
+        layer: str = "readout",
+        batch_edges: int | None = None,
+        device: str = "auto",
+        progress: Progress | None = None,
+    ) -> NDArray[np.float32]:
+        """Embeddings of one layer.
+
+        Parameters
+        ----------
+        structures : iterable
+            Crystals, or what :func:`~scotl_matgl.structures.as_crystal` understands.
+        layer : str
+            Key of :attr:`widths`.
+        batch_edges : int, optional
+            Bonds per batch; by default what suits the model.
+        device : str, default "auto"
+            Name that torch gives to a device; ``"auto"`` lets the encoder choose.
+        progress : callable, optional
+            Called with (crystals done, crystals in all).
+
+        Returns
+        -------
+        ndarray of float32, shape (n_crystals, width)
+            Rows of refused crystals are NaN; :meth:`encode_layers` says why.
+
+        Raises
+        ------
+        ValueError
+            If there is no such layer.
+        IncompatibleWeightsError
+            If the model does not reproduce the probes of its card.
+        """
+        encoded = self.encode_layers(
+            structures, layers=(layer,), batch_edges=batch_edges, device=device, progress=progress
+        )
+        return encoded.embeddings[layer]
+
+    def encode_layers(
+        self,
+        structures: Iterable[Any],
+        *,
+        layers: Sequence[str],
+        batch_edges: int | None = None,
+        device: str = "auto",
+        progress: Progress | None = None,
+    ) -> Encoded:
+        """Embeddings of several layers in one pass, with the reason of every refusal.
+
+        Parameters and errors are those of :meth:`encode`, but for `layers`, a sequence of such names.
+        """
+        for layer in layers:
+            if layer not in self._widths:
+                close = difflib.get_close_matches(layer, self._widths, n=1)
+                hint = f"did you mean {close[0]!r}? " if close else ""
+                raise ValueError(f"{self.card.name} has no layer {layer!r}; {hint}it has {', '.join(self._widths)}")
+        self.check(device)
+        place = self._place(device)
+        return encode_crystals(
+            structures,
+            lambda graphs: self._forward(graphs, layers, place),
+            widths={layer: self._widths[layer] for layer in layers},
+            cutoff=self.cutoff,
+            batch_edges=self._batch_edges if batch_edges is None else batch_edges,
+            elements=self.elements,
+            progress=progress,
+        )
+
+    @property
+    def widths(self) -> Mapping[str, int]:
+        """All layers that can be read, also those that the card does not list, with their widths."""
+        return self._widths
+
+    def check(self, device: str = "auto") -> None:
+        """Compare predictions with the probes of the card, once: a check that failed or was interrupted is repeated.
+
+        Raises
+        ------
+        IncompatibleWeightsError
+            If the model does not reproduce them.
+        """
+        if self._unchecked:
+            # Probes are encoded by this encoder, too.
+            self._unchecked = False
+            try:
+                check_probes(self, device=device, advice=self._advice)
+            except BaseException:
+                self._unchecked = True
+                raise
+
+    @abstractmethod
+    def _forward(
+        self, graphs: Sequence[CrystalGraph], layers: Sequence[str], device: torch.device
+    ) -> Mapping[str, NDArray[np.float32]]:
+        """Run the model over the graphs of one batch.
+
+        Parameters
+        ----------
+        graphs : sequence of CrystalGraph
+        layers : sequence of str
+            Keys of :attr:`widths`.
+        device : torch.device
+            What :meth:`_place` returned.
+
+        Returns
+        -------
+        mapping of str to ndarray of float32, shape (n_graphs, width)
+            One array per layer. A crystal for which it raises or gives NaN is refused, and no other is.
+        """
+
+    def _place(self, device: str) -> torch.device:
+        """Device of a name, ``"auto"`` a GPU if torch can use one; a subclass moves its model there."""
+        import torch
+
+        return torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
 
 
 def encode_crystals(

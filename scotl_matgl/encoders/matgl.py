@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import importlib.metadata
@@ -13,7 +12,7 @@ import pickle
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +24,9 @@ from numpy.typing import NDArray
 from scotl_matgl.cards import SourceCard
 from scotl_matgl.composition import SYMBOLS
 from scotl_matgl.encoders import dgl_backend, pyg_backend
-from scotl_matgl.encoders.base import Encoded, Progress, encode_crystals
+from scotl_matgl.encoders.base import GraphEncoder
 from scotl_matgl.encoders.graphs import CrystalGraph
-from scotl_matgl.encoders.probes import IncompatibleWeightsError, check_probes
+from scotl_matgl.encoders.probes import IncompatibleWeightsError
 
 if TYPE_CHECKING:
     import torch
@@ -218,7 +217,7 @@ class Backend(Protocol):
         """Mean over the ``"atoms"`` or ``"bonds"`` of each crystal."""
 
 
-class MatGLEncoder:
+class MatGLEncoder(GraphEncoder):
     """A MatGL model that turns crystals into embeddings; made by :func:`load`.
 
     Features of atoms and bonds are averaged over the crystal, so that an embedding does not depend on the size of the
@@ -234,7 +233,6 @@ class MatGLEncoder:
     """
 
     def __init__(self, card: SourceCard, model: torch.nn.Module, backend: Backend, *, check: bool = True) -> None:
-        self.card = card
         self._backend = backend
         self._wrapper = model
         self._network: Any = model.model
@@ -247,80 +245,16 @@ class MatGLEncoder:
                     f"The card of {card.name} lists the layer {layer!r} with width {width}; the model has "
                     f"{', '.join(f'{name} {size}' for name, size in widths.items())}"
                 )
-        self._widths = widths
-        self.layers = tuple(card.layers)
-        self.elements: tuple[str, ...] = tuple(self._network.element_types)
-        self.cutoff = float(self._network.cutoff)
+        super().__init__(
+            card,
+            cutoff=float(self._network.cutoff),
+            batch_edges=BATCH_EDGES[self._architecture],
+            widths=widths,
+            elements=self._network.element_types,
+            check=check,
+        )
         self._types = np.full(len(SYMBOLS) + 1, -1, dtype=np.int32)
         self._types[[SYMBOLS.index(symbol) + 1 for symbol in self.elements]] = np.arange(len(self.elements))
-        self._unchecked = check
-
-    def encode(
-        self,
-        structures: Iterable[Any],
-        *,
-        layer: str = "readout",
-        batch_edges: int | None = None,
-        device: str = "auto",
-        progress: Progress | None = None,
-    ) -> NDArray[np.float32]:
-        """Embeddings of one layer.
-
-        Parameters
-        ----------
-        structures : iterable
-            Crystals, or what :func:`~scotl_matgl.structures.as_crystal` understands.
-        layer : str
-            One of :attr:`layers`.
-        batch_edges : int, optional
-            Bonds per batch (default by architecture, see :data:`BATCH_EDGES`).
-        device : str, default "auto"
-            ``"auto"`` takes a GPU if torch and MatGL's backend can use one, else the CPU.
-        progress : callable, optional
-            Called with (crystals done, crystals in all).
-
-        Returns
-        -------
-        ndarray of float32, shape (n_crystals, width)
-            Rows of refused crystals are NaN; :meth:`encode_layers` says why.
-
-        Raises
-        ------
-        IncompatibleWeightsError
-            If the model does not reproduce the probes of its card.
-        """
-        encoded = self.encode_layers(
-            structures, layers=(layer,), batch_edges=batch_edges, device=device, progress=progress
-        )
-        return encoded.embeddings[layer]
-
-    def encode_layers(
-        self,
-        structures: Iterable[Any],
-        *,
-        layers: Sequence[str],
-        batch_edges: int | None = None,
-        device: str = "auto",
-        progress: Progress | None = None,
-    ) -> Encoded:
-        """Embeddings of several layers in one pass; parameters and errors as in :meth:`encode`."""
-        for layer in layers:
-            if layer not in self._widths:
-                close = difflib.get_close_matches(layer, self._widths, n=1)
-                hint = f"did you mean {close[0]!r}? " if close else ""
-                raise ValueError(f"{self.card.name} has no layer {layer!r}; {hint}it has {', '.join(self._widths)}")
-        self.check(device)
-        target = pick_device(device, self._backend)
-        self._wrapper.to(target)
-        return encode_crystals(
-            structures,
-            lambda graphs: self._forward(graphs, layers, target),
-            widths={layer: self._widths[layer] for layer in layers},
-            cutoff=self.cutoff,
-            batch_edges=BATCH_EDGES[self._architecture] if batch_edges is None else batch_edges,
-            elements=self.elements,
-            progress=progress,
-        )
 
     @property
     def model(self) -> torch.nn.Module:
@@ -333,30 +267,14 @@ class MatGLEncoder:
         return self._backend
 
     @property
-    def widths(self) -> Mapping[str, int]:
-        """All layers that can be read, also those that the card does not list, with their widths."""
-        return self._widths
-
-    @property
     def types(self) -> NDArray[np.int32]:
         """Position of each atomic number among :attr:`elements`; −1 for those that the model does not know."""
         return self._types
 
-    def check(self, device: str = "auto") -> None:
-        """Compare predictions with the probes of the card, the first time that it is called.
-
-        Raises
-        ------
-        IncompatibleWeightsError
-            If the model does not reproduce them.
-        """
-        if self._unchecked:
-            self._unchecked = False
-            try:
-                check_probes(self, device=device)
-            except BaseException:
-                self._unchecked = True
-                raise
+    def _place(self, device: str) -> torch.device:
+        target = pick_device(device, self._backend)
+        self._wrapper.to(target)
+        return target
 
     def _forward(
         self, graphs: Sequence[CrystalGraph], layers: Sequence[str], device: torch.device

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,29 +75,36 @@ def probe(encoder: SourceEncoder, *, device: str = "auto") -> dict[str, float]:
     return dict(zip(crystals, encoded.embeddings["final"][:, 0].tolist(), strict=True))
 
 
-def check_probes(encoder: SourceEncoder, *, device: str = "auto") -> None:
+def check_probes(encoder: SourceEncoder, *, device: str = "auto", advice: str | None = None) -> None:
     """Compare the model with the probes of its card.
+
+    Parameters
+    ----------
+    encoder : SourceEncoder
+    device : str, default "auto"
+    advice : str, optional
+        End of the message, after the values: what may be wrong, and what to do. By default it lists the versions, found
+        and working, as MatGL's models need it.
 
     Raises
     ------
     IncompatibleWeightsError
-        If a probe deviates by more than 2e-3; the message lists the values and the versions, found and working.
+        If a probe deviates by more than 2e-3.
     """
-    compare(encoder.card.name, encoder.card.probes, probe(encoder, device=device), encoder.card.unit)
-
-
-def compare(name: str, expected: Mapping[str, float], found: Mapping[str, float], unit: str) -> None:
-    """Raise :class:`IncompatibleWeightsError` unless `found` holds every expected probe within the tolerance."""
+    card, found = encoder.card, probe(encoder, device=device)
     wrong = [
         f"{crystal} {found.get(crystal, math.nan):.4f} instead of {value:.4f}"
-        for crystal, value in expected.items()
+        for crystal, value in card.probes.items()
         # A NaN must count as wrong, hence the negation.
         if not abs(found.get(crystal, math.nan) - value) <= TOLERANCE
     ]
     if wrong:
-        installed = ", ".join(f"{package} {version}" for package, version in versions().items())
+        if advice is None:
+            installed = ", ".join(f"{package} {version}" for package, version in versions().items())
+            advice = (
+                "Either the weights were changed or the installed versions read them differently. "
+                f"Found: {installed}. Known to work: {WORKING_VERSIONS}."
+            )
         raise IncompatibleWeightsError(
-            f"{name} does not give the values of its card ({unit}): {'; '.join(wrong)}. Either the weights were "
-            "changed or the installed versions read them differently. "
-            f"Found: {installed}. Known to work: {WORKING_VERSIONS}."
+            f"{card.name} does not give the values of its card ({card.unit}): {'; '.join(wrong)}. {advice}"
         )

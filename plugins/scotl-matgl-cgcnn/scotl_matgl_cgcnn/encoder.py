@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scotl_matgl.cards import SourceCard
-from scotl_matgl.encoders.base import Encoded, Progress, encode_crystals
+from scotl_matgl.encoders.base import GraphEncoder, encode_crystals
 from scotl_matgl.encoders.graphs import CrystalGraph, batch_graphs
-from scotl_matgl.encoders.probes import TOLERANCE, IncompatibleWeightsError, probe
+from scotl_matgl.encoders.probes import IncompatibleWeightsError
 from scotl_matgl_cgcnn.errors import CheckpointError
 from scotl_matgl_cgcnn.neighbours import nearest
 
@@ -112,7 +110,7 @@ def _find(card: SourceCard, path: str | Path | None) -> tuple[Path, str]:
     )
 
 
-class CGCNNEncoder:
+class CGCNNEncoder(GraphEncoder):
     """A CGCNN model that turns crystals into embeddings; made by :func:`load`.
 
     Atoms are averaged over the crystal, and neighbours at equal distance are chosen by what they are and not by where
@@ -132,97 +130,21 @@ class CGCNNEncoder:
         Of the graphs, Å.
     """
 
+    _advice = (
+        "Either its files were changed or the installed torch computes them differently; if they have the sha256 of the "
+        "card, please report it."
+    )
+
     def __init__(self, card: SourceCard, network: CGCNN, *, check: bool = True) -> None:
         from scotl_matgl_cgcnn.network import CUTOFF
 
-        self.card = card
-        self.cutoff = CUTOFF
-        self.layers = tuple(card.layers)
-        self.elements = tuple(card.elements)
-        self._network = network
-        self._widths = dict(network.layer_widths)
-        if dict(card.layers) != self._widths:
+        widths = dict(network.layer_widths)
+        if dict(card.layers) != widths:
             raise CheckpointError(
-                f"The card of {card.name} lists the layers {dict(card.layers)}; the model has {self._widths}"
+                f"The card of {card.name} lists the layers {dict(card.layers)}; the model has {widths}"
             )
-        self._unchecked = check
-
-    def encode(
-        self,
-        structures: Iterable[Any],
-        *,
-        layer: str = "readout",
-        batch_edges: int | None = None,
-        device: str = "auto",
-        progress: Progress | None = None,
-    ) -> NDArray[np.float32]:
-        """Embeddings of one layer.
-
-        Parameters
-        ----------
-        structures : iterable
-            Crystals, or what :func:`~scotl_matgl.structures.as_crystal` understands.
-        layer : str
-            One of :attr:`layers`.
-        batch_edges : int, optional
-            Bonds of the 8 Å graphs per batch (default :data:`BATCH_EDGES`).
-        device : str, default "auto"
-            ``"auto"`` takes a GPU if torch can use one, else the CPU.
-        progress : callable, optional
-            Called with (crystals done, crystals in all).
-
-        Returns
-        -------
-        ndarray of float32, shape (n_crystals, width)
-            Rows of refused crystals are NaN; :meth:`encode_layers` says why.
-
-        Raises
-        ------
-        IncompatibleWeightsError
-            If the model does not reproduce the probes of its card.
-        """
-        encoded = self.encode_layers(
-            structures, layers=(layer,), batch_edges=batch_edges, device=device, progress=progress
-        )
-        return encoded.embeddings[layer]
-
-    def encode_layers(
-        self,
-        structures: Iterable[Any],
-        *,
-        layers: Sequence[str],
-        batch_edges: int | None = None,
-        device: str = "auto",
-        progress: Progress | None = None,
-    ) -> Encoded:
-        """Embeddings of several layers in one pass; parameters and errors as in :meth:`encode`."""
-        import torch
-
-        for layer in layers:
-            if layer not in self._widths:
-                close = difflib.get_close_matches(layer, self._widths, n=1)
-                hint = f"did you mean {close[0]!r}? " if close else ""
-                raise ValueError(f"{self.card.name} has no layer {layer!r}; {hint}it has {', '.join(self._widths)}")
-        if self._unchecked:
-            self._unchecked = False
-            try:
-                self._check_probes(device)
-            except BaseException:
-                self._unchecked = True
-                raise
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        target = torch.device(device)
-        self._network.to(target)
-        return encode_crystals(
-            structures,
-            lambda graphs: self._forward(graphs, layers, target),
-            widths={layer: self._widths[layer] for layer in layers},
-            cutoff=self.cutoff,
-            batch_edges=BATCH_EDGES if batch_edges is None else batch_edges,
-            elements=self.elements,
-            progress=progress,
-        )
+        super().__init__(card, cutoff=CUTOFF, batch_edges=BATCH_EDGES, widths=widths, check=check)
+        self._network = network
 
     def ambiguous(self, structures: Iterable[Any]) -> dict[int, str]:
         """Say for which crystals the published code gives different values for different orders of the sites.
@@ -269,6 +191,11 @@ class CGCNNEncoder:
                 reasons[row] = " and ".join(parts)
         return reasons
 
+    def _place(self, device: str) -> torch.device:
+        target = super()._place(device)
+        self._network.to(target)
+        return target
+
     def _forward(
         self, graphs: Sequence[CrystalGraph], layers: Sequence[str], device: torch.device
     ) -> dict[str, NDArray[np.float32]]:
@@ -288,18 +215,3 @@ class CGCNNEncoder:
                 layers,
             )
         return {layer: value.cpu().numpy() for layer, value in values.items()}
-
-    def _check_probes(self, device: str) -> None:
-        found = probe(self, device=device)
-        wrong = [
-            f"{crystal} {found.get(crystal, math.nan):.4f} instead of {value:.4f}"
-            for crystal, value in self.card.probes.items()
-            # A NaN must count as wrong, hence the negation.
-            if not abs(found.get(crystal, math.nan) - value) <= TOLERANCE
-        ]
-        if wrong:
-            raise IncompatibleWeightsError(
-                f"{self.card.name} does not give the values of its card ({self.card.unit}): {'; '.join(wrong)}. "
-                "Either its files were changed or the installed torch computes them differently; if they have the "
-                "sha256 of the card, please report it."
-            )

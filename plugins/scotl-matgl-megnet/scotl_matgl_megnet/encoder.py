@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scotl_matgl.cards import SourceCard
-from scotl_matgl.encoders.base import Encoded, Progress, encode_crystals
+from scotl_matgl.encoders.base import GraphEncoder
 from scotl_matgl.encoders.graphs import CrystalGraph, batch_graphs, merge_equal
-from scotl_matgl.encoders.probes import TOLERANCE, IncompatibleWeightsError, probe
+from scotl_matgl.encoders.probes import IncompatibleWeightsError
 from scotl_matgl_megnet.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -107,7 +105,7 @@ def _find(card: SourceCard, path: str | Path | None) -> tuple[Path, str]:
     )
 
 
-class KerasMEGNetEncoder:
+class KerasMEGNetEncoder(GraphEncoder):
     """A Keras MEGNet model that turns crystals into embeddings; made by :func:`load`.
 
     Features of atoms and bonds are averaged over the crystal, so that an embedding does not depend on the size of the
@@ -124,104 +122,32 @@ class KerasMEGNetEncoder:
         Of the graphs, Å.
     """
 
+    _advice = (
+        "Its files have the sha256 of the card, so the installed torch computes them differently; please report it."
+    )
+
     def __init__(self, card: SourceCard, network: KerasMEGNet, cutoff: float, *, check: bool = True) -> None:
-        self.card = card
-        self.cutoff = cutoff
-        self.layers = tuple(card.layers)
-        self.elements = tuple(card.elements)
-        self._network = network
-        self._widths = network.layer_widths
-        if dict(card.layers) != self._widths:
+        widths = network.layer_widths
+        if dict(card.layers) != widths:
             raise CheckpointError(
-                f"The card of {card.name} lists the layers {dict(card.layers)}; the model has {self._widths}"
+                f"The card of {card.name} lists the layers {dict(card.layers)}; the model has {widths}"
             )
         if card.options.get("cutoff", cutoff) != cutoff:
             raise CheckpointError(
                 f"The card of {card.name} says that the cut-off is {card.options['cutoff']} Å; the model has {cutoff} Å"
             )
+        super().__init__(card, cutoff=cutoff, batch_edges=BATCH_EDGES, widths=widths, check=check)
+        self._network = network
         self._state = int(card.options.get("state", 0))
         if not 0 <= self._state < max(1, network.settings.n_states):
             raise CheckpointError(
                 f"The card of {card.name} asks for state {self._state}; the model has {network.settings.n_states}"
             )
-        self._unchecked = check
 
-    def encode(
-        self,
-        structures: Iterable[Any],
-        *,
-        layer: str = "readout",
-        batch_edges: int | None = None,
-        device: str = "auto",
-        progress: Progress | None = None,
-    ) -> NDArray[np.float32]:
-        """Embeddings of one layer.
-
-        Parameters
-        ----------
-        structures : iterable
-            Crystals, or what :func:`~scotl_matgl.structures.as_crystal` understands.
-        layer : str
-            One of :attr:`layers`.
-        batch_edges : int, optional
-            Bonds per batch (default :data:`BATCH_EDGES`).
-        device : str, default "auto"
-            ``"auto"`` takes a GPU if torch can use one, else the CPU.
-        progress : callable, optional
-            Called with (crystals done, crystals in all).
-
-        Returns
-        -------
-        ndarray of float32, shape (n_crystals, width)
-            Rows of refused crystals are NaN; :meth:`encode_layers` says why.
-
-        Raises
-        ------
-        IncompatibleWeightsError
-            If the model does not reproduce the probes of its card.
-        """
-        encoded = self.encode_layers(
-            structures, layers=(layer,), batch_edges=batch_edges, device=device, progress=progress
-        )
-        return encoded.embeddings[layer]
-
-    def encode_layers(
-        self,
-        structures: Iterable[Any],
-        *,
-        layers: Sequence[str],
-        batch_edges: int | None = None,
-        device: str = "auto",
-        progress: Progress | None = None,
-    ) -> Encoded:
-        """Embeddings of several layers in one pass; parameters and errors as in :meth:`encode`."""
-        import torch
-
-        for layer in layers:
-            if layer not in self._widths:
-                close = difflib.get_close_matches(layer, self._widths, n=1)
-                hint = f"did you mean {close[0]!r}? " if close else ""
-                raise ValueError(f"{self.card.name} has no layer {layer!r}; {hint}it has {', '.join(self._widths)}")
-        if self._unchecked:
-            self._unchecked = False
-            try:
-                self._check_probes(device)
-            except BaseException:
-                self._unchecked = True
-                raise
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        target = torch.device(device)
+    def _place(self, device: str) -> torch.device:
+        target = super()._place(device)
         self._network.to(target)
-        return encode_crystals(
-            structures,
-            lambda graphs: self._forward(graphs, layers, target),
-            widths={layer: self._widths[layer] for layer in layers},
-            cutoff=self.cutoff,
-            batch_edges=BATCH_EDGES if batch_edges is None else batch_edges,
-            elements=self.elements,
-            progress=progress,
-        )
+        return target
 
     def _forward(
         self, graphs: Sequence[CrystalGraph], layers: Sequence[str], device: torch.device
@@ -235,17 +161,3 @@ class KerasMEGNetEncoder:
         with torch.inference_mode():
             values = self._network(Inputs.of(batch, device), layers, self._state)
         return {layer: value.cpu().numpy() for layer, value in values.items()}
-
-    def _check_probes(self, device: str) -> None:
-        found = probe(self, device=device)
-        wrong = [
-            f"{crystal} {found.get(crystal, math.nan):.4f} instead of {value:.4f}"
-            for crystal, value in self.card.probes.items()
-            # A NaN must count as wrong, hence the negation.
-            if not abs(found.get(crystal, math.nan) - value) <= TOLERANCE
-        ]
-        if wrong:
-            raise IncompatibleWeightsError(
-                f"{self.card.name} does not give the values of its card ({self.card.unit}): {'; '.join(wrong)}. Its "
-                "files have the sha256 of the card, so the installed torch computes them differently; please report it."
-            )

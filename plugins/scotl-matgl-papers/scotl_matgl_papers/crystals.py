@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +16,8 @@ from scipy.spatial import cKDTree
 from scotl_matgl.cards import SourceCard
 from scotl_matgl.composition import SYMBOLS
 from scotl_matgl.element_tables import load_element_tables
-from scotl_matgl.encoders.base import Encoded, Progress, encode_crystals
+from scotl_matgl.encoders.base import GraphEncoder
 from scotl_matgl.encoders.graphs import CrystalGraph
-from scotl_matgl.encoders.probes import check_probes
 from scotl_matgl_papers.weights import read_weights
 
 if TYPE_CHECKING:
@@ -91,7 +89,7 @@ def load(card: SourceCard, path: str | Path | None = None, *, check: bool = True
     )
 
 
-class ClusterEncoder:
+class ClusterEncoder(GraphEncoder):
     """A structure branch; made by :func:`load`.
 
     Layers: ``readout`` is the embedding that the composition branch is matched to, rows of length one; ``penultimate``
@@ -105,75 +103,14 @@ class ClusterEncoder:
     """
 
     def __init__(self, card: SourceCard, weights: Weights, *, check: bool = True) -> None:
-        self.card = card
-        self.layers = tuple(card.layers)
+        super().__init__(card, cutoff=CUTOFF, batch_edges=_BATCH_EDGES, check=check)
         self._weights = dict(weights)
-        self._unchecked = check and bool(card.probes)
 
-    def encode(
-        self,
-        structures: Iterable[Any],
-        *,
-        layer: str = "readout",
-        batch_edges: int | None = None,
-        device: str = "auto",
-        progress: Progress | None = None,
-    ) -> NDArray[np.float32]:
-        """Embeddings (n_crystals, width) of one layer; NaN rows for refused crystals."""
-        encoded = self.encode_layers(
-            structures, layers=(layer,), batch_edges=batch_edges, device=device, progress=progress
-        )
-        return encoded.embeddings[layer]
-
-    def encode_layers(
-        self,
-        structures: Iterable[Any],
-        *,
-        layers: Sequence[str],
-        batch_edges: int | None = None,
-        device: str = "auto",
-        progress: Progress | None = None,
-    ) -> Encoded:
-        """Embeddings of several layers in one pass, with the reason of every refusal.
-
-        Parameters
-        ----------
-        structures : iterable
-            Crystals, or what :func:`~scotl_matgl.structures.as_crystal` understands.
-        layers : sequence of str
-            Of :attr:`layers`.
-        batch_edges : int, optional
-            Bonds of the crystals in a batch (default 2,000); their clusters have two to three times as many.
-        device : str, default="auto"
-            ``"auto"`` is the CPU, on which these small networks are fast.
-        progress : callable, optional
-            Called with (crystals done, crystals in all).
-        """
-        for layer in layers:
-            if layer not in self.layers:
-                close = difflib.get_close_matches(layer, self.layers, n=1)
-                hint = f"did you mean {close[0]!r}? " if close else ""
-                raise ValueError(f"{self.card.name} has no layer {layer!r}; {hint}it has {', '.join(self.layers)}")
-        if self._unchecked:
-            self._unchecked = False
-            try:
-                check_probes(self, device=device)
-            except BaseException:
-                self._unchecked = True
-                raise
-        place = "cpu" if device == "auto" else device
-        return encode_crystals(
-            structures,
-            lambda graphs: self._forward(graphs, layers, place),
-            widths={layer: self.card.layers[layer] for layer in layers},
-            cutoff=CUTOFF,
-            batch_edges=_BATCH_EDGES if batch_edges is None else batch_edges,
-            elements=self.card.elements,
-            progress=progress,
-        )
+    def _place(self, device: str) -> torch.device:
+        return super()._place("cpu" if device == "auto" else device)
 
     def _forward(
-        self, graphs: Sequence[CrystalGraph], layers: Sequence[str], device: str
+        self, graphs: Sequence[CrystalGraph], layers: Sequence[str], device: torch.device
     ) -> dict[str, NDArray[np.float32]]:
         import torch
 
