@@ -31,7 +31,7 @@ import pytest
 from scotl_matgl import zoo
 from scotl_matgl.cards import SourceCard
 from scotl_matgl.encoders import probes
-from scotl_matgl.encoders.base import SourceEncoder, encode_crystals
+from scotl_matgl.encoders.base import GraphEncoder, SourceEncoder, encode_crystals
 from scotl_matgl.encoders.graphs import CrystalGraph
 from scotl_matgl.encoders.matgl import BATCH_EDGES, CheckpointError, MatGLEncoder, find_model, load
 from scotl_matgl.encoders.probes import IncompatibleWeightsError, reference_crystals
@@ -404,6 +404,55 @@ def test_an_interrupt_is_not_swallowed() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         encode_crystals(cubes([2.0]), interrupted, widths={"readout": 1}, cutoff=5.0, batch_edges=1)
+
+
+class Coordination(GraphEncoder):
+    """Counts neighbours; raises `interrupt` instead, once, if there is one."""
+
+    _advice = "Count again."
+    interrupt: BaseException | None = None
+
+    def _forward(self, graphs: Sequence[CrystalGraph], layers: Sequence[str], device: Any) -> dict[str, np.ndarray]:
+        if self.interrupt is not None:
+            interrupt, self.interrupt = self.interrupt, None
+            raise interrupt
+        counts = np.array([[graph.n_bonds / graph.n_atoms] for graph in graphs], dtype=np.float32)
+        return dict.fromkeys(layers, counts)
+
+
+def coordination(probes: dict[str, float], **options: Any) -> Coordination:
+    layers = {"readout": 1, "final": 1} if probes else {"readout": 1}
+    card = dataclasses.replace(MEGNET, name="counts", layers=layers, elements=("Na", "Cl", "Mg", "O"), probes=probes)
+    return Coordination(card, cutoff=3.0, batch_edges=100, **options)
+
+
+def test_a_graph_encoder_needs_no_more_than_how_a_batch_is_run() -> None:
+    encoder = coordination({})
+    assert isinstance(encoder, SourceEncoder)
+    crystals = reference_crystals()
+    found = encoder.encode_layers([crystals["NaCl"], crystals["Si"], crystals["MgO"]], layers=("readout",))
+    np.testing.assert_array_equal(found.embeddings["readout"].ravel(), [6.0, np.nan, 6.0])
+    assert list(found.refused) == [1]
+    every = coordination({}, elements=(), widths={"readout": 1, "second": 1})
+    np.testing.assert_array_equal(every.encode([crystals["NaCl"], crystals["Si"]], layer="second").ravel(), [6.0, 4.0])
+    with pytest.raises(
+        ValueError, match=r"counts has no layer 'secnd'; did you mean 'second'\? it has readout, second"
+    ):
+        every.encode([crystals["NaCl"]], layer="secnd")
+
+
+def test_probes_are_checked_again_after_an_interrupt() -> None:
+    crystal = reference_crystals()["NaCl"]
+    assert coordination({"NaCl": 6.0}).encode([crystal]).item() == 6.0
+    assert coordination({"NaCl": 5.0}, check=False).encode([crystal]).item() == 6.0
+    encoder = coordination({"NaCl": 5.0, "MgO": 6.0})
+    encoder.interrupt = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        encoder.encode([crystal])
+    with pytest.raises(
+        IncompatibleWeightsError, match=r"\(eV/atom\): NaCl 6\.0000 instead of 5\.0000\. Count again\.$"
+    ):
+        encoder.encode([crystal])
 
 
 def test_no_crystal_gives_no_row() -> None:

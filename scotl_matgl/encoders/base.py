@@ -132,6 +132,8 @@ class GraphEncoder(ABC):
         Layers that can be read, with their widths; by default those of the card.
     elements : collection of str, optional
         Symbols that the model knows, empty if it takes all; by default those of the card.
+    model : torch.nn.Module, optional
+        What is moved to the device of a call.
     check : bool, default True
         Compare predictions with the probes of the card, if it has any, at the first use.
 
@@ -152,12 +154,12 @@ class GraphEncoder(ABC):
     ...     def _forward(self, graphs, layers, device):
     ...         return {"readout": np.array([[graph.n_bonds / graph.n_atoms] for graph in graphs], np.float32)}
     ...
-    ...     def _place(self, device):  # it does without torch
+    ...     def _pick_device(self, device):  # this model does without torch
     ...         return device
     >>> card = SourceCard(
     ...     name="my-model", zoo="my_zoo", modality="structure", property="coordination", unit="1", dataset="none",
     ...     architecture="counting", layers={"readout": 1}, loader="my_zoo:load", licence="MIT", citation="me",
-    ... )  # fmt: skip
+    ... )
     >>> crystals = reference_crystals()
     >>> encoder = Coordination(card, cutoff=3.0, batch_edges=10000)
     >>> encoder.encode([crystals["NaCl"], crystals["Si"]]).tolist()
@@ -175,6 +177,7 @@ class GraphEncoder(ABC):
         batch_edges: int,
         widths: Mapping[str, int] | None = None,
         elements: Collection[str] | None = None,
+        model: torch.nn.Module | None = None,
         check: bool = True,
     ) -> None:
         self.card = card
@@ -183,6 +186,7 @@ class GraphEncoder(ABC):
         self.cutoff = cutoff
         self._widths = dict(card.layers if widths is None else widths)
         self._batch_edges = batch_edges
+        self._model = model
         self._unchecked = check and bool(card.probes)
 
     def encode(
@@ -245,10 +249,12 @@ class GraphEncoder(ABC):
                 hint = f"did you mean {close[0]!r}? " if close else ""
                 raise ValueError(f"{self.card.name} has no layer {layer!r}; {hint}it has {', '.join(self._widths)}")
         self.check(device)
-        place = self._place(device)
+        target = self._pick_device(device)
+        if self._model is not None:
+            self._model.to(target)
         return encode_crystals(
             structures,
-            lambda graphs: self._forward(graphs, layers, place),
+            lambda graphs: self._forward(graphs, layers, target),
             widths={layer: self._widths[layer] for layer in layers},
             cutoff=self.cutoff,
             batch_edges=self._batch_edges if batch_edges is None else batch_edges,
@@ -290,7 +296,7 @@ class GraphEncoder(ABC):
         layers : sequence of str
             Keys of :attr:`widths`.
         device : torch.device
-            What :meth:`_place` returned.
+            What :meth:`_pick_device` returned.
 
         Returns
         -------
@@ -298,8 +304,8 @@ class GraphEncoder(ABC):
             One array per layer. A crystal for which it raises or gives NaN is refused, and no other is.
         """
 
-    def _place(self, device: str) -> torch.device:
-        """Device of a name, ``"auto"`` a GPU if torch can use one; a subclass moves its model there."""
+    def _pick_device(self, device: str) -> torch.device:
+        """Device of a name; ``"auto"`` is a GPU if torch can use one."""
         import torch
 
         return torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")

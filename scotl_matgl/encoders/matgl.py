@@ -251,6 +251,7 @@ class MatGLEncoder(GraphEncoder):
             batch_edges=BATCH_EDGES[self._architecture],
             widths=widths,
             elements=self._network.element_types,
+            model=model,
             check=check,
         )
         self._types = np.full(len(SYMBOLS) + 1, -1, dtype=np.int32)
@@ -271,10 +272,8 @@ class MatGLEncoder(GraphEncoder):
         """Position of each atomic number among :attr:`elements`; −1 for those that the model does not know."""
         return self._types
 
-    def _place(self, device: str) -> torch.device:
-        target = pick_device(device, self._backend)
-        self._wrapper.to(target)
-        return target
+    def _pick_device(self, device: str) -> torch.device:
+        return pick_device(device, self._backend)
 
     def _forward(
         self, graphs: Sequence[CrystalGraph], layers: Sequence[str], device: torch.device

@@ -131,8 +131,8 @@ class CGCNNEncoder(GraphEncoder):
     """
 
     _advice = (
-        "Either its files were changed or the installed torch computes them differently; if they have the sha256 of the "
-        "card, please report it."
+        "Either its files were changed or the installed torch computes them differently; if they have the "
+        "sha256 of the card, please report it."
     )
 
     def __init__(self, card: SourceCard, network: CGCNN, *, check: bool = True) -> None:
@@ -143,7 +143,7 @@ class CGCNNEncoder(GraphEncoder):
             raise CheckpointError(
                 f"The card of {card.name} lists the layers {dict(card.layers)}; the model has {widths}"
             )
-        super().__init__(card, cutoff=CUTOFF, batch_edges=BATCH_EDGES, widths=widths, check=check)
+        super().__init__(card, cutoff=CUTOFF, batch_edges=BATCH_EDGES, widths=widths, model=network, check=check)
         self._network = network
 
     def ambiguous(self, structures: Iterable[Any]) -> dict[int, str]:
@@ -190,11 +190,6 @@ class CGCNNEncoder(GraphEncoder):
             if parts:
                 reasons[row] = " and ".join(parts)
         return reasons
-
-    def _place(self, device: str) -> torch.device:
-        target = super()._place(device)
-        self._network.to(target)
-        return target
 
     def _forward(
         self, graphs: Sequence[CrystalGraph], layers: Sequence[str], device: torch.device

@@ -136,18 +136,13 @@ class KerasMEGNetEncoder(GraphEncoder):
             raise CheckpointError(
                 f"The card of {card.name} says that the cut-off is {card.options['cutoff']} Å; the model has {cutoff} Å"
             )
-        super().__init__(card, cutoff=cutoff, batch_edges=BATCH_EDGES, widths=widths, check=check)
+        super().__init__(card, cutoff=cutoff, batch_edges=BATCH_EDGES, widths=widths, model=network, check=check)
         self._network = network
         self._state = int(card.options.get("state", 0))
         if not 0 <= self._state < max(1, network.settings.n_states):
             raise CheckpointError(
                 f"The card of {card.name} asks for state {self._state}; the model has {network.settings.n_states}"
             )
-
-    def _place(self, device: str) -> torch.device:
-        target = super()._place(device)
-        self._network.to(target)
-        return target
 
     def _forward(
         self, graphs: Sequence[CrystalGraph], layers: Sequence[str], device: torch.device
