@@ -808,8 +808,13 @@ def fit(
     model.save(output)
     measure = "error rate" if classes else "mean absolute error"
     used = ", ".join(source.name for source in model.sources_) if model.transfers_ else "no source"
-    beside = f", {model.control_error_:.3g} with descriptors alone" if guard else ""
-    typer.echo(f"out-of-fold {measure} {model.error_:.3g} with {used}{beside}")
+    share = f", which count for {model.share_:.0%}" if 0 < model.share_ < 1 else ""
+    typer.echo(f"out-of-fold {measure} {model.error_:.3g} with {used}{share}")
+    if guard:
+        typer.echo(
+            f"without transfer {model.no_transfer_error_:.3g}; the best single head on descriptors "
+            f"{model.control_error_:.3g}"
+        )
     typer.echo(f"written to {output}", err=True)
 
 

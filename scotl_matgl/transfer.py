@@ -413,18 +413,21 @@ class _TransferModel(_FromFormulas):
             predictions = [np.where(np.isnan(item), task.y.mean(), item) for item in predictions]
         losses = np.array([task.losses(item) for item in predictions])
         transfers = np.array([member.transfers for member in members])
-        weights = np.zeros(len(members))
-        self.transfers_ = bool(transfers.any())
-        if self.guard and self.transfers_ and not transfers.all():
-            weights[~transfers] = blend_weights(losses[~transfers])
-            together = blend_weights(losses)
-            without, beside = (task.losses(_weighted(predictions, item)) for item in (weights, together))
-            share = share_of_transfer(without - beside)
-            self.transfers_ = share > 0.0
-            weights = share * together + (1.0 - share) * weights
+        apart, everything = np.zeros(len(members)), blend_weights(losses)
+        if not transfers.all():
+            apart[~transfers] = blend_weights(losses[~transfers])
+        self.share_ = float(transfers.any())
+        if self.guard and 0 < transfers.sum() < len(members):
+            without, beside = (task.losses(_weighted(predictions, item)) for item in (apart, everything))
+            self.share_ = share_of_transfer(without - beside)
+            weights = self.share_ * everything + (1.0 - self.share_) * apart
+        elif transfers.any():
+            weights = np.zeros(len(members))
+            weights[transfers] = blend_weights(losses[transfers])
         else:
-            counted = transfers if self.transfers_ else ~transfers
-            weights[counted] = blend_weights(losses[counted])
+            weights = apart
+        self.transfers_ = self.share_ > 0.0
+        self.no_transfer_error_ = float("nan") if transfers.all() else task.error(_weighted(predictions, apart))
         weights[weights < _LEAST_WEIGHT] = 0.0
         weights /= weights.sum()
         self.error_ = task.error(_weighted(predictions, weights))
@@ -717,9 +720,13 @@ class TransferRegressor(RegressorMixin, _TransferModel):  # type: ignore[misc]  
         Heads of the blend and their weights.
     member_errors_ : dict of str to float
         Out-of-fold error of each head that was considered.
-    error_, control_error_ : float
-        Out-of-fold mean absolute error of the blend, a little too small as its weights were learned on the same rows,
-        and of the best head on descriptors alone (NaN without guard).
+    share_ : float
+        Share of the blend that may use sources, by the evidence that they help: 0 to 1; the rest of it is the blend of
+        heads without transfer.
+    error_, no_transfer_error_, control_error_ : float
+        Out-of-fold mean absolute error of the blend, a little too small as its weights were learned on the same rows;
+        of the blend of heads without transfer; and of the best single one of these (NaN without guard). What transfer
+        gains is the difference of the first two; blending alone gains that of the last two.
     skipped_ : tuple of SkippedRow
         Rows that could not be used in ``fit``, and why.
     errors_ : dict of str to str

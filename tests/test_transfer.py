@@ -134,6 +134,13 @@ def test_guarded_prediction_is_the_weighted_mean_of_its_members(known, new) -> N
     weights = list(model.members_.values())
     assert sum(weights) == pytest.approx(1.0)
     np.testing.assert_allclose(model.predict(new["formula"]), weights[0] * alone + weights[1] * transferred, rtol=1e-9)
+    # With one head on descriptors the blend without transfer is that head, and its share is what the others leave.
+    assert model.no_transfer_error_ == pytest.approx(model.control_error_)
+    assert 0.0 < model.share_ <= 1.0
+    assert weights[0] >= (1.0 - model.share_) * (1.0 - 1e-9)
+    without = quick(sources=(), head=head).fit(known["formula"], known["target"])
+    assert without.error_ == without.no_transfer_error_ == pytest.approx(model.no_transfer_error_)
+    assert (without.share_, without.transfers_) == (0.0, False)
 
 
 def test_forests_are_read_by_their_mean_and_their_median(known, new) -> None:
