@@ -347,6 +347,13 @@ def make_head(name: str, *, classification: bool = False, random_state: int = 0,
     raise ValueError(f"Unknown head {name!r}; choose one of {', '.join((*HEADS, FOREST))}")
 
 
+def sample_rows(n: int, max_rows: int, random_state: int) -> NDArray[np.intp]:
+    """Sorted numbers of all n rows, or of `max_rows` drawn at random where there are more."""
+    if n <= max_rows:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(random_state).choice(n, size=max_rows, replace=False))
+
+
 def make_folds(y: NDArray[Any], *, classification: bool, n_folds: int = 5, random_state: int = 0) -> Folds:
     """Shuffled folds, stratified for classification; fewer than `n_folds` where the rows are too few."""
     from sklearn.model_selection import KFold, StratifiedKFold

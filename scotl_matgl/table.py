@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scotl_matgl.composition import CompositionError, Compositions, SkippedRow, parse_compositions
 from scotl_matgl.estimators.base import is_classification
 from scotl_matgl.exceptions import InputError
+from scotl_matgl.heads import sample_rows
 
 Floats = NDArray[np.float64]
 
@@ -135,10 +136,7 @@ class Table:
 
     def sample(self, max_rows: int, random_state: int) -> NDArray[np.intp]:
         """Sorted numbers of all rows, or of `max_rows` drawn at random where there are more."""
-        n = len(self.compositions)
-        if n <= max_rows:
-            return np.arange(n)
-        return np.sort(np.random.default_rng(random_state).choice(n, size=max_rows, replace=False))
+        return sample_rows(len(self.compositions), max_rows, random_state)
 
 
 def _read_target(values: NDArray[Any], task: str) -> tuple[NDArray[Any], NDArray[np.bool_], bool]:

@@ -34,7 +34,7 @@ from scotl_matgl.domain import TrainingDomain
 from scotl_matgl.exceptions import InputError, ScotlMatglWarning
 from scotl_matgl.fine_tuning import FineTunedBridge
 from scotl_matgl.full_training import FullTransferRegressor, reason_against
-from scotl_matgl.heads import Floats, HeldRidge
+from scotl_matgl.heads import Floats, HeldRidge, sample_rows
 from scotl_matgl.model_files import load_model, save_model
 from scotl_matgl.ranking import NO_TRANSFER, Ranking
 from scotl_matgl.rows import Rows, is_numeric, read_rows
@@ -195,7 +195,7 @@ class _TransferModel(_FromFormulas):
         features = self._features(rows)
         control = tuple(features.columns)
         n_classes = len(getattr(self, "classes_", ()))
-        sample = _sample(len(rows), self.max_rows, self.random_state)
+        sample = sample_rows(len(rows), self.max_rows, self.random_state)
         folds = rows.take(sample).folds(target[sample], classification=n_classes > 0, random_state=self.random_state)
         task = Task(target[sample], n_classes, folds, self.random_state)
 
@@ -623,13 +623,6 @@ class _TransferModel(_FromFormulas):
         X = features.columns["descriptors"]
         outputs = [source.embed(rows.compositions, X, self._descriptor) for source in self.predictors_]
         return Features({**features.columns, _PREDICTIONS: np.hstack(outputs)}, features.weights)
-
-
-def _sample(n: int, max_rows: int, random_state: int) -> NDArray[np.intp]:
-    """Sorted numbers of all rows, or of `max_rows` drawn at random."""
-    if n <= max_rows:
-        return np.arange(n)
-    return np.sort(np.random.default_rng(random_state).choice(n, size=max_rows, replace=False))
 
 
 @contextlib.contextmanager
