@@ -76,12 +76,15 @@ class Task:
         Every row in exactly one test part.
     random_state : int
         Seed of the heads.
+    n_jobs : int, optional
+        Threads of forests, as in joblib. They change no number.
     """
 
     y: NDArray[Any]
     n_classes: int
     folds: Folds
     random_state: int
+    n_jobs: int | None = 1
 
     @property
     def outputs(self) -> Floats:
@@ -153,7 +156,9 @@ class Member:
     def unfitted(self, features: Features, task: Task) -> Any:
         """Estimator to fit on the stacked blocks."""
         if isinstance(self.head, str):
-            head = make_head(self.head, classification=task.n_classes > 0, random_state=task.random_state)
+            head = make_head(
+                self.head, classification=task.n_classes > 0, random_state=task.random_state, n_jobs=task.n_jobs
+            )
             if self.head == "kernel ridge":
                 head.set_params(weights=features.stacked_weights(self.blocks))
             if self.all_columns:
@@ -166,7 +171,10 @@ class Member:
 
     def fit(self, features: Features, y: NDArray[Any], task: Task) -> Any:
         """Fit the head on rows and their targets (n,); the task says of which kind these are."""
-        return self.unfitted(features, task).fit(features.stacked(self.blocks), y)
+        head = self.unfitted(features, task).fit(features.stacked(self.blocks), y)
+        if self.head == "extra trees":
+            head.n_jobs = 1  # threads would add the trees up in the order in which they come: never twice the same
+        return head
 
     def outputs(self, fitted: Any, features: Features, n_classes: int) -> Floats:
         """Predictions (n, m) of the fitted head: the property in one column, or the probabilities of class codes.

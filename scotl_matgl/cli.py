@@ -783,6 +783,7 @@ def fit(
     method: Annotated[Method, typer.Option(help="Sources as they are, or trained on.")] = Method.frozen,
     n_sources: Annotated[int, typer.Option(help="How many of the best sources to use together.")] = 3,
     guard: Annotated[bool, typer.Option(help="Fall back on descriptors where transfer does not help.")] = True,
+    jobs: Annotated[int, typer.Option(help="Threads; -1 is one for each core.")] = -1,
     seed: Annotated[int, typer.Option(help="Seed of folds, heads and networks.")] = 0,
 ) -> None:
     """Fit the transferred model to a table and save it; sources are ranked, and used only where that helps."""
@@ -800,6 +801,7 @@ def fit(
         n_sources=n_sources,
         guard=guard,
         formula=formula if further else None,
+        n_jobs=jobs,
         random_state=seed,
         on_error="skip",
     ).fit(frame[[formula, *further]], frame[target])

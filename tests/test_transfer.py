@@ -166,6 +166,14 @@ def test_forests_are_read_by_their_mean_and_their_median(known, new) -> None:
     )
 
 
+def test_threads_change_no_number(known, new) -> None:
+    one, two = (
+        TransferRegressor(ENTHALPY, n_jobs=n_jobs).fit(known["formula"], known["target"]) for n_jobs in (None, 2)
+    )
+    assert one.member_errors_ == two.member_errors_
+    np.testing.assert_array_equal(one.predict(new["formula"]), two.predict(new["formula"]))
+
+
 def test_the_median_tells_metals_from_others(assets) -> None:
     """Half of the measured gaps are 0: the mean over trees is never 0, the median is."""
     gaps = pd.read_csv(assets / "targets" / "expt_gap.csv").sample(400, random_state=0)
