@@ -19,10 +19,14 @@ from scotl_matgl.heads import (
     kernel_out_of_fold,
     make_head,
     manhattan,
+    within_reach,
 )
 
 # A head whose loss is one standard error above the smallest counts 1/e as much as the best.
 _SHARPNESS = 1.0
+
+# Losses of so many times the largest one of the best head tell nothing more about the spread of losses.
+_WILD = 10.0
 
 # Standard errors at which a gain counts in full.
 _PROVEN = 3.0
@@ -130,6 +134,9 @@ class Member:
         where values are skewed, or many are the same: with half of the trees at a band gap of 0 it predicts a metal.
     all_columns : bool
         Whether trees try all columns at a split; for few columns of which each says something of its own.
+    held : bool
+        Whether predictions are held to the range of the training target: nothing else bounds a network that is given
+        something new.
     """
 
     head: Any
@@ -139,6 +146,7 @@ class Member:
     source: str = ""
     median: bool = False
     all_columns: bool = False
+    held: bool = False
 
     @property
     def name(self) -> str:
@@ -165,33 +173,60 @@ class Member:
                 head.set_params(max_features=1.0)
             return head
         head = clone(self.head)
-        if self.source or head.get_params().get("random_state", 0) is None:
+        if head.get_params().get("random_state", 0) is None:
             head.set_params(random_state=task.random_state)
         return head
 
-    def fit(self, features: Features, y: NDArray[Any], task: Task) -> Any:
+    def fit(self, features: Features, y: NDArray[Any], task: Task) -> FittedHead:
         """Fit the head on rows and their targets (n,); the task says of which kind these are."""
+        factor, bounds = 1.0, None
+        if not task.n_classes and self.head == "extra trees":
+            y, factor = within_reach(y)
+        if self.held:
+            bounds = float(np.min(y)), float(np.max(y))
         head = self.unfitted(features, task).fit(features.stacked(self.blocks), y)
         if self.head == "extra trees":
             head.n_jobs = 1  # threads would add the trees up in the order in which they come: never twice the same
-        return head
+        return FittedHead(head, factor, bounds)
 
-    def outputs(self, fitted: Any, features: Features, n_classes: int) -> Floats:
+    def outputs(self, fitted: FittedHead, features: Features, n_classes: int) -> Floats:
         """Predictions (n, m) of the fitted head: the property in one column, or the probabilities of class codes.
 
         NaN in rows that the head refuses, as networks do crystals of elements that they do not know.
         """
-        X = features.stacked(self.blocks)
-        if self.median:
-            return np.asarray(np.median([tree.predict(X) for tree in fitted.estimators_], axis=0)[:, None])
+        X, head = features.stacked(self.blocks), fitted.head
         if not n_classes:
-            return np.asarray(fitted.predict(X), dtype=np.float64).reshape(len(X), 1)
+            values = (
+                np.median([tree.predict(X) for tree in head.estimators_], axis=0) if self.median else head.predict(X)
+            )
+            values = np.asarray(values, dtype=np.float64).reshape(len(X), 1) / fitted.factor
+            return values if fitted.bounds is None else np.clip(values, *fitted.bounds)
         outputs = np.zeros((len(X), n_classes))
-        if hasattr(fitted, "predict_proba"):
-            outputs[:, fitted.classes_] = fitted.predict_proba(X)
+        if len(head.classes_) == 1:  # some heads have a column for each of two classes even then
+            outputs[:, head.classes_] = 1.0
+        elif hasattr(head, "predict_proba"):
+            outputs[:, head.classes_] = head.predict_proba(X)
         else:
-            outputs[np.arange(len(X)), fitted.predict(X)] = 1.0
+            outputs[np.arange(len(X)), head.predict(X)] = 1.0
         return outputs
+
+
+@dataclass(frozen=True, eq=False)
+class FittedHead:
+    """A fitted head, and how its predictions are brought back to the target.
+
+    Attributes
+    ----------
+    head : estimator
+    factor : float
+        By which the target was multiplied, so that trees can tell its values apart.
+    bounds : tuple of two floats, optional
+        Range of the training target to which predictions are held.
+    """
+
+    head: Any
+    factor: float = 1.0
+    bounds: tuple[float, float] | None = None
 
 
 def without_gaps(predictions: Sequence[Floats], weights: Floats) -> list[Floats]:
@@ -229,7 +264,9 @@ def blend_weights(losses: Floats) -> Floats:
     """
     means = losses.mean(axis=1)
     best = int(means.argmin())
-    errors = (losses - losses[best]).std(axis=1) / math.sqrt(losses.shape[1])
+    # A head that fails wildly on one row must not be excused by the standard error which that row makes.
+    differences = np.minimum(losses, _WILD * losses[best].max()) - losses[best]
+    errors = differences.std(axis=1) / math.sqrt(losses.shape[1])
     distance = (means - means[best]) / np.maximum(errors, 1e-300)
     distance[means == means[best]] = 0.0
     weights = np.exp(-_SHARPNESS * distance)

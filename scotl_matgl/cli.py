@@ -810,13 +810,15 @@ def fit(
     model.save(output)
     measure = "error rate" if classes else "mean absolute error"
     used = ", ".join(source.name for source in model.sources_) if model.transfers_ else "no source"
-    share = f", which count for {model.share_:.0%}" if 0 < model.share_ < 1 else ""
+    share = f", whose heads count for {model.share_:.0%}" if model.transfers_ else ""
     typer.echo(f"out-of-fold {measure} {model.error_:.3g} with {used}{share}")
     if guard:
         typer.echo(
             f"without transfer {model.no_transfer_error_:.3g}; the best single head on descriptors "
             f"{model.control_error_:.3g}"
         )
+    if model.transfers_ and model.ranking_ is not None and not model.ranking_.helps:
+        typer.echo("not proven: sources were picked on the same rows, and one may seem to help by chance")
     typer.echo(f"written to {output}", err=True)
 
 
@@ -832,7 +834,7 @@ def predict(
     import pandas as pd
 
     from scotl_matgl.datasets import read_table
-    from scotl_matgl.exceptions import InputError
+    from scotl_matgl.exceptions import InputError, counted
     from scotl_matgl.transfer import TransferClassifier, load_transferred
 
     if bool(formulas) == (table is not None):
@@ -856,7 +858,7 @@ def predict(
     _emit(result.to_csv(index=False), output)
     lost = int(result["predicted"].isna().sum())
     if lost:
-        typer.echo(f"{lost} rows cannot be predicted", err=True)
+        typer.echo(f"{counted(lost, 'row')} not predicted", err=True)
 
 
 def _check_columns(frame: Any, columns: list[str], table: Path | None) -> None:

@@ -28,7 +28,7 @@ from scotl_matgl.encoders import dgl_backend
 from scotl_matgl.encoders.base import encode_crystals, graph_or_reason
 from scotl_matgl.encoders.graphs import CrystalGraph, GraphBatch
 from scotl_matgl.encoders.matgl import BATCH_EDGES, MatGLEncoder, find_model, pick_device
-from scotl_matgl.exceptions import InputError, ScotlMatglWarning
+from scotl_matgl.exceptions import InputError, ScotlMatglWarning, counted
 
 if TYPE_CHECKING:
     import torch
@@ -202,7 +202,7 @@ class FullTransferRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc
         card = _card_of(self.source)
         encoder = _load(card)
         table, groups, self.skipped_ = self._read(encoder, column_of(X)[0], y)
-        _warn(self.skipped_, "were skipped")
+        _warn(self.skipped_, "skipped")
         self.card_, self._network = card, None
         train = np.arange(len(groups))
         held = np.empty(0, dtype=np.int64)
@@ -376,8 +376,15 @@ class FullTransferRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc
             batch_edges=BATCH_EDGES[type(encoder.model.model).__name__],
             elements=encoder.elements,
         )
-        _warn([_skipped(row, structures[row], reason) for row, reason in encoded.refused.items()], "are not predicted")
+        _warn([_skipped(row, structures[row], reason) for row, reason in encoded.refused.items()], "not predicted")
         return np.asarray(encoded.embeddings["final"][:, 0] * self.target_scale_ + self.target_mean_, dtype=np.float64)
+
+    def refusals(self, X: Iterable[Any]) -> dict[int, str]:
+        """Say which crystals would not be predicted, by position, and why."""
+        check_is_fitted(self, "weights_")
+        encoder: MatGLEncoder = self._rebuilt().encoder
+        graphs = [graph_or_reason(item, encoder.elements, encoder.cutoff) for item in column_of(X)[0]]
+        return {row: graph for row, graph in enumerate(graphs) if isinstance(graph, str)}
 
     def _rebuilt(self) -> Any:
         """Network with the fitted weights; made anew after a copy or a load."""
@@ -408,7 +415,7 @@ class FullTransferRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc
         fitted = ("n_epochs_", "history_", "start_loss_", "target_mean_", "target_scale_")
         header = {
             "format": _FORMAT,
-            "parameters": {**self.get_params(), "source": self.card_.name, "checkpoints": folder},
+            "parameters": {**self.get_params(), "source": _card_of(self.source).name, "checkpoints": folder},
             "fitted": {name: getattr(self, name) for name in fitted},
             "skipped": [asdict(row) for row in self.skipped_],
             "versions": installed_versions(("scotl-matgl", "torch", "lightning", "matgl", "dgl", "numpy")),
@@ -465,8 +472,11 @@ def reason_against(card: SourceCard) -> str:
         return "its network is none that can be trained on"
     try:
         find_model(card)
-    except FileNotFoundError as error:
-        return str(error)
+    except FileNotFoundError:
+        return (
+            "its weights are not on this machine: let SCOTL_MATGL_ASSETS name the folder that holds "
+            f"models/matgl/{card.name}, or download them once by scotl_matgl.encoders.matgl.load(card, download=True)"
+        )
     return ""
 
 
@@ -572,7 +582,7 @@ def _warn(skipped: Sequence[SkippedRow], consequence: str) -> None:
     if skipped:
         shown = "; ".join(f"row {row.row} ({row.value}): {row.reason}" for row in skipped[:3])
         more = f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""
-        message = f"{len(skipped)} crystals {consequence}: {shown}{more}"
+        message = f"{counted(len(skipped), 'crystal')} {consequence}: {shown}{more}"
         warnings.warn(message, ScotlMatglWarning, stacklevel=3)
 
 

@@ -369,6 +369,20 @@ def make_folds(y: NDArray[Any], *, classification: bool, n_folds: int = 5, rando
     return list(KFold(max(2, min(n_folds, len(y))), shuffle=True, random_state=random_state).split(y))
 
 
+# Trees work in float32, take columns that differ by less than 1e-7 as constant, and split no node whose variance is
+# below 2e-16: an embedding or a target whose largest value is outside these bounds is brought to one.
+_SMALLEST, _LARGEST = 2.0**-10, 2.0**60
+
+
+def within_reach(values: Floats) -> tuple[Floats, float]:
+    """Return values times a power of two, which costs no digit, and that power; unchanged where no tree needs it."""
+    largest = float(np.abs(values).max(initial=0.0))
+    if largest == 0 or _SMALLEST <= largest <= _LARGEST:
+        return values, 1.0
+    factor = 2.0 ** -int(np.frexp(largest)[1])
+    return values * factor, factor
+
+
 def out_of_fold_loss(
     name: str,
     X: Floats,
@@ -411,28 +425,15 @@ def out_of_fold_loss(
         predicted = classes[kernel_out_of_fold(distances, indicators, folds).argmax(axis=1)]
     else:
         predicted = np.empty(len(y), dtype=y.dtype if classification else np.float64)
+        y, factor = (y, 1.0) if classification else within_reach(np.asarray(y, dtype=np.float64))
         for train, test in folds:
             head = make_head(name, classification=classification, random_state=random_state, n_jobs=n_jobs)
             head.fit(X[train], y[train])
             if hasattr(head, "n_jobs"):
                 head.n_jobs = 1  # threads would add the trees up in the order in which they come: never twice the same
             predicted[test] = head.predict(X[test])
-    loss = predicted != y if classification else np.abs(predicted - y)
+    loss = predicted != y if classification else np.abs(predicted - y) / factor
     return np.asarray(loss, dtype=np.float64)
-
-
-# Trees work in float32, take columns that differ by less than 1e-7 as constant, and split no node whose variance is
-# below 2e-16: an embedding or a target whose largest value is outside these bounds is brought to one.
-_SMALLEST, _LARGEST = 2.0**-10, 2.0**60
-
-
-def _within_reach(values: Floats) -> tuple[Floats, float]:
-    """Values times a power of two, which costs no digit, and that power; unchanged where no tree needs it."""
-    largest = float(np.abs(values).max(initial=0.0))
-    if largest == 0 or _SMALLEST <= largest <= _LARGEST:
-        return values, 1.0
-    factor = 2.0 ** -int(np.frexp(largest)[1])
-    return values * factor, factor
 
 
 def out_of_bag_loss(
@@ -483,8 +484,8 @@ def out_of_bag_loss(
     >>> bool(out_of_bag_loss(X, y).mean() < 0.5 * out_of_bag_loss(X, y[::-1]).mean())
     True
     """
-    rows, _ = _within_reach(np.asarray(X, dtype=np.float64))
-    target, factor = (y, 1.0) if classification else _within_reach(np.asarray(y, dtype=np.float64))
+    rows, _ = within_reach(np.asarray(X, dtype=np.float64))
+    target, factor = (y, 1.0) if classification else within_reach(np.asarray(y, dtype=np.float64))
     forest = make_head(FOREST, classification=classification, random_state=random_state)
     forest.set_params(n_estimators=n_estimators, max_features=max_features).fit(rows, target)
     total = np.zeros((len(rows), len(forest.classes_) if classification else 1))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import warnings
 import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from scotl_matgl.cards import SourceCard
-from scotl_matgl.exceptions import InputError
+from scotl_matgl.cards import SourceCard, all_cards
+from scotl_matgl.exceptions import InputError, ScotlMatglWarning
+from scotl_matgl.full_training import FullTransferRegressor
 
 Model = TypeVar("Model")
 
@@ -18,6 +20,8 @@ Model = TypeVar("Model")
 _OURS = frozenset(
     f"scotl_matgl.{name}"
     for name in (
+        "blend.Blend",
+        "blending.FittedHead",
         "blending.Member",
         "bridges.adversarial.AdversarialBridge",
         "bridges.alignment.AlignmentBridge",
@@ -56,13 +60,28 @@ def save_model(model: Any, path: str | Path) -> None:
     InputError
         If skops is missing.
     """
+    _warn_of_unregistered([source.name for source in (*model.sources_, *model.predictors_) if source.bridge is None])
     slim = copy.copy(model)
     for name in ("sources_", "predictors_"):
         setattr(slim, name, tuple(replace(source, card=None) for source in getattr(model, name)))
     slim.sources = _names(model.sources)
-    slim._members_all = tuple(replace(member, head=_without_card(member.head)) for member in model._members_all)
-    slim._fitted = {i: _without_card(head) for i, head in model._fitted.items()}
+    slim.method = _without_card(model.method)
+    slim._blend = replace(
+        model._blend,
+        members=tuple(replace(member, head=_without_card(member.head)) for member in model._blend.members),
+        fitted={i: replace(item, head=_without_card(item.head)) for i, item in model._blend.fitted.items()},
+    )
     _skops().dump(slim, path, compression=zipfile.ZIP_DEFLATED)
+
+
+def _warn_of_unregistered(names: Sequence[str]) -> None:
+    """Warn of sources that a loaded model would not find: they read formulas themselves, and are no registered ones."""
+    lost = sorted(set(names) - {card.name for card in all_cards(lambda *_: None)}) if names else []
+    if lost:
+        message = (
+            f"the file can only be used where the sources {', '.join(lost)} are registered, which they are not here"
+        )
+        warnings.warn(message, ScotlMatglWarning, stacklevel=4)
 
 
 def _names(sources: Any) -> Any:
@@ -75,13 +94,15 @@ def _names(sources: Any) -> Any:
 
 
 def _without_card(head: Any) -> Any:
-    """A head with its source by name, if it has one."""
-    if isinstance(getattr(head, "source", None), SourceCard):
-        head = copy.copy(head)
-        head.source = head.source.name
-        if hasattr(head, "card_"):
-            head.card_ = None
-    return head
+    """A head with its source by name and without a folder: a file must name neither loaders nor paths."""
+    if not isinstance(head, FullTransferRegressor):
+        return head
+    slim = copy.copy(head)
+    slim.source = _names(head.source)
+    slim.checkpoints = None
+    if hasattr(head, "card_"):
+        setattr(slim, "card_", None)  # noqa: B010 - declared as a card, which all but files have
+    return slim
 
 
 def load_model(path: str | Path, kind: type[Model], trusted: Sequence[str]) -> Model:

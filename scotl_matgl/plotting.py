@@ -91,7 +91,7 @@ def plot_curves(curves: LearningCurves, ax: Axes | None = None, *, error: float 
         dashed beyond them to twice the rows of the table, marked by a vertical line.
     """
     import matplotlib.pyplot as plt
-    from matplotlib.ticker import NullFormatter, ScalarFormatter
+    from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 
     from scotl_matgl.exceptions import InputError
 
@@ -128,7 +128,10 @@ def plot_curves(curves: LearningCurves, ax: Axes | None = None, *, error: float 
     low, high = ax.get_ylim()
     factors = (1, 2, 3, 5) if high > 8.0 * low else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
     steps = [factor * 10.0**power for power in range(-6, 7) for factor in factors]
-    ax.set_yticks([step for step in steps if low <= step <= high])
+    ticks = [step for step in steps if low <= step <= high]
+    if len(ticks) < 3:
+        ticks = list(MaxNLocator(4).tick_values(low, high))
+    ax.set_yticks(ticks)
     ax.set_ylim(low, high)
     ax.set_xlabel("rows learned from")
     ax.set_ylabel(f"{curves.metric}, {curves.unit}" if curves.unit else curves.metric)

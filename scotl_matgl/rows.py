@@ -87,6 +87,8 @@ class Rows:
         if self.compositions is None:
             return make_folds(y, classification=classification, random_state=random_state)
         _, first, group = np.unique(np.array(self.compositions.keys()), return_index=True, return_inverse=True)
+        if len(first) < 2 and len(self.crystals):  # polymorphs of one formula are different crystals
+            return make_folds(y, classification=classification, random_state=random_state)
         if len(first) < 2:
             raise InputError(
                 f"all {len(y)} rows have the composition {self.compositions.text[0]}: there is none to test on"

@@ -51,15 +51,15 @@ class Choice:
         The first ones of the ranking.
     values : mapping of str to ndarray of shape (n, d)
         Their embeddings of the rows, by source.
-    ranking : Ranking
-        Of all sources.
+    ranking : Ranking or None
+        Of all sources; None if there was nothing to choose by.
     errors : dict of str to str
         Sources and zoos that failed, and why.
     """
 
     sources: tuple[SourceEmbedding, ...]
     values: Mapping[str, Floats]
-    ranking: Ranking
+    ranking: Ranking | None
     errors: dict[str, str]
 
 
@@ -144,7 +144,7 @@ def choose_sources(
     )
     if not measured and cards:
         name, reason = next((card.name, failed[card.name]) for card in cards)
-        raise InputError(f"none of the {len(cards)} sources can be used; {name}: {reason}")
+        raise InputError(f"no source can be used ({len(cards)} tried); {name}: {reason}")
     ranking = Ranking(
         results=tuple(item.result for item in measured),
         losses=np.array([item.losses for item in measured]).reshape(len(measured), len(sample)),

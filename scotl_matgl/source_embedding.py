@@ -82,6 +82,13 @@ class SourceEmbedding:
     look_up: bool
     mean: Floats = field(repr=False)
 
+    @classmethod
+    def without_bridge(cls, card: SourceCard, layer: str) -> SourceEmbedding:
+        """Source that is only named: its own network is trained on, so that formulas need no embedding."""
+        return cls(
+            card.name, layer, dict(card.weights), tuple(card.elements), None, card, look_up=False, mean=np.zeros(0)
+        )
+
     def embed(self, compositions: Compositions, X: Floats, descriptor: CompositionDescriptor) -> Floats:
         """Embedding (n, d), float64; rows that the source refuses hold the mean.
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import warnings
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -17,21 +15,13 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from scotl_matgl.blending import (
-    Features,
-    Member,
-    Task,
-    blend_weights,
-    check_head,
-    out_of_fold,
-    share_of_transfer,
-    without_gaps,
-)
+from scotl_matgl.blend import Blend, gaps, quiet_networks, spread, weighted
+from scotl_matgl.blending import Features, Member, Task, check_head, without_gaps
 from scotl_matgl.cards import SourceCard
 from scotl_matgl.composition import SYMBOLS, SkippedRow
 from scotl_matgl.descriptors import CompositionDescriptor, get_descriptor
 from scotl_matgl.domain import TrainingDomain
-from scotl_matgl.exceptions import InputError, ScotlMatglWarning
+from scotl_matgl.exceptions import InputError, ScotlMatglWarning, counted
 from scotl_matgl.fine_tuning import FineTunedBridge
 from scotl_matgl.full_training import FullTransferRegressor, reason_against
 from scotl_matgl.heads import Floats, HeldRidge, sample_rows
@@ -62,9 +52,6 @@ _FRACTIONS = "fractions"
 # Block of one column with the crystals themselves.
 _CRYSTALS = "crystals"
 
-# A member of a blend that counts less than this is not worth its time.
-_LEAST_WEIGHT = 1e-3
-
 
 class _FromFormulas(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
     """What all estimators of this module share: reading rows, describing them, embedding them."""
@@ -79,14 +66,22 @@ class _FromFormulas(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not
             raise InputError(f"on_error is {self.on_error!r}; it must be 'warn', 'raise' or 'skip'")
         for name, least in (("n_sources", 1), ("max_rows", _MIN_ROWS), ("random_state", 0)):
             value = getattr(self, name)
-            if not isinstance(value, int | np.integer) or value < least:
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
                 raise InputError(f"{name} is {value!r}; it must be a whole number of at least {least}")
 
     def _warn(self, skipped: Sequence[Any], consequence: str, *, stacklevel: int = 4) -> None:
         if skipped and self.on_error == "warn":
             shown = "; ".join(f"row {row.row} ({row.value}): {row.reason}" for row in skipped[:3])
             more = f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""
-            warnings.warn(f"{len(skipped)} rows {consequence}: {shown}{more}", ScotlMatglWarning, stacklevel=stacklevel)
+            message = f"{counted(len(skipped), 'row')} {consequence}: {shown}{more}"
+            warnings.warn(message, ScotlMatglWarning, stacklevel=stacklevel)
+
+    def _warn_left_out(self, errors: Mapping[str, str], *, stacklevel: int) -> None:
+        """Warn about sources that were asked for and cannot be used."""
+        if errors and self.sources not in ("auto", "all") and self.on_error == "warn":
+            shown = "; ".join(f"{name}: {reason}" for name, reason in list(errors.items())[:2])
+            message = f"{counted(len(errors), 'source')} left out: {shown}"
+            warnings.warn(message, ScotlMatglWarning, stacklevel=stacklevel)
 
     def _features(self, rows: Rows) -> Features:
         """Blocks that the control sees: descriptors and further columns, or the numbers alone."""
@@ -221,15 +216,44 @@ class _TransferModel(_FromFormulas):
             sampled = features.take(sample)
             self._control = control
             self._domain = TrainingDomain.of(sampled.stacked(control), features.stacked_weights(control))
-            with _without_networks_warnings():
-                self._blend(self._members(heads, control), sampled, task)
-                self._fit_members(features, target, rows, task)
-        self._warn(self.skipped_, "were skipped", stacklevel=3)
-        for i, head in self._fitted.items():
-            if isinstance(head, FullTransferRegressor):
-                reasons = {row.row: row.reason for row in head.skipped_}
-                self._tell_refused(rows, reasons, f"are learned without {self._members_all[i].source}")
+            with quiet_networks():
+                self._blend, predictions = Blend.weigh(self._members(heads, control), sampled, task, guard=self.guard)
+                whole = replace(task, y=target)
+                several = len(rows) > len(task.y) and self.combine == "residual"
+                self._blend.fit(
+                    features,
+                    whole,
+                    rows.folds(target, classification=False, random_state=self.random_state) if several else folds,
+                )
+        self._describe_blend(predictions, task)
+        self._warn(self.skipped_, "skipped", stacklevel=3)
+        self._note_refused(rows)
         return self
+
+    def _describe_blend(self, predictions: Sequence[Floats], task: Task) -> None:
+        """Set what the user may read of the blend, and learn how sure its predictions are."""
+        blend = self._blend
+        self.errors_ |= blend.failed
+        self.share_ = blend.share
+        self.transfers_ = blend.share > 0.0
+        self.source_ = self.sources_[0].name if self.transfers_ else NO_TRANSFER
+        self.members_, self.member_errors_ = blend.names, blend.errors
+        self.error_, self.no_transfer_error_ = blend.error, blend.no_transfer_error
+        alone = [blend.errors[member.name] for member in blend.members if not member.transfers]
+        self.control_error_ = min(alone, default=float("nan"))
+        self._calibrate(predictions, task)
+
+    def _calibrate(self, predictions: Sequence[Floats], task: Task) -> None:
+        """Learn what is needed to say how sure a prediction is, if anything."""
+
+    def _note_refused(self, rows: Rows) -> None:
+        """List the crystals of `fit` that the network refuses; with ``on_error="raise"`` they are an error."""
+        self.refused_: tuple[SkippedRow, ...] = ()
+        for i, fitted in self._blend.fitted.items():
+            if isinstance(fitted.head, FullTransferRegressor):
+                reasons = {row.row: row.reason for row in fitted.head.skipped_}
+                self.refused_ = _refused(rows, reasons)
+                self._tell_refused(self.refused_, f"learned without {self._blend.members[i].source}", stacklevel=4)
 
     def _check_parameters(self) -> tuple[Any, ...]:
         """Raise if a parameter is none of what it may be; return the heads."""
@@ -240,8 +264,10 @@ class _TransferModel(_FromFormulas):
             ("look_up", ("auto", True, False)),
         ):
             if getattr(self, name) not in values:
-                shown = ", ".join(map(repr, values))
+                shown = ", ".join(map(repr, values)) + (", or a FullTransferRegressor" if name == "method" else "")
                 raise InputError(f"{name} is {getattr(self, name)!r}; it must be one of {shown}")
+        if self.method != "frozen" and self.combine != "concat":
+            raise InputError(f"combine={self.combine!r} is for method='frozen'; {self.method!r} trains sources on")
         try:
             return check_head(self.head)
         except ValueError as error:
@@ -279,29 +305,35 @@ class _TransferModel(_FromFormulas):
         if self._trains_networks:
             cards = self._trainable(cards, errors)
         elif self.method == "fine-tune":
-            cards = [card for card in cards if card.modality == "structure"]  # the others have no bridge to train
+            cards = self._with_bridges(cards, errors)
         if not cards:
             return None
         if rows.compositions is None:
             raise InputError("X holds numbers, of which no source knows anything; give formulas, or sources=()")
         if len(rows) < _MIN_ROWS:
             raise InputError(f"{len(rows)} rows can be used; to choose a source takes at least {_MIN_ROWS}")
+        if len(set(rows.compositions.keys())) == 1:
+            if len(cards) > 1 or not self._trains_networks:
+                raise InputError(
+                    f"all rows have the composition {rows.compositions.text[0]}, which tells no source from another; "
+                    "with crystals and method='full' name the one source"
+                )
+            return Choice((SourceEmbedding.without_bridge(cards[0], self.layer),), {}, None, errors)
         choice = choose_sources(
             cards,
             rows.compositions,
             features,
             task,
             self._descriptor,
-            n_sources=self.n_sources,
+            # Training a network on takes six times as long as once: the best alone.
+            n_sources=1 if self._trains_networks else self.n_sources,
             layer=self.layer,
             look_up=self.look_up,
             sample=sample,
             skipped=rows.skipped,
             errors=errors,
         )
-        if self.sources not in ("auto", "all") and choice.errors and self.on_error == "warn":
-            shown = "; ".join(f"{name}: {reason}" for name, reason in list(choice.errors.items())[:2])
-            warnings.warn(f"{len(choice.errors)} sources were left out: {shown}", ScotlMatglWarning, stacklevel=4)
+        self._warn_left_out(choice.errors, stacklevel=5)
         return choice
 
     @property
@@ -309,14 +341,27 @@ class _TransferModel(_FromFormulas):
         return not isinstance(self.method, str) or self.method == "full"
 
     def _trainable(self, cards: Sequence[SourceCard], errors: dict[str, str]) -> list[SourceCard]:
-        """Sources whose networks can be trained on; of the others those that were named are noted, or refused."""
-        reasons = {card.name: reason_against(card) for card in cards}
+        """Sources whose networks can be trained on."""
+        return self._usable(cards, {card.name: reason_against(card) for card in cards}, errors)
+
+    def _with_bridges(self, cards: Sequence[SourceCard], errors: dict[str, str]) -> list[SourceCard]:
+        """Sources whose bridges can be trained on."""
+        reasons = {
+            card.name: "" if card.modality == "structure" else "it reads formulas, so there is no bridge to train on"
+            for card in cards
+        }
+        return self._usable(cards, reasons, errors)
+
+    def _usable(
+        self, cards: Sequence[SourceCard], reasons: Mapping[str, str], errors: dict[str, str]
+    ) -> list[SourceCard]:
+        """Sources without a reason against them; of the others those that were named are noted, or refused."""
         if self.sources not in ("auto", "all"):
             errors.update({name: reason for name, reason in reasons.items() if reason})
         found = [card for card in cards if not reasons[card.name]]
         if cards and not found:
             name, reason = next(iter(reasons.items()))
-            raise InputError(f"the networks of none of the {len(cards)} sources can be trained on; {name}: {reason}")
+            raise InputError(f"no source can be trained on ({len(cards)} tried); {name}: {reason}")
         return found
 
     def _choose_predictors(self, rows: Rows, features: Features) -> list[Floats]:
@@ -378,17 +423,21 @@ class _TransferModel(_FromFormulas):
         if not self._trains_networks:
             return [
                 Member(
-                    FineTunedBridge(FrozenEstimator(source.bridge), reinitialise=self.reinitialise),
+                    FineTunedBridge(
+                        FrozenEstimator(source.bridge),
+                        reinitialise=self.reinitialise,
+                        random_state=self.random_state,
+                    ),
                     control,
                     transfers=True,
                     source=source.name,
                 )
                 for source in self.sources_
             ]
-        settings = FullTransferRegressor() if isinstance(self.method, str) else clone(self.method)
-        # The best one alone: each is trained six times.
-        best = self.sources_[0]
-        return [Member(settings.set_params(source=best.card), (_CRYSTALS,), transfers=True, source=best.name)]
+        own = not isinstance(self.method, str)
+        network = clone(self.method) if own else FullTransferRegressor(random_state=self.random_state)
+        (best,) = self.sources_
+        return [Member(network.set_params(source=best.card), (_CRYSTALS,), transfers=True, source=best.name, held=True)]
 
     def _read_both_ways(self, members: list[Member]) -> list[Member]:
         """The same, with the median of the trees of each forest behind their mean."""
@@ -399,81 +448,6 @@ class _TransferModel(_FromFormulas):
             for member in members
             for reading in ((member, replace(member, median=True)) if member.head == "extra trees" else (member,))
         ]
-
-    def _blend(self, members: list[Member], features: Features, task: Task) -> None:
-        """Weigh the members by their out-of-fold losses, and let the guard decide."""
-        predictions: list[Floats] = []
-        base = 0
-        for _, readings in itertools.groupby(members, key=lambda member: member.fit_name):
-            same = list(readings)
-            if same[0].residual:
-                alone = [i for i, other in enumerate(members) if not other.transfers]
-                base = min(alone, key=lambda i: float(task.losses(predictions[i]).mean()))
-                left = out_of_fold(same, features, task.residual(predictions[base]))
-                predictions += [predictions[base] + item for item in left]
-            else:
-                predictions += out_of_fold(same, features, task)
-        predictions = without_gaps(predictions, np.ones(len(predictions)))
-        if not self._n_classes:  # rows that all heads refuse tell nothing about any of them
-            predictions = [np.where(np.isnan(item), task.y.mean(), item) for item in predictions]
-        losses = np.array([task.losses(item) for item in predictions])
-        transfers = np.array([member.transfers for member in members])
-        apart, everything = np.zeros(len(members)), blend_weights(losses)
-        if not transfers.all():
-            apart[~transfers] = blend_weights(losses[~transfers])
-        self.share_ = float(transfers.any())
-        if self.guard and 0 < transfers.sum() < len(members):
-            without, beside = (task.losses(_weighted(predictions, item)) for item in (apart, everything))
-            self.share_ = share_of_transfer(without - beside)
-            weights = self.share_ * everything + (1.0 - self.share_) * apart
-        elif transfers.any():
-            weights = np.zeros(len(members))
-            weights[transfers] = blend_weights(losses[transfers])
-        else:
-            weights = apart
-        self.transfers_ = self.share_ > 0.0
-        self.no_transfer_error_ = float("nan") if transfers.all() else task.error(_weighted(predictions, apart))
-        weights[weights < _LEAST_WEIGHT] = 0.0
-        weights /= weights.sum()
-        self.error_ = task.error(_weighted(predictions, weights))
-        errors = [task.error(item) for item in predictions]
-        self.member_errors_ = {member.name: error for member, error in zip(members, errors, strict=True)}
-        self.control_error_ = min(
-            (error for member, error in zip(members, errors, strict=True) if not member.transfers), default=float("nan")
-        )
-        self.source_ = self.sources_[0].name if self.transfers_ else NO_TRANSFER
-        self._base = base
-        self._members_all = tuple(members)
-        self.weights_ = weights
-        self._calibrate(predictions, task)
-
-    def _calibrate(self, predictions: Sequence[Floats], task: Task) -> None:
-        """Learn what is needed to say how sure a prediction is, if anything."""
-
-    def _fit_members(self, features: Features, target: NDArray[Any], rows: Rows, task: Task) -> None:
-        """Fit the members that count on all rows."""
-        whole = replace(task, y=target)
-        needed = {i for i in range(len(self.weights_)) if self.weights_[i] > 0}
-        left = whole
-        if any(self._members_all[i].residual for i in needed):
-            needed.add(self._base)
-            folds = task.folds
-            if len(rows) > len(task.y):
-                folds = rows.folds(target, classification=False, random_state=self.random_state)
-            all_folds = replace(whole, folds=folds)
-            left = all_folds.residual(out_of_fold([self._members_all[self._base]], features, all_folds)[0])
-        self._fitted = {}
-        heads: dict[str, Any] = {}
-        for i in sorted(needed):
-            member = self._members_all[i]
-            if member.fit_name not in heads:
-                heads[member.fit_name] = member.fit(features, left.y if member.residual else target, whole)
-            self._fitted[i] = heads[member.fit_name]
-        self.members_ = {
-            member.name: float(weight)
-            for member, weight in zip(self._members_all, self.weights_, strict=True)
-            if weight > 0
-        }
 
     # -- files ----------------------------------------------------------------------------------------------------
 
@@ -539,6 +513,7 @@ class _TransferModel(_FromFormulas):
         )
         if rows.compositions is not None and n:
             used = self.sources_ if self.transfers_ else ()
+            bridges = () if self._trains_networks else used
             seen = tuple(SYMBOLS[z - 1] for z in self._elements)
             found["unseen"] = [" ".join(row) for row in elements_outside(rows.compositions, seen)]
             unknown = [elements_outside(rows.compositions, source.elements or SYMBOLS) for source in used]
@@ -547,7 +522,7 @@ class _TransferModel(_FromFormulas):
                 for of_row in (zip(*unknown, strict=True) if unknown else [()] * n)
             ]
             X_described = features.columns["descriptors"]
-            found["clipped"] = np.max([np.zeros(n), *(source.clipped(X_described) for source in used)], axis=0)
+            found["clipped"] = np.max([np.zeros(n), *(source.clipped(X_described) for source in bridges)], axis=0)
         found["inside"] = (
             (found["unseen"] == "")
             & (found["unknown"] == "")
@@ -562,7 +537,7 @@ class _TransferModel(_FromFormulas):
     # -- predicting -----------------------------------------------------------------------------------------------
 
     def _read(self, X: Any) -> Rows:
-        check_is_fitted(self, "weights_")
+        check_is_fitted(self, "members_")
         rows = read_rows(
             self,
             X,
@@ -572,45 +547,35 @@ class _TransferModel(_FromFormulas):
             numbers_alone=not self._elements,
             crystals=self._trains_networks,
         )
-        self._warn(rows.skipped, "cannot be predicted")
+        self._warn(rows.skipped, "not predicted")
         return rows
 
-    def _tell_refused(self, rows: Rows, reasons: Mapping[int, str], consequence: str) -> None:
-        """Warn about crystals that a network refuses, by their position among the rows that could be read."""
-        assert rows.compositions is not None or not reasons  # noqa: S101 - crystals have formulas
-        refused = [
-            SkippedRow(int(rows.kept[i]), rows.labels[rows.kept[i]], rows.compositions.text[i], reason)
-            for i, reason in reasons.items()
-            if rows.compositions is not None
-        ]
-        self._warn(refused, consequence, stacklevel=5)
-
-    def _predictions(self, features: Features, rows: Rows) -> tuple[Floats, list[Floats], Floats]:
-        """Blended predictions (n, m), those of the members that count, and their weights."""
-        with _without_networks_warnings():
-            found = {
-                i: self._members_all[i].outputs(head, features, self._n_classes) for i, head in self._fitted.items()
-            }
-        for i, item in found.items():
-            gaps = dict.fromkeys(np.flatnonzero(np.isnan(item[:, 0])).tolist(), "the network refuses the crystal")
-            self._tell_refused(rows, gaps, f"are predicted without {self._members_all[i].source}")
-        counted = [i for i in found if self.weights_[i] > 0]
-        members = [found[i] + (found[self._base] if self._members_all[i].residual else 0.0) for i in counted]
-        weights = self.weights_[counted]
-        members = without_gaps(members, weights)
-        return _weighted(members, weights), members, weights
+    def _tell_refused(self, refused: Sequence[SkippedRow], consequence: str, *, stacklevel: int) -> None:
+        """Warn about crystals that a network refuses, or raise, as `on_error` says."""
+        if refused and self.on_error == "raise":
+            raise InputError(f"row {refused[0].row} ({refused[0].value}) is {consequence}: {refused[0].reason}")
+        self._warn(refused, consequence, stacklevel=stacklevel)
 
     @property
     def _n_classes(self) -> int:
         return len(getattr(self, "classes_", ()))
 
-    def _blended(self, rows: Rows) -> tuple[Floats, list[Floats], Floats, Features]:
+    def _blended(self, rows: Rows) -> tuple[list[Floats], Floats, Features]:
+        """Predictions (n, m) of the members that count, NaN where a head refuses, their weights, and the columns."""
         features = self._with_formulas(self._features(rows), rows)
         if self.transfers_ and self.method == "frozen":
             features = self._with_sources(features, rows)
-            if any(_PREDICTIONS in self._members_all[i].blocks for i in self._fitted):
+            if self._blend.uses(_PREDICTIONS):
                 features = self._with_predictions(features, rows)
-        return *self._predictions(features, rows), features
+        members, weights = self._blend.predict(features, self._n_classes)
+        refused = np.flatnonzero(gaps(members))
+        for i, fitted in self._blend.fitted.items():
+            if len(refused) and isinstance(fitted.head, FullTransferRegressor):
+                found = fitted.head.refusals(rows.crystals[refused])
+                reasons = {int(row): found.get(k, "its prediction is not finite") for k, row in enumerate(refused)}
+                source = self._blend.members[i].source
+                self._tell_refused(_refused(rows, reasons), f"predicted without {source}", stacklevel=6)
+        return members, weights, features
 
     def _with_formulas(self, features: Features, rows: Rows) -> Features:
         """Add atomic fractions of the elements that training rows have, and the crystals if there are any."""
@@ -630,23 +595,12 @@ class _TransferModel(_FromFormulas):
         return Features({**features.columns, _PREDICTIONS: np.hstack(outputs)}, features.weights)
 
 
-@contextlib.contextmanager
-def _without_networks_warnings() -> Iterator[None]:
-    """Leave out what networks say of crystals that they refuse, in each of six fits: it is said once."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ScotlMatglWarning)
-        yield
-
-
-def _weighted(predictions: Sequence[Floats], weights: Floats) -> Floats:
-    """Weighted sum of predictions (n, m)."""
-    return np.asarray(sum(weight * item for weight, item in zip(weights, predictions, strict=True)))
-
-
-def _spread(predictions: Sequence[Floats], weights: Floats) -> Floats:
-    """Weighted standard deviation (n,) of the predictions (n, 1) of several heads."""
-    mean = _weighted(predictions, weights)
-    return np.asarray(np.sqrt(_weighted([(item - mean) ** 2 for item in predictions], weights))[:, 0])
+def _refused(rows: Rows, reasons: Mapping[int, str]) -> tuple[SkippedRow, ...]:
+    """Rows, by their position among those that could be read, with the reason why a network refuses them."""
+    text = () if rows.compositions is None else rows.compositions.text
+    return tuple(
+        SkippedRow(int(rows.kept[i]), rows.labels[rows.kept[i]], text[i], reason) for i, reason in reasons.items()
+    )
 
 
 class TransferRegressor(RegressorMixin, _TransferModel):  # type: ignore[misc]  # scikit-learn is not typed
@@ -666,7 +620,8 @@ class TransferRegressor(RegressorMixin, _TransferModel):  # type: ignore[misc]  
         trained on from its weights (:class:`~scotl_matgl.fine_tuning.FineTunedBridge`); needs torch. ``"full"``: the
         network of the best source itself, trained on; X then holds crystals, and the source is one of MatGL's whose
         weights are on this machine. A :class:`~scotl_matgl.full_training.FullTransferRegressor` is the same with
-        settings of its own, whose source is replaced by the best.
+        settings and seed of its own; its source is replaced by the best. Predictions of the network are held to the
+        range of the training target.
     head : "auto", str or estimator, default="auto"
         One of :data:`~scotl_matgl.heads.HEADS`, or any scikit-learn estimator. ``"auto"`` blends kernel ridge, extra
         trees (mean and median of the trees), gradient boosting on descriptors, extra trees on element fractions, and
@@ -698,7 +653,7 @@ class TransferRegressor(RegressorMixin, _TransferModel):  # type: ignore[misc]  
         Sources are ranked and blends weighed on at most so many rows, drawn at random; the heads are fitted on all.
     on_error : {"warn", "raise", "skip"}, default="warn"
         What a bad row does: a warning, an error, or nothing but its line in ``skipped_``. In ``predict`` its
-        prediction is NaN.
+        prediction is NaN. The same for crystals that a network refuses, which the other heads predict.
     n_jobs : int, optional
         Threads of trees and of gradient boosting, as in joblib: None is one, -1 all. They change no number.
     random_state : int, default=0
@@ -707,7 +662,10 @@ class TransferRegressor(RegressorMixin, _TransferModel):  # type: ignore[misc]  
     Attributes
     ----------
     transfers_ : bool
-        Whether a source is used.
+        Whether a source is used. A little of it is used wherever it seems to help, which it does by chance too: it is
+        ``ranking_.best`` that says whether a gain is proven.
+    share_ : float
+        What the heads that see a source count together in the blend, 0 to 1.
     source_ : str
         The best source if one is used, else ``"no transfer"``.
     sources_ : tuple of SourceEmbedding
@@ -720,13 +678,14 @@ class TransferRegressor(RegressorMixin, _TransferModel):  # type: ignore[misc]  
         Heads of the blend and their weights.
     member_errors_ : dict of str to float
         Out-of-fold error of each head that was considered.
-    share_ : float
-        Share of the blend that may use sources, by the evidence that they help: 0 to 1; the rest of it is the blend of
-        heads without transfer.
     error_, no_transfer_error_, control_error_ : float
-        Out-of-fold mean absolute error of the blend, a little too small as its weights were learned on the same rows;
-        of the blend of heads without transfer; and of the best single one of these (NaN without guard). What transfer
-        gains is the difference of the first two; blending alone gains that of the last two.
+        Out-of-fold mean absolute error of the blend; of the blend of heads without transfer; and of the best single one
+        of these (both NaN if there are none, as without guard). What transfer gains is the difference of the first
+        two; blending alone gains that of the last two. The first is a little too small, because sources and weights
+        were chosen on the same rows.
+    refused_ : tuple of SkippedRow
+        With ``method="full"``: crystals of ``fit`` that the network refuses, so that the other heads alone have learned
+        from them, and why.
     skipped_ : tuple of SkippedRow
         Rows that could not be used in ``fit``, and why.
     errors_ : dict of str to str
@@ -736,8 +695,9 @@ class TransferRegressor(RegressorMixin, _TransferModel):  # type: ignore[misc]  
     -----
     Everything is chosen by the absolute error, so that the prediction leans to the median where values are skewed or
     many are the same. Rows of one composition, which may differ in other columns, are always on the same side of a
-    fold. Cost with
-    all sources of the package on one core: about 3 s for 100 rows and 25 s for 1,000 or more.
+    fold. Cost with all sources of the package on one core: about 4 s for 100 rows, half a minute for 1,000 or more;
+    ``method="full"`` trains a network six times. With ``combine="residual"`` the errors are a little too small: the
+    predictions that residuals are taken from come from fits that have seen the other folds.
 
     See Also
     --------
@@ -771,12 +731,16 @@ class TransferRegressor(RegressorMixin, _TransferModel):  # type: ignore[misc]  
         return values
 
     def _calibrate(self, predictions: Sequence[Floats], task: Task) -> None:
-        counted = self.weights_ > 0
-        members = [item for item, counts in zip(predictions, counted, strict=True) if counts]
-        weights = self.weights_[counted]
-        residuals = task.y - _weighted(members, weights)[:, 0]
         distance = self._domain.out_of_fold_distance(task.folds)
-        self._uncertainty = Uncertainty.of(residuals, distance, _spread(members, weights))
+        weights = self._blend.weights.copy()
+        refused = gaps([item for item, weight in zip(predictions, weights, strict=True) if weight > 0])
+        self._uncertainty = _uncertainty(predictions, weights, distance, task.y, ~refused)
+        # Rows that a network refuses are predicted by the other heads, which are less sure.
+        weights[[_CRYSTALS in member.blocks for member in self._blend.members]] = 0.0
+        self._uncertainty_without = self._uncertainty
+        if weights.any() and (weights < self._blend.weights).any():
+            every = np.ones(len(task.y), dtype=bool)
+            self._uncertainty_without = _uncertainty(predictions, weights / weights.sum(), distance, task.y, every)
 
     def predict(self, X: Any, return_std: bool = False) -> Floats | tuple[Floats, Floats]:
         """Predict the property.
@@ -799,12 +763,32 @@ class TransferRegressor(RegressorMixin, _TransferModel):  # type: ignore[misc]  
         rows = self._read(X)
         predicted, deviation = np.full(rows.n_input, np.nan), np.full(rows.n_input, np.nan)
         if len(rows):
-            blended, members, weights, features = self._blended(rows)
-            predicted[rows.kept] = blended[:, 0]
+            members, weights, features = self._blended(rows)
+            filled = without_gaps(members, weights)
+            predicted[rows.kept] = weighted(filled, weights)[:, 0]
             if return_std:
                 distance = self._domain.distance(features.stacked(self._control))
-                deviation[rows.kept] = self._uncertainty.deviation(distance, _spread(members, weights))
+                found = self._uncertainty.deviation(distance, spread(filled, weights))
+                refused = gaps(members)
+                if refused.any():
+                    others = [item for item in members if not np.isnan(item[refused]).any()]
+                    kept = np.array([not np.isnan(item[refused]).any() for item in members])
+                    found[refused] = np.nan
+                    if others:
+                        apart = spread(others, weights[kept] / weights[kept].sum())
+                        found[refused] = self._uncertainty_without.deviation(distance, apart)[refused]
+                deviation[rows.kept] = found
         return (predicted, deviation) if return_std else predicted
+
+
+def _uncertainty(
+    predictions: Sequence[Floats], weights: Floats, distance: Floats, y: Floats, rows: NDArray[np.bool_]
+) -> Uncertainty:
+    """Learn the uncertainty of a blend from out-of-fold predictions of its members on some rows."""
+    items = [item[rows] for item, weight in zip(predictions, weights, strict=True) if weight > 0]
+    counted = weights[weights > 0]
+    residuals = y[rows] - weighted(items, counted)[:, 0]
+    return Uncertainty.of(residuals, distance[rows], spread(items, counted))
 
 
 class TransferClassifier(ClassifierMixin, _TransferModel):  # type: ignore[misc]  # scikit-learn is not typed
@@ -848,7 +832,9 @@ class TransferClassifier(ClassifierMixin, _TransferModel):  # type: ignore[misc]
         check_classification_targets(values)
         self.classes_, codes = np.unique(values, return_inverse=True)
         if len(self.classes_) < 2:
-            raise InputError(f"the target has one class only, {self.classes_[0]!r}; there is nothing to learn")
+            raise InputError(
+                f"the target has one class only, {self.classes_[:1].tolist()[0]!r}; there is nothing to learn"
+            )
         return np.asarray(codes)
 
     def predict_proba(self, X: Any) -> Floats:
@@ -856,7 +842,8 @@ class TransferClassifier(ClassifierMixin, _TransferModel):  # type: ignore[misc]
         rows = self._read(X)
         probabilities = np.full((rows.n_input, len(self.classes_)), np.nan)
         if len(rows):
-            probabilities[rows.kept] = self._blended(rows)[0]
+            members, weights, _ = self._blended(rows)
+            probabilities[rows.kept] = weighted(members, weights)
         return probabilities
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -956,6 +943,8 @@ class TransferFeaturizer(TransformerMixin, _FromFormulas):  # type: ignore[misc]
         self._check_common()
         if self.combine not in ("concat", "embedding"):
             raise InputError(f"combine is {self.combine!r}; it must be 'concat' or 'embedding'")
+        # What can be read only once is read here.
+        X = X if hasattr(X, "__len__") else list(X)
         rows = self._formulas(X)
         self.skipped_ = rows.skipped
         self._descriptor = get_descriptor(self.descriptor).fit(rows.compositions)
@@ -973,12 +962,20 @@ class TransferFeaturizer(TransformerMixin, _FromFormulas):  # type: ignore[misc]
             assert rows.compositions is not None  # noqa: S101 - _formulas has made sure
             # Without a target there is no telling which way is better: the bridge serves alone, unless asked.
             look_up = self.look_up is True
-            found = [
-                embeddings(card, rows.compositions, described, self._descriptor, layer=self.layer, look_up=look_up)
-                for card in cards
-            ]
-            self.sources_ = tuple(ways[-1][0] for ways in found)
-        self._warn(self.skipped_, "were skipped", stacklevel=3)
+            for card in cards:
+                try:
+                    ways = embeddings(
+                        card, rows.compositions, described, self._descriptor, layer=self.layer, look_up=look_up
+                    )
+                except (Exception, SystemExit) as error:  # one source must not end the run, whatever it raises
+                    errors[card.name] = str(error) or type(error).__name__
+                else:
+                    self.sources_ += (ways[-1][0],)
+            if cards and not self.sources_:
+                name, reason = next(iter(errors.items()))
+                raise InputError(f"no source can be used ({len(cards)} tried); {name}: {reason}")
+            self._warn_left_out(errors, stacklevel=3)
+        self._warn(self.skipped_, "skipped", stacklevel=3)
         return self
 
     def _formulas(self, X: Any) -> Rows:
@@ -1022,7 +1019,7 @@ class TransferFeaturizer(TransformerMixin, _FromFormulas):  # type: ignore[misc]
         """Features (m, p) of m formulas; rows that cannot be read are NaN."""
         check_is_fitted(self, "sources_")
         rows = read_rows(self, X, formula=None, strict=self.on_error == "raise", reset=False)
-        self._warn(rows.skipped, "have no features", stacklevel=3)
+        self._warn(rows.skipped, "without features", stacklevel=3)
         features = np.full((rows.n_input, len(self.get_feature_names_out())), np.nan)
         if len(rows):
             embedded = self._with_sources(self._features(rows), rows)

@@ -182,12 +182,12 @@ def test_refused_crystals_are_listed_and_predicted_as_nan(crystals: Corpus, y: n
     rows = [*crystals[:8], far, "no crystal", crystals[8].to_structure()]
     target = np.append(y[:10], y[8])
     target[2] = np.nan
-    with pytest.warns(ScotlMatglWarning, match=r"3 crystals were skipped: row 2 .*its target is nan"):
+    with pytest.warns(ScotlMatglWarning, match=r"3 crystals skipped: row 2 .*its target is nan"):
         model = FullTransferRegressor(epochs=0, device="cpu").fit(rows, target)
     assert [row.row for row in model.skipped_] == [2, 8, 9]
     assert "no neighbour within 4" in model.skipped_[1].reason
     assert model.skipped_[1].value == "far"
-    with pytest.warns(ScotlMatglWarning, match="2 crystals are not predicted: row 8"):
+    with pytest.warns(ScotlMatglWarning, match="2 crystals not predicted: row 8"):
         predicted = model.predict(rows)
     assert np.flatnonzero(np.isnan(predicted)).tolist() == [8, 9]
     # Crystals of pymatgen are read as our own.
@@ -270,12 +270,13 @@ def short(**settings: Any) -> FullTransferRegressor:
 def test_without_guard_the_transferred_model_is_the_trained_network(crystals: Corpus, y: np.ndarray) -> None:
     model = TransferRegressor(MEGNET, method=short(), guard=False).fit(crystals, y)
     alone = short(source=MEGNET).fit(crystals, y)
-    np.testing.assert_array_equal(model.predict(crystals), alone.predict(crystals))
+    np.testing.assert_array_equal(model.predict(crystals), np.clip(alone.predict(crystals), y.min(), y.max()))
     assert model.members_ == {f"FullTransferRegressor of {MEGNET} on crystals": 1.0}
     rows = read_rows(model, crystals, formula=None, strict=True, reset=False, crystals=True)
     predicted = np.empty(len(y))
     for train, test in rows.folds(y, classification=False, random_state=0):
-        predicted[test] = clone(alone).fit(rows.crystals[train], y[train]).predict(rows.crystals[test])
+        found = clone(alone).fit(rows.crystals[train], y[train]).predict(rows.crystals[test])
+        predicted[test] = np.clip(found, y[train].min(), y[train].max())
     assert model.error_ == pytest.approx(np.abs(predicted - y).mean(), rel=1e-6)
 
 
@@ -285,19 +286,26 @@ def test_the_network_counts_where_it_knows_more_than_descriptors(crystals: Corpu
     model = TransferRegressor(MEGNET, method=settings).fit(crystals, own)
     assert model.source_ == MEGNET
     assert model.members_[f"FullTransferRegressor of {MEGNET} on crystals"] > 0.9
-    assert model.error_ < 0.1 * model.control_error_
+    assert model.error_ < 0.2 * model.control_error_  # the largest and smallest values are held to those of a fold
 
 
 def test_crystals_that_the_network_refuses_are_predicted_by_the_other_heads(crystals: Corpus) -> None:
     own = encoded(MEGNET, crystals, "final")[:, 0]
     far = Crystal(30.0 * np.eye(3), np.zeros((1, 3)), np.array([11]), "far")
     model = TransferRegressor(MEGNET, method=short(epochs=0, reinitialise_head=False))
-    with pytest.warns(ScotlMatglWarning, match=r"1 rows are learned without MEGNet.*: row 3 \(Na\): .*no neighbour"):
+    with pytest.warns(ScotlMatglWarning, match=r"1 row learned without MEGNet.*: row 3 \(Na\): .*no neighbour"):
         model.fit([*crystals[:3], far, *crystals[3:]], np.insert(own, 3, 0.0))
-    with pytest.warns(ScotlMatglWarning, match=r"1 rows are predicted without MEGNet.*: row 1 \(Na\)"):
-        predicted = model.predict([crystals[0], far])
+    with pytest.warns(ScotlMatglWarning, match=r"1 row predicted without MEGNet.*: row 1 \(Na\): .*no neighbour"):
+        predicted, deviation = model.predict([crystals[0], far], return_std=True)
     assert predicted[0] == pytest.approx(own[0], abs=0.1 * own.std())
     assert own.min() < predicted[1] < own.max()
+    # The other heads are less sure than the network.
+    assert model.no_transfer_error_ > 5 * model.error_
+    assert deviation[1] > 0.5 * model.no_transfer_error_ > deviation[0]
+    assert [(row.row, row.value) for row in model.refused_] == [(3, "Na")]
+    strict = clone(model).set_params(on_error="raise")
+    with pytest.raises(InputError, match=r"row 3 \(Na\) is learned without MEGNet.*no neighbour"):
+        strict.fit([*crystals[:3], far, *crystals[3:]], np.insert(own, 3, 0.0))
     alone = clone(model).set_params(guard=False)
     with pytest.warns(ScotlMatglWarning):
         alone.fit([*crystals, far], np.append(own, 0.0))
@@ -305,11 +313,40 @@ def test_crystals_that_the_network_refuses_are_predicted_by_the_other_heads(crys
         assert np.isnan(alone.predict([crystals[0], far])).tolist() == [False, True]
 
 
+def test_a_network_that_fails_costs_its_own_head_only(crystals: Corpus, y: np.ndarray, monkeypatch) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(FullTransferRegressor, "fit", fail)
+    model = TransferRegressor(MEGNET, method="full").fit(crystals, y)
+    alone = TransferRegressor(()).fit(crystals, y)
+    np.testing.assert_allclose(model.predict(crystals), alone.predict(crystals), rtol=1e-9)
+    assert (model.source_, model.share_) == ("no transfer", 0.0)
+    assert "CUDA out of memory" in model.errors_[MEGNET]
+    with pytest.raises(InputError, match=f"{MEGNET}: training it on failed: CUDA out of memory"):
+        TransferRegressor(MEGNET, method="full", guard=False).fit(crystals, y)
+
+
+def test_polymorphs_are_learned_and_own_settings_kept(crystals: Corpus, tmp_path: Path) -> None:
+    cells = [Crystal(a * np.eye(3), [[0, 0, 0], [0.5, 0.5, 0.5]], [55, 17]) for a in np.linspace(3.8, 4.6, 12)]
+    y = np.linspace(0.0, 1.0, 12)
+    (card,) = select(all_cards(), MEGNET)
+    settings = short(source=card, epochs=1, random_state=7, checkpoints=tmp_path / "checkpoints")
+    model = TransferRegressor(MEGNET, method=settings).fit(cells, y)
+    assert model.share_ > 0.5  # descriptors of the formula are all the same
+    assert settings.get_params()["source"] is card
+    trained = [item.head for item in model._blend.fitted.values() if isinstance(item.head, FullTransferRegressor)]
+    assert [network.random_state for network in trained] == [7]
+    model.save(tmp_path / "model.skops")
+    loaded = TransferRegressor.load(tmp_path / "model.skops")
+    np.testing.assert_array_equal(loaded.predict(cells), model.predict(cells))
+
+
 def test_rows_without_a_crystal_are_skipped(crystals: Corpus, y: np.ndarray) -> None:
     model = TransferRegressor(MEGNET, method=short(epochs=0))
-    with pytest.warns(ScotlMatglWarning, match="1 rows were skipped: row 0 .*NaCl"):
+    with pytest.warns(ScotlMatglWarning, match="1 row skipped: row 0 .*NaCl"):
         model.fit(["NaCl", *crystals], np.insert(y, 0, 1.0))
-    with pytest.warns(ScotlMatglWarning, match="1 rows cannot be predicted: row 1"):
+    with pytest.warns(ScotlMatglWarning, match="1 row not predicted: row 1"):
         predicted = model.predict([crystals[0], "NaCl"])
     assert np.isnan(predicted).tolist() == [False, True]
     with pytest.raises(InputError, match="trains on crystals, and none of the 10 rows holds one; row 0"):
@@ -325,7 +362,7 @@ def test_only_networks_that_can_be_trained_on_are_ranked(
     named.fit(crystals, y)
     assert named.ranking_.sources == (MEGNET,)
     assert "can be trained on" in named.errors_["Shotgun-BulkModulus-1"]
-    with pytest.raises(InputError, match="the networks of none of the 1 sources can be trained on; Shotgun"):
+    with pytest.raises(InputError, match=r"no source can be trained on \(1 tried\); Shotgun"):
         TransferRegressor("Shotgun-BulkModulus-1", method="full").fit(crystals, y)
     with pytest.raises(InputError, match="is for regression"):
         TransferClassifier(MEGNET, method="full").fit(crystals, y > y.mean())
@@ -334,7 +371,7 @@ def test_only_networks_that_can_be_trained_on_are_ranked(
     assert set(SOURCES) < trainable
     monkeypatch.delenv("SCOTL_MATGL_ASSETS")
     monkeypatch.setenv("HOME", "/nowhere")
-    with pytest.raises(InputError, match="Give the directory with path"):
+    with pytest.raises(InputError, match="weights are not on this machine: let SCOTL_MATGL_ASSETS"):
         TransferRegressor(MEGNET, method="full").fit(crystals, y)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from scotl_matgl import TransferClassifier, TransferFeaturizer, TransferRegressor, load_example
-from scotl_matgl.blending import Features, Member, blend_weights, share_of_transfer, without_gaps
+from scotl_matgl.blending import Features, FittedHead, Member, blend_weights, share_of_transfer, without_gaps
 from scotl_matgl.bridges.ridge import RidgeBridge
 from scotl_matgl.bridges.store import find_bridge
 from scotl_matgl.cards import CardError, all_cards, select
@@ -136,8 +137,7 @@ def test_guarded_prediction_is_the_weighted_mean_of_its_members(known, new) -> N
     np.testing.assert_allclose(model.predict(new["formula"]), weights[0] * alone + weights[1] * transferred, rtol=1e-9)
     # With one head on descriptors the blend without transfer is that head, and its share is what the others leave.
     assert model.no_transfer_error_ == pytest.approx(model.control_error_)
-    assert 0.0 < model.share_ <= 1.0
-    assert weights[0] >= (1.0 - model.share_) * (1.0 - 1e-9)
+    assert model.share_ == pytest.approx(weights[1])
     without = quick(sources=(), head=head).fit(known["formula"], known["target"])
     assert without.error_ == without.no_transfer_error_ == pytest.approx(model.no_transfer_error_)
     assert (without.share_, without.transfers_) == (0.0, False)
@@ -159,10 +159,10 @@ def test_forests_are_read_by_their_mean_and_their_median(known, new) -> None:
         assert model.member_errors_[f"{head} on descriptors"] == pytest.approx(expected, rel=1e-9)
     only_median = Member("extra trees", ("numbers",), median=True)
     features = Features({"numbers": X}, {"numbers": np.ones(X.shape[1])})
-    forest = clone(trees).fit(X, y)
+    forest = FittedHead(clone(trees).fit(X, y))
     np.testing.assert_array_equal(
         only_median.outputs(forest, features, 0)[:, 0],
-        np.median([tree.predict(X) for tree in forest.estimators_], axis=0),
+        np.median([tree.predict(X) for tree in forest.head.estimators_], axis=0),
     )
 
 
@@ -202,6 +202,30 @@ def test_alloys_are_learned_from_their_element_fractions(assets) -> None:
     assert errors["extra trees on fractions"] == pytest.approx(np.abs(expected - y).mean(), rel=1e-9)
     # Of an element that no training row has, nothing is known; the others count.
     assert np.isfinite(model.predict(["Fe0.9U0.1"])).all()
+
+
+def test_a_class_that_a_fold_lacks_is_never_predicted_there(known) -> None:
+    labels = np.array(["usual"] * (len(known) - 1) + ["rare"])
+    model = TransferClassifier(()).fit(known["formula"], labels)
+    assert model.error_ == pytest.approx(1 / len(known))
+    assert (model.predict(known["formula"][:20]) == "usual").all()
+
+
+def test_the_unit_of_the_target_does_not_matter(known, new) -> None:
+    """Trees cannot tell values below 1e-8 apart; a power of two changes no digit."""
+    factor = 2.0**-40
+    model, small = (
+        TransferRegressor(ENTHALPY).fit(known["formula"], known["target"] * scale) for scale in (1.0, factor)
+    )
+    for name, error in model.member_errors_.items():
+        assert small.member_errors_[name] / factor == pytest.approx(error, rel=1e-6), name
+    np.testing.assert_allclose(small.predict(new["formula"]) / factor, model.predict(new["formula"]), rtol=1e-6)
+
+
+def test_one_wild_row_is_no_excuse_for_a_head() -> None:
+    loss = np.random.default_rng(0).uniform(0.05, 0.1, size=100)
+    wild = np.where(np.arange(100) == 7, 1e6, 0.9 * loss)
+    assert blend_weights(np.array([loss, wild]))[1] < 1e-6
 
 
 def test_heads_that_refuse_a_row_leave_it_to_the_others() -> None:
@@ -411,7 +435,7 @@ def test_rows_of_one_composition_are_in_one_fold() -> None:
 def test_bad_rows_are_skipped_listed_and_predicted_as_nan(known) -> None:
     formulas = ["not a formula", *known["formula"]]
     target = [1.0, *known["target"][:-1], "missing"]
-    with pytest.warns(ScotlMatglWarning, match="2 rows were skipped: row 0"):
+    with pytest.warns(ScotlMatglWarning, match="2 rows skipped: row 0"):
         model = quick().fit(formulas, target)
     assert [row.row for row in model.skipped_] == [0, 80]
     assert model.skipped_[1].value == "'missing'"
@@ -440,7 +464,7 @@ def test_bad_rows_are_skipped_listed_and_predicted_as_nan(known) -> None:
         ({"look_up": "maybe"}, "look_up is 'maybe'"),
         ({"random_state": -1}, "random_state is -1"),
         ({"formula": "composition"}, "no column 'composition'"),
-        ({"layer": "attic"}, "none of the 1 sources can be used"),
+        ({"layer": "attic"}, "no source can be used"),
     ],
 )
 def test_a_wrong_parameter_is_named(parameters, message, known) -> None:
@@ -535,7 +559,28 @@ def test_grid_search_clone_and_pickle(fitted, known, new) -> None:
     copy = pickle.loads(pickle.dumps(fitted))  # noqa: S301 - our own
     np.testing.assert_array_equal(copy.predict(new["formula"]), fitted.predict(new["formula"]))
     assert clone(fitted).get_params() == fitted.get_params()
-    assert not hasattr(clone(fitted), "weights_")
+    assert not hasattr(clone(fitted), "members_")
+
+
+def test_featurizer_reads_a_generator_once_and_leaves_out_sources_that_fail(known) -> None:
+    formulas = list(known["formula"])
+    of_list = TransferFeaturizer("MEGNet-MP-*").fit(formulas, known["target"])
+    of_generator = TransferFeaturizer("MEGNet-MP-*").fit((item for item in formulas), known["target"])
+    np.testing.assert_array_equal(of_list.transform(formulas), of_generator.transform(formulas))
+    (card,) = select(all_cards(), ENTHALPY)
+    lost = replace(card, name="Lost", weights={"model.pt": "0" * 64})
+    with pytest.warns(ScotlMatglWarning, match="1 source left out: Lost: "):
+        both = TransferFeaturizer([ENTHALPY, lost], n_sources=2).fit(formulas)
+    assert [source.name for source in both.sources_] == [ENTHALPY]
+    with pytest.raises(InputError, match=r"no source can be used \(1 tried\); Lost: "):
+        TransferFeaturizer(lost).fit(formulas)
+
+
+def test_fine_tuning_takes_a_bridge(known) -> None:
+    with pytest.raises(InputError, match="reads formulas, so there is no bridge to train on"):
+        TransferRegressor("Shotgun-BulkModulus-1", method="fine-tune").fit(known["formula"], known["target"])
+    with pytest.raises(InputError, match="combine='residual' is for method='frozen'"):
+        TransferRegressor(ENTHALPY, method="fine-tune", combine="residual").fit(known["formula"], known["target"])
 
 
 def test_featurizer_in_a_column_transformer_with_a_numeric_column(known, new) -> None:
@@ -562,7 +607,7 @@ def test_featurizer_gives_descriptors_beside_the_embedding_of_the_best_source(kn
         features.to_numpy(), np.hstack([described(known["formula"]), embedding(known["formula"], best)]), rtol=1e-6
     )
     assert list(features.columns) == list(featurizer.get_feature_names_out())
-    with pytest.warns(ScotlMatglWarning, match="have no features"):
+    with pytest.warns(ScotlMatglWarning, match="without features"):
         assert featurizer.transform(["FE2O3"]).isna().all(axis=None)
 
 
