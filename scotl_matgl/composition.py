@@ -373,6 +373,16 @@ def parse_formula(text: str) -> dict[str, float]:
 def column_of(inputs: Any) -> tuple[list[Any], list[Hashable] | None]:
     """Values of a column in order, and their labels where it has an index.
 
+    Parameters
+    ----------
+    inputs : iterable
+        Such as a list, a pandas Series, or an array or table of one column.
+
+    Returns
+    -------
+    values : list
+    labels : list of hashable, or None
+
     Raises
     ------
     TypeError

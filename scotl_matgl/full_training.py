@@ -467,7 +467,13 @@ class FullTransferRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc
 
 
 def reason_against(card: SourceCard) -> str:
-    """Why the network of a source cannot be trained on this machine; empty if it can, as far as its card tells."""
+    """Why the network of a source cannot be trained on this machine; empty if it can, as far as its card tells.
+
+    Parameters
+    ----------
+    card : SourceCard
+        Its weights are looked for, and not read.
+    """
     if card.modality != "structure" or card.architecture not in _PARTS or not card.loader.startswith(_LOADER):
         return "its network is none that can be trained on"
     try:

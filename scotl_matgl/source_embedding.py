@@ -222,7 +222,28 @@ def own_embedding(
 ) -> NDArray[np.floating[Any]]:
     """Embedding (n, d) by a source of composition modality, which may be anyone's, so that its form is checked.
 
-    Rows of formulas that it refuses are NaN.
+    Parameters
+    ----------
+    card : SourceCard
+        Of composition modality.
+    compositions : Compositions
+        n formulas.
+    X : ndarray of shape (n, p)
+        Their descriptors, which sources that read this very descriptor take instead of computing them anew.
+    descriptor : CompositionDescriptor
+        What X comes from.
+    layer : str
+        One of the layers of the card.
+
+    Returns
+    -------
+    ndarray of shape (n, d)
+        Rows of formulas that the source refuses are NaN.
+
+    Raises
+    ------
+    ValueError
+        If the loader or the encoder fails, or returns something else.
     """
     if layer not in card.layers:
         raise ValueError(f"it has no layer {layer!r}; it has {', '.join(card.layers)}")
