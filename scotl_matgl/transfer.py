@@ -218,13 +218,10 @@ class _TransferModel(_FromFormulas):
             self._domain = TrainingDomain.of(sampled.stacked(control), features.stacked_weights(control))
             with quiet_networks():
                 self._blend, predictions = Blend.weigh(self._members(heads, control), sampled, task, guard=self.guard)
-                whole = replace(task, y=target)
-                several = len(rows) > len(task.y) and self.combine == "residual"
-                self._blend.fit(
-                    features,
-                    whole,
-                    rows.folds(target, classification=False, random_state=self.random_state) if several else folds,
-                )
+                if len(rows) > len(sample) and self.combine == "residual":
+                    # Residuals are left by out-of-fold predictions of all rows, of which the sample is a part.
+                    folds = rows.folds(target, classification=False, random_state=self.random_state)
+                self._blend.fit(features, replace(task, y=target), folds)
         self._describe_blend(predictions, task)
         self._warn(self.skipped_, "skipped", stacklevel=3)
         self._note_refused(rows)

@@ -112,9 +112,11 @@ def test_embedding_alone_is_that_head_on_the_embedding(known, new) -> None:
     np.testing.assert_allclose(model.predict(new["formula"]), expected, rtol=1e-6)
 
 
-def test_residuals_are_out_of_fold_and_added_to_the_control(known, new) -> None:
+@pytest.mark.parametrize("max_rows", [1000, 60])
+def test_residuals_are_out_of_fold_and_added_to_the_control(max_rows, known, new) -> None:
     head = Ridge(alpha=30.0)
-    model = quick(head=head, guard=False, combine="residual").fit(known["formula"], known["target"])
+    model = quick(head=head, guard=False, combine="residual", max_rows=max_rows)
+    model.fit(known["formula"], known["target"])
     X, y = described(known["formula"]), known["target"].to_numpy()
     left = y.copy()
     for train, test in make_folds(y, classification=False, random_state=0):
