@@ -125,11 +125,11 @@ def cromel_fine_tuned(problem: Problem) -> Floats:
     return out_of_fold(encoder, problem.formulas, problem.y, problem.folds, epochs=300)
 
 
-def transfer_regressor(problem: Problem) -> Floats:
-    """The sources of energies that come with the package; ranked, chosen and blended within fit."""
+def transfer_regressor(problem: Problem, *, transfer: bool = True) -> Floats:
+    """The sources of energies that come with the package, or none; ranked, chosen and blended within fit."""
     from scotl_matgl.transfer import TransferRegressor
 
-    sources = [card for card in find(all_cards(), property="energy") if "papers" not in card.loader]
+    sources = [card for card in find(all_cards(), property="energy") if transfer and "papers" not in card.loader]
     predicted = np.full(len(problem.y), np.nan)
     for train, test in problem.folds:
         model = TransferRegressor(sources, on_error="skip")
@@ -142,6 +142,7 @@ def transfer_regressor(problem: Problem) -> Floats:
 METHODS: dict[str, Callable[[Problem], Floats]] = {
     "no transfer: extra trees": lambda problem: problem.out_of_fold(problem.X, "extra trees"),
     "no transfer: kernel ridge": lambda problem: problem.out_of_fold(problem.X, "kernel ridge"),
+    "no transfer: TransferRegressor": lambda problem: transfer_regressor(problem, transfer=False),
     "from scratch: network, 300 epochs": from_scratch,
     "SCOTL published, 24 models, embedding": lambda problem: problem.chosen(scotl(), beside=False),
     "SCOTL published, 24 models, descriptors ⊕ embedding": lambda problem: problem.chosen(scotl(), beside=True),

@@ -6,7 +6,8 @@ import contextlib
 import itertools
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from scotl_matgl.blending import (
     without_gaps,
 )
 from scotl_matgl.exceptions import InputError, ScotlMatglWarning
-from scotl_matgl.heads import Floats, Folds
+from scotl_matgl.heads import Floats
 
 # A member that counts less than this is not worth its time.
 _LEAST_WEIGHT = 1e-3
@@ -60,18 +61,32 @@ class Blend:
     base: int = 0
 
     @classmethod
-    def weigh(
-        cls, members: Sequence[Member], features: Features, task: Task, *, guard: bool
+    def build(
+        cls,
+        members: Sequence[Member],
+        sampled: Features,
+        task: Task,
+        features: Features,
+        whole: Task,
+        *,
+        guard: bool,
     ) -> tuple[Blend, list[Floats]]:
-        """Weigh members by their out-of-fold losses, and let the guard decide what transfer counts.
+        """Weigh members by their out-of-fold losses, let the guard decide what transfer counts, and fit on all rows.
+
+        A member that holds the network of a source and fails costs itself only: the others are weighed without it.
 
         Parameters
         ----------
         members : sequence of Member
             Those without transfer first.
-        features : Features
+        sampled : Features
             Of the rows of the task.
         task : Task
+            Rows by which members are weighed.
+        features : Features
+            Of all rows.
+        whole : Task
+            All rows; their folds are for residuals alone.
         guard : bool
             Whether the blend with transfer only gets its share by the evidence; the members without transfer have the
             rest. If not, they do not count.
@@ -87,48 +102,54 @@ class Blend:
         InputError
             If the networks of all members fail.
         """
-        kept: list[Member] = []
-        predictions: list[Floats] = []
         failed: dict[str, str] = {}
-        base = 0
-        for _, readings in itertools.groupby(members, key=lambda member: member.fit_name):
-            same = list(readings)
-            try:
-                if same[0].residual:
-                    alone = [i for i, other in enumerate(kept) if not other.transfers]
-                    base = min(alone, key=lambda i: float(task.losses(predictions[i]).mean()))
-                    left = out_of_fold(same, features, task.residual(predictions[base]))
-                    found = [predictions[base] + item for item in left]
-                else:
-                    found = out_of_fold(same, features, task)
-            except Exception as error:  # a network may fail in many ways, none of which must cost the other heads
-                if not same[0].source:
-                    raise
-                failed[same[0].source] = f"training it on failed: {str(error) or type(error).__name__}"
-                continue
-            kept += same
-            predictions += found
-        if not kept:
-            raise InputError(next(iter(f"{source}: {reason}" for source, reason in failed.items())))
+        kept, predictions, base = _out_of_fold(members, sampled, task, failed)
+        heads: dict[str, FittedHead] = {}
+        while kept:
+            blend = cls._weighed(kept, predictions, task, base, failed, guard=guard)
+            broken = blend._fit(features, whole, heads)
+            if not broken:
+                return blend, predictions
+            left = [i for i, member in enumerate(kept) if member.source != broken]
+            kept, predictions = [kept[i] for i in left], [predictions[i] for i in left]
+        source, reason = next(iter(failed.items()))
+        raise InputError(f"{source}: {reason}")
+
+    @classmethod
+    def _weighed(
+        cls,
+        members: Sequence[Member],
+        predictions: Sequence[Floats],
+        task: Task,
+        base: int,
+        failed: dict[str, str],
+        *,
+        guard: bool,
+    ) -> Blend:
         filled = without_gaps(predictions, np.ones(len(predictions)))
         if not task.n_classes:  # rows that all heads refuse tell nothing about any of them
             filled = [np.where(np.isnan(item), task.y.mean(), item) for item in filled]
-        weights, apart = _weights(kept, filled, task, guard=guard)
-        blend = cls(
-            members=tuple(kept),
+        weights, apart = _weights(members, filled, task, guard=guard)
+        return cls(
+            members=tuple(members),
             weights=weights,
-            errors={member.name: task.error(item) for member, item in zip(kept, filled, strict=True)},
+            errors={member.name: task.error(item) for member, item in zip(members, filled, strict=True)},
             error=task.error(weighted(filled, weights)),
             no_transfer_error=task.error(weighted(filled, apart)) if apart.any() else float("nan"),
             failed=failed,
             base=base,
         )
-        return blend, predictions
 
     @property
     def share(self) -> float:
         """What the members that see a source count together, 0 to 1."""
         return float(self.weights[[member.transfers for member in self.members]].sum())
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Sources whose own networks count."""
+        counted = zip(self.members, self.weights, strict=True)
+        return tuple(member.source for member, weight in counted if weight > 0 and member.source)
 
     @property
     def names(self) -> dict[str, float]:
@@ -141,38 +162,26 @@ class Blend:
         """Whether a fitted head looks at a block of columns."""
         return any(block in self.members[i].blocks for i in self.fitted)
 
-    def fit(self, features: Features, task: Task, folds: Folds) -> None:
-        """Fit the members that count on all rows; `folds` of them are for residuals alone.
-
-        A member whose network fails now does not count any more.
-
-        Raises
-        ------
-        InputError
-            If no member is left.
-        """
+    def _fit(self, features: Features, task: Task, heads: dict[str, FittedHead]) -> str:
+        """Fit the members that count and are not among the `heads` yet; return the source whose network fails."""
         needed = {i for i in range(len(self.weights)) if self.weights[i] > 0}
         left = task
         if any(self.members[i].residual for i in needed):
             needed.add(self.base)
-            every = replace(task, folds=folds)
-            left = every.residual(out_of_fold([self.members[self.base]], features, every)[0])
-        heads: dict[str, FittedHead] = {}
+            left = task.residual(out_of_fold([self.members[self.base]], features, task)[0])
         for i in sorted(needed):
             member = self.members[i]
             if member.fit_name not in heads:
                 try:
-                    heads[member.fit_name] = member.fit(features, left.y if member.residual else task.y, task)
-                except Exception as error:  # as above
+                    with _threads(member):
+                        heads[member.fit_name] = member.fit(features, left.y if member.residual else task.y, task)
+                except Exception as error:  # a network may fail in many ways
                     if not member.source:
                         raise
-                    self.failed[member.source] = f"training it on failed: {str(error) or type(error).__name__}"
-                    self.weights[i] = 0.0
-                    continue
+                    self.failed[member.source] = _reason(error)
+                    return member.source
             self.fitted[i] = heads[member.fit_name]
-        if not self.weights.any():
-            raise InputError(next(iter(f"{source}: {reason}" for source, reason in self.failed.items())))
-        self.weights /= self.weights.sum()
+        return ""
 
     def predict(self, features: Features, n_classes: int) -> tuple[list[Floats], Floats]:
         """Predictions (n, m) of the members that count, NaN in rows that a head refuses, and their weights."""
@@ -183,6 +192,49 @@ class Blend:
             [found[i] + (found[self.base] if self.members[i].residual else 0.0) for i in counted],
             self.weights[counted],
         )
+
+
+def _out_of_fold(
+    members: Sequence[Member], features: Features, task: Task, failed: dict[str, str]
+) -> tuple[list[Member], list[Floats], int]:
+    """Members that do not fail, their out-of-fold predictions, and the one that residuals are learned from."""
+    kept: list[Member] = []
+    predictions: list[Floats] = []
+    base = 0
+    for _, readings in itertools.groupby(members, key=lambda member: member.fit_name):
+        same = list(readings)
+        try:
+            with _threads(same[0]):
+                if same[0].residual:
+                    alone = [i for i, other in enumerate(kept) if not other.transfers]
+                    base = min(alone, key=lambda i: float(task.losses(predictions[i]).mean()))
+                    left = out_of_fold(same, features, task.residual(predictions[base]))
+                    found = [predictions[base] + item for item in left]
+                else:
+                    found = out_of_fold(same, features, task)
+        except Exception as error:  # a network may fail in many ways, none of which must cost the other heads
+            if not same[0].source:
+                raise
+            failed[same[0].source] = _reason(error)
+            continue
+        kept += same
+        predictions += found
+    return kept, predictions, base
+
+
+def _threads(member: Member) -> Any:
+    """Threads of algebra and boosting while a head is fitted: one, but for networks, which set their own.
+
+    Small matrices gain nothing from more, and where another process takes a core, threads that wait for each other have
+    taken eighty times longer. Forests have threads of another kind.
+    """
+    from threadpoolctl import threadpool_limits
+
+    return contextlib.nullcontext() if member.held else threadpool_limits(1)
+
+
+def _reason(error: Exception) -> str:
+    return f"training it on failed: {str(error) or type(error).__name__}"
 
 
 def _weights(

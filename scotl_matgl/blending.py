@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
+from sklearn.dummy import DummyClassifier
 
 from scotl_matgl.heads import (
     HEADS,
@@ -184,8 +185,11 @@ class Member:
             y, factor = within_reach(y)
         if self.held:
             bounds = float(np.min(y)), float(np.max(y))
-        head = self.unfitted(features, task).fit(features.stacked(self.blocks), y)
-        if self.head == "extra trees":
+        head = self.unfitted(features, task)
+        if task.n_classes and len(np.unique(y)) == 1:  # of which not every classifier can learn
+            head = DummyClassifier()
+        head.fit(features.stacked(self.blocks), y)
+        if hasattr(head, "n_jobs") and isinstance(self.head, str):
             head.n_jobs = 1  # threads would add the trees up in the order in which they come: never twice the same
         return FittedHead(head, factor, bounds)
 
@@ -202,9 +206,7 @@ class Member:
             values = np.asarray(values, dtype=np.float64).reshape(len(X), 1) / fitted.factor
             return values if fitted.bounds is None else np.clip(values, *fitted.bounds)
         outputs = np.zeros((len(X), n_classes))
-        if len(head.classes_) == 1:  # some heads have a column for each of two classes even then
-            outputs[:, head.classes_] = 1.0
-        elif hasattr(head, "predict_proba"):
+        if hasattr(head, "predict_proba"):
             outputs[:, head.classes_] = head.predict_proba(X)
         else:
             outputs[np.arange(len(X)), head.predict(X)] = 1.0

@@ -382,9 +382,7 @@ class FullTransferRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc
     def refusals(self, X: Iterable[Any]) -> dict[int, str]:
         """Say which crystals would not be predicted, by position, and why."""
         check_is_fitted(self, "weights_")
-        encoder: MatGLEncoder = self._rebuilt().encoder
-        graphs = [graph_or_reason(item, encoder.elements, encoder.cutoff) for item in column_of(X)[0]]
-        return {row: graph for row, graph in enumerate(graphs) if isinstance(graph, str)}
+        return _refusals(self._rebuilt().encoder, X)
 
     def _rebuilt(self) -> Any:
         """Network with the fitted weights; made anew after a copy or a load."""
@@ -484,6 +482,16 @@ def reason_against(card: SourceCard) -> str:
             f"models/matgl/{card.name}, or download them once by scotl_matgl.encoders.matgl.load(card, download=True)"
         )
     return ""
+
+
+def refusals(card: SourceCard, X: Iterable[Any]) -> dict[int, str]:
+    """Say which crystals the network of a source would refuse, by position, and why."""
+    return _refusals(_load(card), X)
+
+
+def _refusals(encoder: MatGLEncoder, X: Iterable[Any]) -> dict[int, str]:
+    graphs = [graph_or_reason(item, encoder.elements, encoder.cutoff) for item in column_of(X)[0]]
+    return {row: graph for row, graph in enumerate(graphs) if isinstance(graph, str)}
 
 
 def _card_of(source: Any) -> SourceCard:

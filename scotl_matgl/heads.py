@@ -340,8 +340,9 @@ def make_head(name: str, *, classification: bool = False, random_state: int = 0,
         trees = ensemble.ExtraTreesClassifier if classification else ensemble.ExtraTreesRegressor
         return trees(n_estimators=100, max_features=1 / 3, random_state=random_state, n_jobs=n_jobs)
     if name == "gradient boosting":
-        boosting = ensemble.HistGradientBoostingClassifier if classification else ensemble.HistGradientBoostingRegressor
-        return boosting(random_state=random_state)
+        if classification:  # stopping early takes rows out, of which a rare class may have one
+            return ensemble.HistGradientBoostingClassifier(early_stopping=False, random_state=random_state)
+        return ensemble.HistGradientBoostingRegressor(random_state=random_state)
     if name == "kernel ridge":
         return LaplacianKernelClassifier() if classification else LaplacianKernelRidge()
     raise ValueError(f"Unknown head {name!r}; choose one of {', '.join((*HEADS, FOREST))}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from scotl_matgl.cards import SourceCard, all_cards
+from scotl_matgl.composition import SkippedRow
 from scotl_matgl.exceptions import InputError, ScotlMatglWarning
 from scotl_matgl.full_training import FullTransferRegressor
 
@@ -66,12 +67,23 @@ def save_model(model: Any, path: str | Path) -> None:
         setattr(slim, name, tuple(replace(source, card=None) for source in getattr(model, name)))
     slim.sources = _names(model.sources)
     slim.method = _without_card(model.method)
+    slim.skipped_, slim.refused_ = _plain(model.skipped_), _plain(model.refused_)
+    if model.ranking_ is not None:
+        slim.ranking_ = replace(model.ranking_, skipped=_plain(model.ranking_.skipped))
     slim._blend = replace(
         model._blend,
         members=tuple(replace(member, head=_without_card(member.head)) for member in model._blend.members),
         fitted={i: replace(item, head=_without_card(item.head)) for i, item in model._blend.fitted.items()},
     )
     _skops().dump(slim, path, compression=zipfile.ZIP_DEFLATED)
+
+
+def _plain(rows: Sequence[SkippedRow]) -> tuple[SkippedRow, ...]:
+    """Rows whose labels a file may hold: a date, say, is kept as text."""
+    return tuple(
+        row if isinstance(row.label, bool | int | float | str | tuple) else replace(row, label=str(row.label))
+        for row in rows
+    )
 
 
 def _warn_of_unregistered(names: Sequence[str]) -> None:

@@ -190,7 +190,7 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
         estimators = named_estimators(wanted, classification=table.classification, random_state=self.random_state)
         unscored = left_out(wanted, classification=table.classification)
 
-        from joblib import Parallel, cpu_count, delayed, effective_n_jobs
+        from joblib import Parallel, delayed
         from threadpoolctl import threadpool_limits
 
         rows = table.sample(self.max_rows, self.random_state)
@@ -218,10 +218,9 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
 
         parallel = Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")
         has_forest = any(isinstance(estimator, Forest) for estimator in estimators.values())
-        # One thread to the algebra of a source: small matrices gain nothing from more, and threads that wait for each
+        # One thread to algebra and boosting: small matrices gain nothing from more, and threads that wait for each
         # other on a busy machine have taken a hundred times longer. n_jobs spreads sources and trees instead.
-        threads = min(effective_n_jobs(self.n_jobs), cpu_count())  # those of gradient boosting, which has the machine
-        with warnings.catch_warnings(), threadpool_limits(1, "blas"), threadpool_limits(threads, "openmp"):
+        with warnings.catch_warnings(), threadpool_limits(1):
             # A degenerate score shows as NaN in the table; a warning for each source would say no more. Here and not
             # in the threads, which restore each other's filters: those of scikit-learn's checks are undone here too.
             warnings.simplefilter("ignore", DegenerateScoreWarning)

@@ -23,7 +23,7 @@ from scotl_matgl.descriptors import CompositionDescriptor, get_descriptor
 from scotl_matgl.domain import TrainingDomain
 from scotl_matgl.exceptions import InputError, ScotlMatglWarning, counted
 from scotl_matgl.fine_tuning import FineTunedBridge
-from scotl_matgl.full_training import FullTransferRegressor, reason_against
+from scotl_matgl.full_training import FullTransferRegressor, reason_against, refusals
 from scotl_matgl.heads import Floats, HeldRidge, sample_rows
 from scotl_matgl.model_files import load_model, save_model
 from scotl_matgl.ranking import NO_TRANSFER, Ranking
@@ -196,17 +196,13 @@ class _TransferModel(_FromFormulas):
         folds = rows.take(sample).folds(target[sample], classification=n_classes > 0, random_state=self.random_state)
         task = Task(target[sample], n_classes, folds, self.random_state, self.n_jobs)
 
-        from joblib import cpu_count, effective_n_jobs
         from threadpoolctl import threadpool_limits
 
-        # The algebra gains nothing from more than one thread, and threads that wait for each other lose; gradient
-        # boosting and networks do.
-        threads = None if self._trains_networks else min(effective_n_jobs(self.n_jobs), cpu_count())
-        with threadpool_limits(1, "blas"), threadpool_limits(threads, "openmp"):
+        with threadpool_limits(1):  # small matrices gain nothing from more, and threads that wait for each other lose
             choice = self._choose(rows, features, task, sample)
             self.sources_ = choice.sources if choice else ()
             self.ranking_ = choice.ranking if choice else None
-            self.errors_ = choice.errors if choice else {}
+            self.errors_ = dict(choice.errors) if choice else {}
             columns = dict(features.columns) | (dict(choice.values) if choice else {})
             predicted = self._choose_predictors(rows, features)
             if predicted:
@@ -216,12 +212,20 @@ class _TransferModel(_FromFormulas):
             sampled = features.take(sample)
             self._control = control
             self._domain = TrainingDomain.of(sampled.stacked(control), features.stacked_weights(control))
-            with quiet_networks():
-                self._blend, predictions = Blend.weigh(self._members(heads, control), sampled, task, guard=self.guard)
-                if len(rows) > len(sample) and self.combine == "residual":
-                    # Residuals are left by out-of-fold predictions of all rows, of which the sample is a part.
-                    folds = rows.folds(target, classification=False, random_state=self.random_state)
-                self._blend.fit(features, replace(task, y=target), folds)
+        if self._trains_networks and self.on_error == "raise":
+            self._refuse_refused(rows)
+        if len(rows) > len(sample) and self.combine == "residual":
+            # Residuals are left by out-of-fold predictions of all rows, of which the sample is a part.
+            folds = rows.folds(target, classification=False, random_state=self.random_state)
+        with quiet_networks():
+            self._blend, predictions = Blend.build(
+                self._members(heads, control),
+                sampled,
+                task,
+                features,
+                replace(task, y=target, folds=folds),
+                guard=self.guard,
+            )
         self._describe_blend(predictions, task)
         self._warn(self.skipped_, "skipped", stacklevel=3)
         self._note_refused(rows)
@@ -231,9 +235,15 @@ class _TransferModel(_FromFormulas):
         """Set what the user may read of the blend, and learn how sure its predictions are."""
         blend = self._blend
         self.errors_ |= blend.failed
+        if blend.failed and self.on_error == "warn":
+            source, reason = next(iter(blend.failed.items()))
+            message = f"{counted(len(blend.failed), 'source')} left out: {source}: {reason}"
+            warnings.warn(message, ScotlMatglWarning, stacklevel=4)
+        self.sources_ = tuple(source for source in self.sources_ if source.name not in blend.failed)
         self.share_ = blend.share
         self.transfers_ = blend.share > 0.0
-        self.source_ = self.sources_[0].name if self.transfers_ else NO_TRANSFER
+        counts = blend.sources or tuple(source.name for source in self.sources_)
+        self.source_ = counts[0] if self.transfers_ else NO_TRANSFER
         self.members_, self.member_errors_ = blend.names, blend.errors
         self.error_, self.no_transfer_error_ = blend.error, blend.no_transfer_error
         alone = [blend.errors[member.name] for member in blend.members if not member.transfers]
@@ -243,14 +253,25 @@ class _TransferModel(_FromFormulas):
     def _calibrate(self, predictions: Sequence[Floats], task: Task) -> None:
         """Learn what is needed to say how sure a prediction is, if anything."""
 
+    def _refuse_refused(self, rows: Rows) -> None:
+        """Raise for the first crystal that the network would refuse, before it is trained on."""
+        for source in self.sources_:
+            assert source.card is not None  # noqa: S101 - sources that were just chosen have theirs
+            for row in _refused(rows, refusals(source.card, rows.crystals)):
+                raise InputError(f"row {row.row} ({row.value}) cannot be learned by {source.name}: {row.reason}")
+
     def _note_refused(self, rows: Rows) -> None:
-        """List the crystals of `fit` that the network refuses; with ``on_error="raise"`` they are an error."""
+        """List the crystals of `fit` that the network refuses, and warn."""
         self.refused_: tuple[SkippedRow, ...] = ()
         for i, fitted in self._blend.fitted.items():
             if isinstance(fitted.head, FullTransferRegressor):
-                reasons = {row.row: row.reason for row in fitted.head.skipped_}
-                self.refused_ = _refused(rows, reasons)
-                self._tell_refused(self.refused_, f"learned without {self._blend.members[i].source}", stacklevel=4)
+                self.refused_ = _refused(rows, {row.row: row.reason for row in fitted.head.skipped_})
+                self._warn(self.refused_, self._without("learned", i), stacklevel=4)
+
+    def _without(self, done: str, i: int) -> str:
+        """What happens to rows that a network refuses."""
+        others = len(self._blend.fitted) > 1
+        return f"{done} without {self._blend.members[i].source}" if others else f"not {done}"
 
     def _check_parameters(self) -> tuple[Any, ...]:
         """Raise if a parameter is none of what it may be; return the heads."""
@@ -315,6 +336,7 @@ class _TransferModel(_FromFormulas):
                     f"all rows have the composition {rows.compositions.text[0]}, which tells no source from another; "
                     "with crystals and method='full' name the one source"
                 )
+            self._warn_left_out(errors, stacklevel=5)
             return Choice((SourceEmbedding.without_bridge(cards[0], self.layer),), {}, None, errors)
         choice = choose_sources(
             cards,
@@ -357,7 +379,8 @@ class _TransferModel(_FromFormulas):
             errors.update({name: reason for name, reason in reasons.items() if reason})
         found = [card for card in cards if not reasons[card.name]]
         if cards and not found:
-            name, reason = next(iter(reasons.items()))
+            # That weights are missing helps more than that a network is of another kind.
+            name, reason = max(reasons.items(), key=lambda item: "weights" in item[1])
             raise InputError(f"no source can be trained on ({len(cards)} tried); {name}: {reason}")
         return found
 
@@ -570,8 +593,7 @@ class _TransferModel(_FromFormulas):
             if len(refused) and isinstance(fitted.head, FullTransferRegressor):
                 found = fitted.head.refusals(rows.crystals[refused])
                 reasons = {int(row): found.get(k, "its prediction is not finite") for k, row in enumerate(refused)}
-                source = self._blend.members[i].source
-                self._tell_refused(_refused(rows, reasons), f"predicted without {source}", stacklevel=6)
+                self._tell_refused(_refused(rows, reasons), self._without("predicted", i), stacklevel=6)
         return members, weights, features
 
     def _with_formulas(self, features: Features, rows: Rows) -> Features:
@@ -652,7 +674,7 @@ class TransferRegressor(RegressorMixin, _TransferModel):  # type: ignore[misc]  
         What a bad row does: a warning, an error, or nothing but its line in ``skipped_``. In ``predict`` its
         prediction is NaN. The same for crystals that a network refuses, which the other heads predict.
     n_jobs : int, optional
-        Threads of trees and of gradient boosting, as in joblib: None is one, -1 all. They change no number.
+        Threads of forests, as in joblib: None is one, -1 all. They change no number.
     random_state : int, default=0
         Seed of folds, heads and networks.
 
@@ -1010,7 +1032,8 @@ class TransferFeaturizer(TransformerMixin, _FromFormulas):  # type: ignore[misc]
             skipped=table.skipped,
             errors=errors,
         )
-        self.sources_, self.ranking_, self.errors_ = choice.sources, choice.ranking, choice.errors
+        self.sources_, self.ranking_, self.errors_ = choice.sources, choice.ranking, dict(choice.errors)
+        self._warn_left_out(self.errors_, stacklevel=4)
 
     def transform(self, X: Any) -> Floats:
         """Features (m, p) of m formulas; rows that cannot be read are NaN."""

@@ -304,12 +304,12 @@ def test_crystals_that_the_network_refuses_are_predicted_by_the_other_heads(crys
     assert deviation[1] > 0.5 * model.no_transfer_error_ > deviation[0]
     assert [(row.row, row.value) for row in model.refused_] == [(3, "Na")]
     strict = clone(model).set_params(on_error="raise")
-    with pytest.raises(InputError, match=r"row 3 \(Na\) is learned without MEGNet.*no neighbour"):
+    with pytest.raises(InputError, match=r"row 3 \(Na\) cannot be learned by MEGNet.*no neighbour"):
         strict.fit([*crystals[:3], far, *crystals[3:]], np.insert(own, 3, 0.0))
     alone = clone(model).set_params(guard=False)
-    with pytest.warns(ScotlMatglWarning):
+    with pytest.warns(ScotlMatglWarning, match="1 row not learned: row 30"):
         alone.fit([*crystals, far], np.append(own, 0.0))
-    with pytest.warns(ScotlMatglWarning):
+    with pytest.warns(ScotlMatglWarning, match="1 row not predicted: row 1"):
         assert np.isnan(alone.predict([crystals[0], far])).tolist() == [False, True]
 
 
@@ -317,12 +317,31 @@ def test_a_network_that_fails_costs_its_own_head_only(crystals: Corpus, y: np.nd
     def fail(*_: Any) -> None:
         raise RuntimeError("CUDA out of memory")
 
-    monkeypatch.setattr(FullTransferRegressor, "fit", fail)
-    model = TransferRegressor(MEGNET, method="full").fit(crystals, y)
     alone = TransferRegressor(()).fit(crystals, y)
+    fit = FullTransferRegressor.fit
+
+    def fail_on_all(model: FullTransferRegressor, X: Any, target: Any) -> Any:
+        return fit(model, X, target) if len(target) < len(y) else fail()
+
+    # Out of fold, or only when it is fitted on all rows: by a target that the source itself knows it counts by then.
+    own = encoded(MEGNET, crystals, "final")[:, 0]
+    monkeypatch.setattr(FullTransferRegressor, "fit", fail_on_all)
+    late = TransferRegressor(MEGNET, method=short(epochs=0, reinitialise_head=False), on_error="skip")
+    late.fit(crystals, own)
+    without = TransferRegressor(()).fit(crystals, own)
+    assert late.members_ == without.members_
+    assert (late.error_, late.share_, late.source_) == (without.error_, 0.0, "no transfer")
+    np.testing.assert_allclose(late.predict(crystals), without.predict(crystals), rtol=1e-9)
+    monkeypatch.setattr(FullTransferRegressor, "fit", fail)
+    with pytest.warns(
+        ScotlMatglWarning, match=f"1 source left out: {MEGNET}: training it on failed: CUDA out of memory"
+    ):
+        model = TransferRegressor(MEGNET, method="full").fit(crystals, y)
     np.testing.assert_allclose(model.predict(crystals), alone.predict(crystals), rtol=1e-9)
     assert (model.source_, model.share_) == ("no transfer", 0.0)
     assert "CUDA out of memory" in model.errors_[MEGNET]
+    assert model.sources_ == ()
+    assert not model.ranking_.errors
     with pytest.raises(InputError, match=f"{MEGNET}: training it on failed: CUDA out of memory"):
         TransferRegressor(MEGNET, method="full", guard=False).fit(crystals, y)
 
@@ -371,8 +390,9 @@ def test_only_networks_that_can_be_trained_on_are_ranked(
     assert set(SOURCES) < trainable
     monkeypatch.delenv("SCOTL_MATGL_ASSETS")
     monkeypatch.setenv("HOME", "/nowhere")
-    with pytest.raises(InputError, match="weights are not on this machine: let SCOTL_MATGL_ASSETS"):
-        TransferRegressor(MEGNET, method="full").fit(crystals, y)
+    for sources in ("auto", ["Shotgun-BulkModulus-1", MEGNET]):
+        with pytest.raises(InputError, match="weights are not on this machine: let SCOTL_MATGL_ASSETS"):
+            TransferRegressor(sources, method="full").fit(crystals, y)
 
 
 def test_crystals_beside_columns_settings_in_a_search_and_files(

@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import Ridge, RidgeCV
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -211,6 +211,9 @@ def test_a_class_that_a_fold_lacks_is_never_predicted_there(known) -> None:
     model = TransferClassifier(()).fit(known["formula"], labels)
     assert model.error_ == pytest.approx(1 / len(known))
     assert (model.predict(known["formula"][:20]) == "usual").all()
+    # Nor by a head that cannot learn one class.
+    model = TransferClassifier((), head=LogisticRegression(max_iter=5000)).fit(known["formula"], labels)
+    assert model.error_ <= 3 / len(known)
 
 
 def test_the_unit_of_the_target_does_not_matter(known, new) -> None:
@@ -633,6 +636,16 @@ def test_a_saved_model_predicts_the_same_without_pickle(head, known, new, tmp_pa
         np.testing.assert_array_equal(first, second)
     assert loaded.ranking_.summary() == model.ranking_.summary()
     pd.testing.assert_frame_equal(loaded.domain(new["formula"]), model.domain(new["formula"]))
+
+
+def test_skipped_rows_of_a_table_with_dates_are_saved(known, tmp_path) -> None:
+    days = pd.date_range("2026-01-01", periods=len(known))
+    formulas = pd.Series(["FE2O3", *known["formula"][1:]], index=days)
+    model = quick().set_params(on_error="skip").fit(formulas, known["target"])
+    model.save(tmp_path / "model.skops")
+    loaded = TransferRegressor.load(tmp_path / "model.skops")
+    assert [row.label for row in loaded.skipped_] == ["2026-01-01 00:00:00"]
+    assert model.skipped_[0].label == days[0]
 
 
 def test_a_file_of_other_types_is_refused(known, tmp_path) -> None:
