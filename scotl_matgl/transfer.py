@@ -717,7 +717,7 @@ class TransferRegressor(RegressorMixin, _TransferModel):  # type: ignore[misc]  
     fold. Cost with all sources of the package on one core: about 4 s for 100 rows, half a minute for 1,000 or more;
     ``method="full"`` trains a network six times. With ``combine="residual"`` the errors are a little too small: the
     predictions that residuals are taken from come from fits that have seen the other folds. Another unit of the target
-    moves single predictions a little, unless it differs by a power of two: rounding decides between equal splits of trees.
+    moves single predictions a little, unless it differs by a power of two: rounding decides between equal splits.
 
     See Also
     --------
