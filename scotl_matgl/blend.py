@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,21 +13,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scotl_matgl.blending import (
-    Features,
-    FittedHead,
-    Member,
-    Task,
-    blend_weights,
-    out_of_fold,
-    share_of_transfer,
-    without_gaps,
-)
 from scotl_matgl.exceptions import InputError, ScotlMatglWarning
 from scotl_matgl.heads import Floats
+from scotl_matgl.members import Features, FittedHead, Member, Task, out_of_fold
 
 # A member that counts less than this is not worth its time.
 _LEAST_WEIGHT = 1e-3
+
+# A head whose loss is one standard error above the smallest counts 1/e as much as the best.
+_SHARPNESS = 1.0
+
+# Losses of so many times the largest one of the best head tell nothing more about the spread of losses.
+_WILD = 10.0
+
+# Standard errors at which a gain counts in full.
+_PROVEN = 3.0
 
 
 @dataclass(eq=False)
@@ -258,6 +259,48 @@ def _weights(
         weights[transfers] = blend_weights(losses[transfers])
     weights[weights < _LEAST_WEIGHT] = 0.0
     return weights / weights.sum(), apart
+
+
+def blend_weights(losses: Floats) -> Floats:
+    """Weights (k,) of heads from their out-of-fold losses (k, n): exp(−t), t the distance from the best.
+
+    t is the difference of the mean loss from the smallest, in standard errors of that paired difference. So heads that
+    the rows cannot tell apart are averaged nearly evenly, which is better than either, and a head that is certainly
+    worse counts next to nothing: between a plain mean and a choice, by evidence.
+    """
+    means = losses.mean(axis=1)
+    best = int(means.argmin())
+    # A head that fails wildly on one row must not be excused by the standard error which that row makes.
+    differences = np.minimum(losses, _WILD * losses[best].max()) - losses[best]
+    errors = differences.std(axis=1) / math.sqrt(losses.shape[1])
+    distance = (means - means[best]) / np.maximum(errors, 1e-300)
+    distance[means == means[best]] = 0.0
+    weights = np.exp(-_SHARPNESS * distance)
+    return np.asarray(weights / weights.sum())
+
+
+def share_of_transfer(gains: Floats) -> float:
+    """Share, 0 to 1, that a blend with transfer gets, from the loss that it saves in each row (n,).
+
+    Nothing if the mean gain is not above 0, a third at one standard error, all at three: sources that were picked on
+    the same rows gain a little by chance, and an average with the control loses less than a hard choice that is wrong.
+    """
+    mean = float(gains.mean())
+    error = float(gains.std()) / math.sqrt(len(gains))
+    if mean <= 0.0:
+        return 0.0
+    return min(1.0, mean / (_PROVEN * error)) if error > 0.0 else 1.0
+
+
+def without_gaps(predictions: Sequence[Floats], weights: Floats) -> list[Floats]:
+    """Predictions (n, 1) of heads, the mean of the others where a head refuses a row; NaN where all do."""
+    gaps = [np.isnan(item) for item in predictions]
+    if not any(gap.any() for gap in gaps):
+        return list(predictions)
+    total = sum(weight * ~gap for weight, gap in zip(weights, gaps, strict=True))
+    known = sum(weight * np.where(gap, 0.0, item) for weight, gap, item in zip(weights, gaps, predictions, strict=True))
+    mean = np.divide(known, total, out=np.full_like(predictions[0], np.nan), where=np.asarray(total) > 0)
+    return [np.where(gap, mean, item) for gap, item in zip(gaps, predictions, strict=True)]
 
 
 @contextlib.contextmanager

@@ -22,8 +22,8 @@ _OURS = frozenset(
     f"scotl_matgl.{name}"
     for name in (
         "blend.Blend",
-        "blending.FittedHead",
-        "blending.Member",
+        "members.FittedHead",
+        "members.Member",
         "bridges.adversarial.AdversarialBridge",
         "bridges.alignment.AlignmentBridge",
         "bridges.base.BridgeQuality",

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scotl_matgl.blending import Features, Task
 from scotl_matgl.bridges.build import installed_versions
 from scotl_matgl.cards import SourceCard, all_cards, select
 from scotl_matgl.composition import Compositions, SkippedRow
 from scotl_matgl.descriptors import CompositionDescriptor
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.heads import Floats, indicators_to_probabilities, kernel_out_of_fold, manhattan
+from scotl_matgl.members import Features, Task
 from scotl_matgl.ranking import Ranking, SourceResult
 from scotl_matgl.source_embedding import LookUp, SourceEmbedding, embeddings, varying
 

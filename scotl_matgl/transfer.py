@@ -15,8 +15,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from scotl_matgl.blend import Blend, gaps, quiet_networks, spread, weighted
-from scotl_matgl.blending import Features, Member, Task, check_head, without_gaps
+from scotl_matgl.blend import Blend, gaps, quiet_networks, spread, weighted, without_gaps
 from scotl_matgl.cards import SourceCard
 from scotl_matgl.composition import SYMBOLS, SkippedRow
 from scotl_matgl.descriptors import CompositionDescriptor, get_descriptor
@@ -25,6 +24,7 @@ from scotl_matgl.exceptions import InputError, ScotlMatglWarning, counted
 from scotl_matgl.fine_tuning import FineTunedBridge
 from scotl_matgl.full_training import FullTransferRegressor, reason_against, refusals
 from scotl_matgl.heads import Floats, HeldRidge, sample_rows
+from scotl_matgl.members import Features, Member, Task, check_head
 from scotl_matgl.model_files import load_model, save_model
 from scotl_matgl.ranking import NO_TRANSFER, Ranking
 from scotl_matgl.rows import Rows, is_numeric, read_rows
@@ -627,7 +627,7 @@ class TransferRegressor(RegressorMixin, _TransferModel):  # type: ignore[misc]  
 
     Sources are ranked inside ``fit``, so that cross-validation of this estimator is honest. The prediction is a blend:
     heads on the descriptors and heads on descriptors beside the embeddings of the best sources, averaged with weights
-    from their out-of-fold losses (:func:`~scotl_matgl.blending.blend_weights`).
+    from their out-of-fold losses (:func:`~scotl_matgl.blend.blend_weights`).
 
     Parameters
     ----------
@@ -651,7 +651,7 @@ class TransferRegressor(RegressorMixin, _TransferModel):  # type: ignore[misc]  
     guard : bool, default=True
         Whether heads on descriptors alone belong to the blend, stand alone where the blend with transfer has no smaller
         out-of-fold loss, and are averaged with it where the difference is below three standard errors
-        (:func:`~scotl_matgl.blending.share_of_transfer`).
+        (:func:`~scotl_matgl.blend.share_of_transfer`).
     n_sources : int, default=3
         How many of the best sources are used together; in full training the best is used alone.
     predictions : bool, default=True

@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from scotl_matgl import TransferClassifier, TransferFeaturizer, TransferRegressor, load_example
-from scotl_matgl.blending import Features, FittedHead, Member, blend_weights, share_of_transfer, without_gaps
+from scotl_matgl.blend import blend_weights, share_of_transfer, without_gaps
 from scotl_matgl.bridges.ridge import RidgeBridge
 from scotl_matgl.bridges.store import find_bridge
 from scotl_matgl.cards import CardError, all_cards, select
@@ -31,6 +31,7 @@ from scotl_matgl.domain import TrainingDomain
 from scotl_matgl.exceptions import InputError, ScotlMatglWarning
 from scotl_matgl.fine_tuning import FineTunedBridge
 from scotl_matgl.heads import HEADS, make_folds, out_of_fold_loss
+from scotl_matgl.members import Features, FittedHead, Member
 from scotl_matgl.ranking import NO_TRANSFER
 from scotl_matgl.rows import read_rows
 from scotl_matgl.uncertainty import Uncertainty
