@@ -1,7 +1,8 @@
 """What transfer gains over descriptors alone: the transferred model beside the same without sources, and a single head.
 
 Run ``python benchmarks/transfer_gain.py`` with SCOTL_MATGL_ASSETS set; it takes whatever sources can be used. For each
-table, 50 and 100 rows (repeats; tested on the rest, at most 1,000 rows) and all rows (five folds; at most 1,000 rows).
+table, 50 and 100 rows (repeats; tested on the rest, at most 1,000 rows), all rows (five folds; at most 1,000 rows), and
+the whole of tables that have more (``--sizes whole``; minutes a fold).
 All models of a line see the same rows. What ``benchmarks/results/transfer_gain.csv`` holds already is not measured
 again; ``--summary`` only prints the figures.
 """
@@ -44,13 +45,13 @@ def read(name: str) -> Table:
 def splits(table: Table, n: str, repeats: range) -> Iterator[tuple[int, Any, Any]]:
     """Number, training rows and test rows of each split."""
     m = len(table.y)
-    if n == "all":
-        rows = table.sample(MOST_ROWS, 0)
+    if n == "all" or (n == "whole" and m > MOST_ROWS):
+        rows = table.sample(MOST_ROWS if n == "all" else m, 0)
         folds = make_folds(table.y[rows], classification=table.classification, random_state=20_011)
         for number, (train, test) in enumerate(folds):
             if number in repeats:
                 yield number, rows[train], rows[test]
-    elif m - int(n) >= FEWEST_TEST_ROWS:
+    elif n != "whole" and m - int(n) >= FEWEST_TEST_ROWS:
         for repeat in repeats:
             order = np.random.default_rng([7, int(n), repeat]).permutation(m)
             yield repeat, np.sort(order[: int(n)]), np.sort(order[int(n) : int(n) + MOST_ROWS])
@@ -129,7 +130,7 @@ def show(path: Path) -> None:
     paired = frame.assign(difference=frame["transfer"] - frame["control"]).groupby(["table", "n"])["difference"]
     ratios["s.e."] = paired.std() / np.sqrt(paired.count()) / sums["control"]
     ratios["splits"] = paired.count()
-    pd.set_option("display.width", 200, "display.max_rows", 100, "display.precision", 3)
+    pd.set_option("display.width", 200, "display.max_rows", 100, "display.max_columns", 20, "display.precision", 3)
     print(ratios)
     overall = ratios.groupby("n")[["no_transfer", "transfer", "by transfer", "transfers", "within 90 %"]].mean()
     overall["worst"] = ratios.groupby("n")["transfer"].max()
