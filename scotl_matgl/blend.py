@@ -174,7 +174,7 @@ class Blend:
             member = self.members[i]
             if member.fit_name not in heads:
                 try:
-                    with _threads(member):
+                    with _surroundings(member):
                         heads[member.fit_name] = member.fit(features, left.y if member.residual else task.y, task)
                 except Exception as error:  # a network may fail in many ways
                     if not member.source:
@@ -186,8 +186,10 @@ class Blend:
 
     def predict(self, features: Features, n_classes: int) -> tuple[list[Floats], Floats]:
         """Predictions (n, m) of the members that count, NaN in rows that a head refuses, and their weights."""
-        with quiet_networks():
-            found = {i: self.members[i].outputs(head, features, n_classes) for i, head in self.fitted.items()}
+        found = {}
+        for i, head in self.fitted.items():
+            with quiet_networks() if self.members[i].held else contextlib.nullcontext():
+                found[i] = self.members[i].outputs(head, features, n_classes)
         counted = [i for i in found if self.weights[i] > 0]
         return (
             [found[i] + (found[self.base] if self.members[i].residual else 0.0) for i in counted],
@@ -205,7 +207,7 @@ def _out_of_fold(
     for _, readings in itertools.groupby(members, key=lambda member: member.fit_name):
         same = list(readings)
         try:
-            with _threads(same[0]):
+            with _surroundings(same[0]):
                 if same[0].residual:
                     alone = [i for i, other in enumerate(kept) if not other.transfers]
                     base = min(alone, key=lambda i: float(task.losses(predictions[i]).mean()))
@@ -223,15 +225,15 @@ def _out_of_fold(
     return kept, predictions, base
 
 
-def _threads(member: Member) -> Any:
-    """Threads of algebra and boosting while a head is fitted: one, but for networks, which set their own.
+def _surroundings(member: Member) -> Any:
+    """What holds while a head is fitted: one thread for algebra and boosting; networks set their own, and are quiet.
 
     Small matrices gain nothing from more, and where another process takes a core, threads that wait for each other have
     taken eighty times longer. Forests have threads of another kind.
     """
     from threadpoolctl import threadpool_limits
 
-    return contextlib.nullcontext() if member.held else threadpool_limits(1)
+    return quiet_networks() if member.held else threadpool_limits(1)
 
 
 def _reason(error: Exception) -> str:

@@ -147,6 +147,8 @@ class FullTransferRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc
     (10,)
     """
 
+    card_: SourceCard | None
+
     def __init__(
         self,
         source: Any = "MEGNet-MP-2018.6.1-Eform",
@@ -331,7 +333,7 @@ class FullTransferRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc
     def _folder(self, table: _Table, start: Mapping[str, torch.Tensor]) -> Path:
         """Folder of the checkpoints of this fit alone, named by all that decides it."""
         assert self.checkpoints is not None  # noqa: S101 - asked before
-        decisive = {**self.get_params(), "source": self.card_.name, "checkpoints": "", "device": ""}
+        decisive = {**self.get_params(), "source": _card_of(self.source).name, "checkpoints": "", "device": ""}
         digest = hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode())
         for array in (table.y, table.n_atoms, *(value.numpy() for value in start.values())):
             digest.update(np.ascontiguousarray(array).tobytes())

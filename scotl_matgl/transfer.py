@@ -15,7 +15,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from scotl_matgl.blend import Blend, gaps, quiet_networks, spread, weighted, without_gaps
+from scotl_matgl.blend import Blend, gaps, spread, weighted, without_gaps
 from scotl_matgl.cards import SourceCard
 from scotl_matgl.composition import SYMBOLS, SkippedRow
 from scotl_matgl.descriptors import CompositionDescriptor, get_descriptor
@@ -217,15 +217,9 @@ class _TransferModel(_FromFormulas):
         if len(rows) > len(sample) and self.combine == "residual":
             # Residuals are left by out-of-fold predictions of all rows, of which the sample is a part.
             folds = rows.folds(target, classification=False, random_state=self.random_state)
-        with quiet_networks():
-            self._blend, predictions = Blend.build(
-                self._members(heads, control),
-                sampled,
-                task,
-                features,
-                replace(task, y=target, folds=folds),
-                guard=self.guard,
-            )
+        whole = replace(task, y=target, folds=folds)
+        members = self._members(heads, control)
+        self._blend, predictions = Blend.build(members, sampled, task, features, whole, guard=self.guard)
         self._describe_blend(predictions, task)
         self._warn(self.skipped_, "skipped", stacklevel=3)
         self._note_refused(rows)

@@ -428,7 +428,7 @@ def coordination(probes: dict[str, float], **options: Any) -> Coordination:
 
 def test_a_graph_encoder_needs_no_more_than_how_a_batch_is_run() -> None:
     encoder = coordination({})
-    assert isinstance(encoder, SourceEncoder)
+    assert (encoder.layers, dict(encoder.widths), encoder.cutoff) == (("readout",), {"readout": 1}, 3.0)
     crystals = reference_crystals()
     found = encoder.encode_layers([crystals["NaCl"], crystals["Si"], crystals["MgO"]], layers=("readout",))
     np.testing.assert_array_equal(found.embeddings["readout"].ravel(), [6.0, np.nan, 6.0])
