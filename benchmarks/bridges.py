@@ -22,10 +22,10 @@ from scotl_matgl.bridges.alignment import AlignmentBridge
 from scotl_matgl.bridges.base import Bridge, BridgeQuality, split_by_group
 from scotl_matgl.bridges.mlp import MLPBridge
 from scotl_matgl.bridges.ridge import RidgeBridge
-from scotl_matgl.cache import EmbeddingStore
-from scotl_matgl.cards import all_cards, select
-from scotl_matgl.descriptors import CompositeDescriptor, get_descriptor
-from scotl_matgl.structures import Corpus
+from scotl_matgl.chemistry.corpus import Corpus
+from scotl_matgl.descriptors.composite import CompositeDescriptor, get_descriptor
+from scotl_matgl.encoders.store import EmbeddingStore
+from scotl_matgl.sources.cards import all_cards, select
 
 Floats = NDArray[np.float32]
 Predict = Callable[[NDArray[np.float64], Floats, NDArray[np.float64]], Floats]

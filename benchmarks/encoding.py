@@ -21,9 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
-from scotl_matgl import zoo
-from scotl_matgl.cards import SourceCard, select
-from scotl_matgl.encoders.matgl import MatGLEncoder, find_model
+from scotl_matgl.encoders.matgl import MatGLEncoder
+from scotl_matgl.encoders.weights import find_model
+from scotl_matgl.sources import zoo
+from scotl_matgl.sources.cards import SourceCard, select
 
 REQUIRED = {"MEGNet": 7.0, "M3GNet": 1.8, "TensorNet": 1.0}
 

@@ -17,8 +17,8 @@ from threadpoolctl import threadpool_limits
 
 from scotl_matgl.estimators import SCOTL, HScore, LogME, LOORidge, TransRate
 from scotl_matgl.estimators.base import quantile_bins
+from scotl_matgl.estimators.spectrum import Spectra
 from scotl_matgl.exceptions import DegenerateScoreWarning
-from scotl_matgl.spectrum import Spectra
 
 CLASSES = 5
 TARGETS = {(5000, 1024): 5.0, (5000, 160): 2.0, (500, 1024): 20.0}

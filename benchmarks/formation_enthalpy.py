@@ -21,11 +21,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scotl_matgl.cards import SourceCard, all_cards, find, select
-from scotl_matgl.composition import parse_compositions
-from scotl_matgl.descriptors import get_descriptor
-from scotl_matgl.heads import Folds, kernel_out_of_fold, make_folds, make_head, manhattan
-from scotl_matgl.structures import Corpus, Crystal, read_crystals
+from scotl_matgl.chemistry.compositions import parse_compositions
+from scotl_matgl.chemistry.corpus import Corpus
+from scotl_matgl.chemistry.crystal_files import read_crystals
+from scotl_matgl.chemistry.crystals import Crystal
+from scotl_matgl.descriptors.composite import get_descriptor
+from scotl_matgl.learners.heads import make_head
+from scotl_matgl.learners.kernel import kernel_out_of_fold, manhattan
+from scotl_matgl.sources.cards import SourceCard, all_cards, find, select
+from scotl_matgl.tables.folds import Folds, make_folds
 
 Floats = NDArray[np.float64]
 RESULT = Path(__file__).parent / "results" / "formation_enthalpy.csv"
@@ -127,7 +131,7 @@ def cromel_fine_tuned(problem: Problem) -> Floats:
 
 def transfer_regressor(problem: Problem, *, transfer: bool = True) -> Floats:
     """The sources of energies that come with the package, or none; ranked, chosen and blended within fit."""
-    from scotl_matgl.transfer import TransferRegressor
+    from scotl_matgl.transfer.estimators import TransferRegressor
 
     sources = [card for card in find(all_cards(), property="energy") if transfer and "papers" not in card.loader]
     predicted = np.full(len(problem.y), np.nan)

@@ -16,9 +16,10 @@ import numpy as np
 from sklearn.ensemble import ExtraTreesRegressor
 
 from scotl_matgl import FullTransferRegressor, TransferRegressor
-from scotl_matgl.cards import all_cards, select
+from scotl_matgl.chemistry.crystal_files import read_crystals
+from scotl_matgl.chemistry.crystals import Crystal
 from scotl_matgl.encoders.base import graph_or_reason
-from scotl_matgl.structures import Crystal, read_crystals
+from scotl_matgl.sources.cards import all_cards, select
 
 SOURCE = "MEGNet-MP-2018.6.1-Eform"
 METHODS = {

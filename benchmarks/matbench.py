@@ -23,8 +23,8 @@ from sklearn.metrics import mean_absolute_error, roc_auc_score
 from sklearn.model_selection import KFold, StratifiedKFold
 
 from scotl_matgl import SourceCard, TransferClassifier, TransferRegressor, all_cards, get_descriptor
-from scotl_matgl.datasets import read_table
 from scotl_matgl.exceptions import ScotlMatglWarning
+from scotl_matgl.tables.files import read_table
 
 RESULTS = Path(__file__).parent / "results" / "matbench.csv"
 

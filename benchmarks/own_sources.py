@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from scotl_matgl.cards import all_cards
-from scotl_matgl.composition import parse_compositions
-from scotl_matgl.datasets import read_table
-from scotl_matgl.descriptors import StandardDescriptor
-from scotl_matgl.heads import kernel_out_of_fold, make_folds, manhattan
-from scotl_matgl.source_embedding import embeddings
+from scotl_matgl.bridges.embedding import embeddings
+from scotl_matgl.chemistry.compositions import parse_compositions
+from scotl_matgl.descriptors.composite import StandardDescriptor
+from scotl_matgl.learners.kernel import kernel_out_of_fold, manhattan
+from scotl_matgl.sources.cards import all_cards
+from scotl_matgl.tables.files import read_table
+from scotl_matgl.tables.folds import make_folds
 
 MAX_ROWS = 500
 

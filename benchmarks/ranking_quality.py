@@ -18,9 +18,10 @@ import pandas as pd
 import sklearn
 from threadpoolctl import threadpool_limits
 
-from scotl_matgl.datasets import read_table
-from scotl_matgl.evaluation import evaluate, judge, summarise
 from scotl_matgl.exceptions import ScotlMatglWarning
+from scotl_matgl.studies.judging import judge, summarise
+from scotl_matgl.studies.measuring import evaluate
+from scotl_matgl.tables.files import read_table
 
 # A table with fewer certain pairs says too little about the order to be shown as a point.
 FEWEST_PAIRS = 10

@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scotl_matgl.descriptors import get_descriptor
-from scotl_matgl.heads import make_folds, make_head
-from scotl_matgl.structures import Corpus
-from scotl_matgl.training import train_source
-from scotl_matgl.training_settings import TrainingSettings
+from scotl_matgl.chemistry.corpus import Corpus
+from scotl_matgl.descriptors.composite import get_descriptor
+from scotl_matgl.learners.heads import make_head
+from scotl_matgl.tables.folds import make_folds
+from scotl_matgl.training.settings import TrainingSettings
+from scotl_matgl.training.source import train_source
 
 PROPERTY = "formation_energy_eV_atom"
 SMALL = {"hidden_layer_sizes_conv": (32,), "niters_set2set": 1}

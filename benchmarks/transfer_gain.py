@@ -21,10 +21,11 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from scotl_matgl import TransferClassifier, TransferRegressor, get_descriptor
-from scotl_matgl.cards import all_cards
-from scotl_matgl.datasets import read_table
-from scotl_matgl.heads import HEADS, make_folds, make_head
-from scotl_matgl.table import Table
+from scotl_matgl.learners.heads import HEADS, make_head
+from scotl_matgl.sources.cards import all_cards
+from scotl_matgl.tables.files import read_table
+from scotl_matgl.tables.folds import make_folds
+from scotl_matgl.tables.table import Table
 
 RESULTS = Path(__file__).parent / "results" / "transfer_gain.csv"
 

@@ -7,8 +7,8 @@ from sklearn.pipeline import make_pipeline
 
 from scotl_matgl import get_descriptor, load_example
 from scotl_matgl.bridges.store import find_bridge
-from scotl_matgl.cards import all_cards, select
-from scotl_matgl.heads import LaplacianKernelRidge
+from scotl_matgl.learners.kernel import LaplacianKernelRidge
+from scotl_matgl.sources.cards import all_cards, select
 
 
 def main() -> None:

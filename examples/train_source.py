@@ -13,9 +13,11 @@ from itertools import islice
 from pathlib import Path
 
 from scotl_matgl import TransferabilityRanker, load_example
-from scotl_matgl.structures import Corpus, Crystal, read_crystals
-from scotl_matgl.training import train_source
-from scotl_matgl.training_settings import TrainingSettings
+from scotl_matgl.chemistry.corpus import Corpus
+from scotl_matgl.chemistry.crystal_files import read_crystals
+from scotl_matgl.chemistry.crystals import Crystal
+from scotl_matgl.training.settings import TrainingSettings
+from scotl_matgl.training.source import train_source
 
 
 def main(folder: str | Path) -> None:

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from scotl_matgl import FullTransferRegressor
-from scotl_matgl.cards import all_cards, select
+from scotl_matgl.chemistry.corpus import Corpus
+from scotl_matgl.chemistry.crystal_files import read_crystals
+from scotl_matgl.chemistry.crystals import Crystal
 from scotl_matgl.encoders.base import graph_or_reason
-from scotl_matgl.structures import Corpus, Crystal, read_crystals
+from scotl_matgl.sources.cards import all_cards, select
 
 PROPERTY = "bulk_modulus_vrh_GPa"
 

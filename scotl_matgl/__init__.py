@@ -9,30 +9,30 @@ __version__ = "0.1.0"
 
 # Public name to its module, imported when first used (PEP 562), so that `import scotl_matgl` costs nothing.
 _PUBLIC = {
-    "ChemicalSystemKFold": "validation",
-    "CompositionDescriptor": "descriptors",
-    "CompositionKFold": "validation",
-    "Corpus": "structures",
-    "EmbeddingStore": "cache",
-    "FullTransferRegressor": "full_training",
-    "LearningCurves": "curves",
-    "LeaveOneClusterOut": "validation",
-    "LeaveOneElementOut": "validation",
-    "PowerLaw": "power_law",
-    "Ranking": "ranking",
-    "SourceCard": "cards",
-    "TradeLaw": "trade",
-    "TransferClassifier": "transfer",
-    "TransferFeaturizer": "transfer",
-    "TransferRegressor": "transfer",
-    "TransferabilityRanker": "ranker",
-    "Validation": "validation",
-    "all_cards": "cards",
-    "get_descriptor": "descriptors",
-    "learning_curves": "curves",
-    "load_example": "datasets",
-    "parse_compositions": "composition",
-    "validate": "validation",
+    "ChemicalSystemKFold": "studies.splitters",
+    "CompositionDescriptor": "descriptors.base",
+    "CompositionKFold": "studies.splitters",
+    "Corpus": "chemistry.corpus",
+    "EmbeddingStore": "encoders.store",
+    "FullTransferRegressor": "training.full",
+    "LearningCurves": "studies.curves",
+    "LeaveOneClusterOut": "studies.splitters",
+    "LeaveOneElementOut": "studies.splitters",
+    "PowerLaw": "studies.power_law",
+    "Ranking": "ranking.result",
+    "SourceCard": "sources.cards",
+    "TradeLaw": "studies.trade",
+    "TransferClassifier": "transfer.estimators",
+    "TransferFeaturizer": "transfer.featurizer",
+    "TransferRegressor": "transfer.estimators",
+    "TransferabilityRanker": "ranking.ranker",
+    "Validation": "studies.validation",
+    "all_cards": "sources.cards",
+    "get_descriptor": "descriptors.composite",
+    "learning_curves": "studies.curves",
+    "load_example": "tables.files",
+    "parse_compositions": "chemistry.compositions",
+    "validate": "studies.validation",
 }
 
 __all__ = [
@@ -64,27 +64,28 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from scotl_matgl.cache import EmbeddingStore
-    from scotl_matgl.cards import SourceCard, all_cards
-    from scotl_matgl.composition import parse_compositions
-    from scotl_matgl.curves import LearningCurves, learning_curves
-    from scotl_matgl.datasets import load_example
-    from scotl_matgl.descriptors import CompositionDescriptor, get_descriptor
-    from scotl_matgl.full_training import FullTransferRegressor
-    from scotl_matgl.power_law import PowerLaw
-    from scotl_matgl.ranker import TransferabilityRanker
-    from scotl_matgl.ranking import Ranking
-    from scotl_matgl.structures import Corpus
-    from scotl_matgl.trade import TradeLaw
-    from scotl_matgl.transfer import TransferClassifier, TransferFeaturizer, TransferRegressor
-    from scotl_matgl.validation import (
+    from scotl_matgl.chemistry.compositions import parse_compositions
+    from scotl_matgl.chemistry.corpus import Corpus
+    from scotl_matgl.descriptors.base import CompositionDescriptor
+    from scotl_matgl.descriptors.composite import get_descriptor
+    from scotl_matgl.encoders.store import EmbeddingStore
+    from scotl_matgl.ranking.ranker import TransferabilityRanker
+    from scotl_matgl.ranking.result import Ranking
+    from scotl_matgl.sources.cards import SourceCard, all_cards
+    from scotl_matgl.studies.curves import LearningCurves, learning_curves
+    from scotl_matgl.studies.power_law import PowerLaw
+    from scotl_matgl.studies.splitters import (
         ChemicalSystemKFold,
         CompositionKFold,
         LeaveOneClusterOut,
         LeaveOneElementOut,
-        Validation,
-        validate,
     )
+    from scotl_matgl.studies.trade import TradeLaw
+    from scotl_matgl.studies.validation import Validation, validate
+    from scotl_matgl.tables.files import load_example
+    from scotl_matgl.training.full import FullTransferRegressor
+    from scotl_matgl.transfer.estimators import TransferClassifier, TransferRegressor
+    from scotl_matgl.transfer.featurizer import TransferFeaturizer
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scotl_matgl.cli import main
+from scotl_matgl.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""Warnings for the user, under one base class so that they can be filtered together, wrong input, and their words."""
+"""Warnings for the user, under one base class so that they can be filtered together, and wrong input."""
 
 from __future__ import annotations
 
@@ -21,8 +21,3 @@ class PluginWarning(ScotlMatglWarning):
 
 class InputError(ValueError):
     """What the user gave cannot be used; the message says what, where and what to do."""
-
-
-def counted(number: int, noun: str) -> str:
-    """Number and noun, as a message has them: ``1 row``, ``3 rows``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

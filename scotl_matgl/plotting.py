@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from scotl_matgl.ranking import Ranking
+from scotl_matgl.ranking.result import Ranking
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from scotl_matgl.curves import LearningCurves
-    from scotl_matgl.trade import TradeLaw
+    from scotl_matgl.studies.curves import LearningCurves
+    from scotl_matgl.studies.trade import TradeLaw
 
 # Blue for gains that are proven, grey for those that are not, orange for losses: told apart in grey print too.
 _COLOURS = {"helps": "#1f5f99", "unclear": "#9a9a9a", "hurts": "#d1782c"}

@@ -27,21 +27,26 @@ from sklearn.metrics import r2_score
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from scotl_matgl import registry, zoo
+from scotl_matgl import registry
 from scotl_matgl.bridges import store
 from scotl_matgl.bridges.base import Bridge, BridgeError, BridgeQuality, load_bridge, read_header, split_by_group
-from scotl_matgl.bridges.build import BuiltBridge, build_bridge, installed_versions
+from scotl_matgl.bridges.build import BuiltBridge, build_bridge
 from scotl_matgl.bridges.lookup import LookUp
 from scotl_matgl.bridges.mlp import MLPBridge
 from scotl_matgl.bridges.ridge import RidgeBridge
 from scotl_matgl.bridges.store import bridge_name, find_bridge, find_look_up, list_bridges, look_up_path
-from scotl_matgl.cache import EmbeddingStore
-from scotl_matgl.cards import SourceCard
-from scotl_matgl.composition import parse_compositions
-from scotl_matgl.descriptors import CompositionDescriptor, get_descriptor
-from scotl_matgl.encoders.base import Encoded
+from scotl_matgl.chemistry.compositions import parse_compositions
+from scotl_matgl.chemistry.corpus import Corpus
+from scotl_matgl.chemistry.crystal_files import read_crystals
+from scotl_matgl.chemistry.crystals import Crystal
+from scotl_matgl.descriptors.base import CompositionDescriptor
+from scotl_matgl.descriptors.composite import get_descriptor
+from scotl_matgl.encoders.contracts import Encoded
+from scotl_matgl.encoders.store import EmbeddingStore
 from scotl_matgl.exceptions import StoredFileWarning
-from scotl_matgl.structures import Corpus, Crystal, read_crystals
+from scotl_matgl.sources import zoo
+from scotl_matgl.sources.cards import SourceCard
+from scotl_matgl.storage import installed_versions
 
 SMALL = MLPBridge(hidden=(16, 8), epochs=12, batch_size=32)
 

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from scotl_matgl import cache
-from scotl_matgl.cache import EmbeddingStore, home, source_key, write_whole
-from scotl_matgl.cards import SourceCard
-from scotl_matgl.encoders.base import Encoded
+import scotl_matgl.encoders.store
+from scotl_matgl.chemistry.crystals import Crystal
+from scotl_matgl.encoders.contracts import Encoded
+from scotl_matgl.encoders.store import EmbeddingStore, source_key
 from scotl_matgl.exceptions import StoredFileWarning
-from scotl_matgl.structures import Crystal
+from scotl_matgl.sources.cards import SourceCard
+from scotl_matgl.storage import home, write_whole
 
 CARD = SourceCard(
     name="Toy",
@@ -201,7 +202,8 @@ def test_what_says_nothing_of_the_numbers_does_not_cost_an_encoding(store: Embed
 
 def test_a_new_version_of_the_encoders_encodes_again(store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.encode(Encoder(), CRYSTALS[:2])
-    monkeypatch.setattr(cache, "ENCODING_VERSION", cache.ENCODING_VERSION + 1)
+    module = scotl_matgl.encoders.store
+    monkeypatch.setattr(module, "ENCODING_VERSION", module.ENCODING_VERSION + 1)
     encoder = Encoder()
     store.encode(encoder, CRYSTALS[:2])
     assert encoder.n_encoded == 2

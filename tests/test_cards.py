@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from scotl_matgl import registry, zoo
-from scotl_matgl.cards import CardError, SourceCard, all_cards, find, read_cards, select
+from scotl_matgl import registry
 from scotl_matgl.exceptions import PluginWarning
+from scotl_matgl.sources import zoo
+from scotl_matgl.sources.cards import CardError, SourceCard, all_cards, find, read_cards, select
 
 DIGEST = "0123456789abcdef" * 4
 
@@ -385,7 +386,7 @@ not_callable = 3
 
 def test_a_bad_zoo_costs_one_warning_and_only_what_it_listed_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
     group = registry.GROUPS["zoos"]
-    ours = [point for point in metadata.entry_points(group=group) if point.value == "scotl_matgl.zoo:matgl"]
+    ours = [point for point in metadata.entry_points(group=group) if point.value == "scotl_matgl.sources.zoo:matgl"]
     bad = {
         # 'a...' sorts before 'matgl': a plugin must not win a name of ours by the name of its zoo.
         "a_claim": "zoo_that_claims_a_name_of_ours",

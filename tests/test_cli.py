@@ -14,12 +14,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scotl_matgl import cli, load_example
+from scotl_matgl import load_example
 from scotl_matgl.bridges.store import shipped_folder
-from scotl_matgl.cards import all_cards
-from scotl_matgl.composition import CompositionError
+from scotl_matgl.chemistry.formulas import CompositionError
+from scotl_matgl.cli import console
+from scotl_matgl.cli.main import main
 from scotl_matgl.exceptions import InputError
-from scotl_matgl.ranking import NO_TRANSFER
+from scotl_matgl.sources.cards import all_cards
+from scotl_matgl.vocabulary import NO_TRANSFER
 
 ENTHALPY = "MEGNet-MP-2018.6.1-Eform"
 GAPS = {f"MEGNet-MP-2019.4.1-BandGap-mfi-{state}" for state in ("GLLB-SC", "HSE", "PBE", "SCAN")}
@@ -38,7 +40,7 @@ def command(monkeypatch, capsys):
     def run(*arguments: str | Path) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["scotl-matgl", *map(str, arguments)])
         with pytest.raises(SystemExit) as done:
-            cli.main()
+            main()
         captured = capsys.readouterr()
         return int(done.value.code or 0), captured.out, captured.err
 
@@ -287,7 +289,7 @@ def test_a_fault_of_ours_is_not_called_bad_input(command, monkeypatch, error, co
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr("scotl_matgl.cards.all_cards", fail)
+    monkeypatch.setattr("scotl_matgl.sources.cards.all_cards", fail)
     found, out, err = command("zoo", "show", "x")
     assert (found, out) == (code, "")
     assert str(error) in err
@@ -296,11 +298,11 @@ def test_a_fault_of_ours_is_not_called_bad_input(command, monkeypatch, error, co
     monkeypatch.setenv("SCOTL_MATGL_TRACEBACK", "1")
     monkeypatch.setattr(sys, "argv", ["scotl-matgl", "zoo", "show", "x"])
     with pytest.raises(type(error)):
-        cli.main()
+        main()
 
 
 def test_progress_is_silent_where_nobody_watches(capsys) -> None:
-    with cli._progress("ranking", delay=0.0) as update:
+    with console.progress_bar("ranking", delay=0.0) as update:
         for step in range(5):
             update(step, 5)
     captured = capsys.readouterr()
@@ -315,10 +317,10 @@ def test_progress_shows_on_a_terminal_and_cleans_up(monkeypatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
-    with cli._progress("ranking", delay=1e6) as update:
+    with console.progress_bar("ranking", delay=1e6) as update:
         update(1, 5)
     assert terminal.getvalue() == ""  # over before it was worth a bar
-    with cli._progress("ranking", delay=-1.0) as update:
+    with console.progress_bar("ranking", delay=-1.0) as update:
         update(1, 5)
         update(4, 5)
     assert "ranking" in terminal.getvalue()

@@ -6,8 +6,8 @@ import pandas as pd
 from typer.testing import CliRunner
 
 from scotl_matgl import load_example
-from scotl_matgl.cli import app
-from scotl_matgl.evaluation import summarise
+from scotl_matgl.cli.app import app
+from scotl_matgl.studies.judging import summarise
 
 
 def test_evaluate_writes_what_it_summarises_and_resumes(tmp_path, monkeypatch) -> None:

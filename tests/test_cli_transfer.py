@@ -11,7 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from scotl_matgl import TransferRegressor, load_example
-from scotl_matgl.cli import app, main
+from scotl_matgl.cli.app import app
+from scotl_matgl.cli.main import main
 
 SOURCE = "MEGNet-MP-2018.6.1-Eform"
 

@@ -12,16 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scotl_matgl.composition import (
-    SYMBOLS,
-    CompositionError,
-    Compositions,
-    composition_key,
-    format_formula,
-    parse_compositions,
-    parse_formula,
-    reduced_formula,
-)
+from scotl_matgl.chemistry.compositions import Compositions, composition_key, parse_compositions
+from scotl_matgl.chemistry.elements import SYMBOLS
+from scotl_matgl.chemistry.formulas import CompositionError, format_formula, parse_formula, reduced_formula
 
 READ = {
     "Fe2O3": {"Fe": 2, "O": 3},

@@ -17,27 +17,24 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from scotl_matgl import registry, zoo
+from scotl_matgl import registry
 from scotl_matgl.bridges.ridge import RidgeBridge
-from scotl_matgl.cards import SourceCard
-from scotl_matgl.composition import parse_compositions
-from scotl_matgl.descriptors import StoichiometryDescriptor
-from scotl_matgl.encoders.base import Encoded, encode_crystals
+from scotl_matgl.chemistry.compositions import parse_compositions
+from scotl_matgl.chemistry.crystals import as_crystal
+from scotl_matgl.descriptors.fractions import StoichiometryDescriptor
+from scotl_matgl.encoders.base import encode_crystals
+from scotl_matgl.encoders.contracts import Encoded
 from scotl_matgl.encoders.graphs import CrystalGraph
 from scotl_matgl.encoders.probes import reference_crystals
 from scotl_matgl.estimators import KNN
-from scotl_matgl.structures import as_crystal
-from scotl_matgl.testing import (
-    bad_crystals,
-    check_bridge,
-    check_card,
-    check_descriptor,
-    check_encoder,
-    check_estimator,
-    check_zoo,
-    sample_crystals,
-    sample_formulas,
-)
+from scotl_matgl.sources import zoo
+from scotl_matgl.sources.cards import SourceCard
+from scotl_matgl.testing.bridges import check_bridge
+from scotl_matgl.testing.descriptors import check_descriptor
+from scotl_matgl.testing.encoders import check_encoder
+from scotl_matgl.testing.estimators import check_estimator
+from scotl_matgl.testing.samples import bad_crystals, sample_crystals, sample_formulas
+from scotl_matgl.testing.zoos import check_card, check_zoo
 
 # --- what is built in -------------------------------------------------------------------------------------------------
 
@@ -106,7 +103,7 @@ def test_samples_keep_to_the_elements(elements: tuple[str, ...]) -> None:
 
 
 def parse_symbols(text: str) -> list[str]:
-    from scotl_matgl.composition import parse_formula
+    from scotl_matgl.chemistry.formulas import parse_formula
 
     return list(parse_formula(text))
 

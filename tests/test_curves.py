@@ -12,13 +12,13 @@ from sklearn.model_selection import cross_val_score
 from typer.testing import CliRunner
 
 from scotl_matgl import load_example
-from scotl_matgl.cli import app
-from scotl_matgl.composition import parse_compositions
-from scotl_matgl.curves import learning_curves
+from scotl_matgl.chemistry.compositions import parse_compositions
+from scotl_matgl.cli.app import app
 from scotl_matgl.exceptions import InputError
-from scotl_matgl.heads import make_folds
-from scotl_matgl.power_law import PowerLaw
-from scotl_matgl.transfer import TransferRegressor
+from scotl_matgl.studies.curves import learning_curves
+from scotl_matgl.studies.power_law import PowerLaw
+from scotl_matgl.tables.folds import make_folds
+from scotl_matgl.transfer.estimators import TransferRegressor
 
 mpl.use("Agg")
 

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from scotl_matgl import TransferabilityRanker, load_example
-from scotl_matgl.composition import parse_compositions
-from scotl_matgl.datasets import TableError, read_table
+from scotl_matgl.chemistry.compositions import parse_compositions
+from scotl_matgl.tables.files import TableError, read_table
 
 
 @pytest.fixture

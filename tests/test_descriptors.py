@@ -22,21 +22,20 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from scotl_matgl import descriptors
-from scotl_matgl.composition import SYMBOLS, CompositionError, parse_compositions
-from scotl_matgl.descriptors import (
-    CompositeDescriptor,
-    ElementFractionDescriptor,
+from scotl_matgl.chemistry.compositions import parse_compositions
+from scotl_matgl.chemistry.elements import SYMBOLS
+from scotl_matgl.chemistry.formulas import CompositionError
+from scotl_matgl.descriptors import base
+from scotl_matgl.descriptors.composite import CompositeDescriptor, StandardDescriptor, get_descriptor
+from scotl_matgl.descriptors.element_properties import (
     ElementPropertyDescriptor,
-    IonPropertyDescriptor,
-    MatminerDescriptor,
     ScotlVectorDescriptor,
-    StandardDescriptor,
-    StoichiometryDescriptor,
     ValenceOrbitalDescriptor,
-    get_descriptor,
 )
-from scotl_matgl.element_tables import load_element_tables
+from scotl_matgl.descriptors.element_tables import load_element_tables
+from scotl_matgl.descriptors.fractions import ElementFractionDescriptor, StoichiometryDescriptor
+from scotl_matgl.descriptors.ions import IonPropertyDescriptor
+from scotl_matgl.descriptors.matminer import MatminerDescriptor
 from scotl_matgl.exceptions import ScotlMatglWarning
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -240,7 +239,7 @@ def test_slices_of_a_wide_table_join_without_seam(monkeypatch: pytest.MonkeyPatc
     formulas = random_formulas(60, seed=6)
     whole = CompositeDescriptor([ElementPropertyDescriptor("deml"), IonPropertyDescriptor()])
     expected = whole.transform(formulas)
-    monkeypatch.setattr(descriptors, "_ENTRIES", 100)
+    monkeypatch.setattr(base, "MAX_ENTRIES", 100)
     np.testing.assert_array_equal(whole.transform(formulas), expected)
 
 
@@ -484,7 +483,8 @@ def test_fingerprints_tell_descriptors_apart() -> None:
 
 def test_another_process_has_the_same_fingerprint_and_needs_neither_matminer_nor_pymatgen() -> None:
     code = (
-        "import sys; from scotl_matgl.descriptors import StandardDescriptor as S; S().fit_transform(['Fe2O3', 'NaCl']);"
+        "import sys; from scotl_matgl.descriptors.composite import StandardDescriptor as S\n"
+        "S().fit_transform(['Fe2O3', 'NaCl']);"
         "print(S().fingerprint(), [m for m in ('matminer', 'pymatgen', 'torch', 'matgl') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)  # noqa: S603  (fixed code)

@@ -28,14 +28,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scotl_matgl import zoo
-from scotl_matgl.cards import SourceCard
+from scotl_matgl.chemistry.crystals import Crystal
 from scotl_matgl.encoders import probes
-from scotl_matgl.encoders.base import GraphEncoder, SourceEncoder, encode_crystals
+from scotl_matgl.encoders.base import GraphEncoder, encode_crystals
+from scotl_matgl.encoders.contracts import SourceEncoder
 from scotl_matgl.encoders.graphs import CrystalGraph
-from scotl_matgl.encoders.matgl import BATCH_EDGES, CheckpointError, MatGLEncoder, find_model, load
+from scotl_matgl.encoders.matgl import BATCH_EDGES, MatGLEncoder, load
 from scotl_matgl.encoders.probes import IncompatibleWeightsError, reference_crystals
-from scotl_matgl.structures import Crystal
+from scotl_matgl.encoders.weights import CheckpointError, find_model
+from scotl_matgl.sources import zoo
+from scotl_matgl.sources.cards import SourceCard
 
 CARDS = {card.name: card for card in zoo.matgl()}
 ONE_EACH = [

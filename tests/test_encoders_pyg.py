@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scotl_matgl import zoo
-from scotl_matgl.cards import SourceCard
+from scotl_matgl.chemistry.crystals import Crystal
 from scotl_matgl.encoders import pyg_backend
 from scotl_matgl.encoders.matgl import load
 from scotl_matgl.encoders.probes import IncompatibleWeightsError, reference_crystals
-from scotl_matgl.structures import Crystal
+from scotl_matgl.sources import zoo
+from scotl_matgl.sources.cards import SourceCard
 
 CARDS = {card.name: card for card in zoo.matgl()}
 ONE_EACH = [

@@ -40,9 +40,10 @@ from scotl_matgl.estimators import (
     TransRate,
     rank_average,
 )
-from scotl_matgl.estimators.base import is_classification, label_target, quantile_bins
+from scotl_matgl.estimators.base import label_target, quantile_bins
+from scotl_matgl.estimators.spectrum import EmbeddingError, Spectra
 from scotl_matgl.exceptions import DegenerateScoreWarning
-from scotl_matgl.spectrum import EmbeddingError, Spectra
+from scotl_matgl.tables.target import is_classification
 
 SHAPES = {"n>d": (60, 9), "n<d": (20, 50), "n=d": (25, 25), "n=d+1": (26, 25)}
 each_shape = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)

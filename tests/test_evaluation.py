@@ -11,12 +11,10 @@ import pytest
 from scipy import stats
 from sklearn.ensemble import RandomForestRegressor
 
-from scotl_matgl.cards import SourceCard
-from scotl_matgl.composition import parse_compositions
-from scotl_matgl.evaluation import (
+from scotl_matgl.chemistry.compositions import parse_compositions
+from scotl_matgl.sources.cards import SourceCard
+from scotl_matgl.studies.judging import (
     FIXED,
-    RANDOM,
-    evaluate,
     held_out_regret,
     judge,
     ordered_pairs,
@@ -25,8 +23,9 @@ from scotl_matgl.evaluation import (
     regret,
     summarise,
 )
-from scotl_matgl.heads import make_folds
-from scotl_matgl.ranking import NO_TRANSFER
+from scotl_matgl.studies.measuring import RANDOM, evaluate
+from scotl_matgl.tables.folds import make_folds
+from scotl_matgl.vocabulary import NO_TRANSFER
 
 ELEMENTS = ("Li", "Na", "K", "Mg", "Ca", "Sr", "Al", "Ga", "Ti", "Zr", "Fe", "Ni", "Cu", "Zn", "Sn")
 

@@ -22,12 +22,14 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("dgl")
 pytest.importorskip("lightning")
 
-from scotl_matgl import FullTransferRegressor, TransferClassifier, TransferRegressor, full_training  # noqa: E402
-from scotl_matgl.cards import all_cards, select  # noqa: E402
+from scotl_matgl import FullTransferRegressor, TransferClassifier, TransferRegressor  # noqa: E402
+from scotl_matgl.chemistry.corpus import Corpus  # noqa: E402
+from scotl_matgl.chemistry.crystals import Crystal  # noqa: E402
 from scotl_matgl.exceptions import InputError, ScotlMatglWarning  # noqa: E402
-from scotl_matgl.full_training import reason_against  # noqa: E402
-from scotl_matgl.rows import read_rows  # noqa: E402
-from scotl_matgl.structures import Corpus, Crystal  # noqa: E402
+from scotl_matgl.sources.cards import all_cards, select  # noqa: E402
+from scotl_matgl.tables.rows import read_rows  # noqa: E402
+from scotl_matgl.training import full as full_training  # noqa: E402
+from scotl_matgl.training.full import reason_against  # noqa: E402
 
 MEGNET = "MEGNet-MP-2018.6.1-Eform"
 #: One of each architecture and of each kind of wrapper.

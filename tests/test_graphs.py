@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 
+from scotl_matgl.chemistry.crystals import Crystal
 from scotl_matgl.encoders.graphs import (
     CrystalGraph,
     batch_graphs,
@@ -19,7 +20,6 @@ from scotl_matgl.encoders.graphs import (
     three_body,
 )
 from scotl_matgl.encoders.probes import reference_crystals
-from scotl_matgl.structures import Crystal
 
 
 def random_crystal(seed: int, n_atoms: int = 5) -> Crystal:

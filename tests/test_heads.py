@@ -8,19 +8,17 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from scotl_matgl import heads
-from scotl_matgl.heads import (
-    HeldRidge,
+import scotl_matgl.learners.kernel
+from scotl_matgl.learners.heads import HeldRidge, make_head, out_of_fold_loss
+from scotl_matgl.learners.kernel import (
     LaplacianKernelClassifier,
     LaplacianKernelRidge,
     _fit_kernel,
     _median_distance,
     kernel_out_of_fold,
-    make_folds,
-    make_head,
     manhattan,
-    out_of_fold_loss,
 )
+from scotl_matgl.tables.folds import make_folds
 
 
 @pytest.fixture
@@ -98,7 +96,7 @@ def test_weights_must_be_numbers_for_all_columns(weights, table) -> None:
 
 def test_many_rows_take_the_penalty_of_some_and_solve_the_same_system(table, monkeypatch) -> None:
     X, y = table
-    monkeypatch.setattr(heads, "_PENALTY_ROWS", 89)
+    monkeypatch.setattr(scotl_matgl.learners.kernel, "_PENALTY_ROWS", 89)
     head = LaplacianKernelRidge().fit(X, y)
     kernel = np.exp(-manhattan(X) / head.length_scale_) + head.alpha_ * np.eye(90)
     system = np.block([[kernel, np.ones((90, 1))], [np.ones((1, 90)), np.zeros((1, 1))]])

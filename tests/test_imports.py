@@ -38,13 +38,13 @@ def test_the_package_itself_loads_no_dependency_at_all() -> None:
 
 def test_no_module_loads_anything_heavy() -> None:
     # One process for all: none may load it, so neither may their union.
-    assert "scotl_matgl.ranker" in MODULES
+    assert "scotl_matgl.ranking.ranker" in MODULES
     assert "scotl_matgl.encoders.matgl" in MODULES
     assert not loaded_after("\n".join(f"import {name}" for name in MODULES)) & set(HEAVY)
 
 
 def test_help_loads_neither_heavy_modules_nor_numpy() -> None:
-    code = "import sys; sys.argv = ['scotl-matgl', '--help']\nfrom scotl_matgl.cli import main\ntry:\n    main()\n"
+    code = "import sys; sys.argv = ['scotl-matgl', '--help']\nfrom scotl_matgl.cli.main import main\ntry:\n    main()\n"
     loaded = loaded_after(code + "except SystemExit as done:\n    assert done.code == 0, done.code")
     assert not loaded & {*HEAVY, "numpy", "pandas", "sklearn", "scipy"}
 
@@ -64,7 +64,15 @@ def test_ranking_with_shipped_bridges_loads_neither_torch_nor_matgl(tmp_path, mo
 
 
 def test_no_warning_at_import() -> None:
-    names = ("ranker", "ranking", "cli", "datasets", "heads", "zoo", "estimators")
+    names = (
+        "ranking.ranker",
+        "ranking.result",
+        "cli.main",
+        "tables.files",
+        "learners.heads",
+        "sources.zoo",
+        "estimators",
+    )
     done = run("\n".join(f"import scotl_matgl.{name}" for name in names), "-W", "error")
     assert done.returncode == 0, done.stderr
 

@@ -23,10 +23,10 @@ from scotl_matgl.bridges.index import IndexWriter, index_path, look_up_in_index,
 from scotl_matgl.bridges.lookup import LookUp
 from scotl_matgl.bridges.ridge import RidgeBridge
 from scotl_matgl.bridges.store import MANIFEST, find_bridge, find_look_up, look_up_path
-from scotl_matgl.cards import SourceCard
-from scotl_matgl.descriptors import get_descriptor
+from scotl_matgl.chemistry.corpus import Corpus
+from scotl_matgl.descriptors.composite import get_descriptor
 from scotl_matgl.exceptions import StoredFileWarning
-from scotl_matgl.structures import Corpus
+from scotl_matgl.sources.cards import SourceCard
 
 KEYS = [f"key {i}" for i in range(400)]
 WEIGHTS = {"state.pt": "a" * 64}

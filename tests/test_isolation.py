@@ -19,15 +19,15 @@ import pandas as pd
 import pytest
 
 from scotl_matgl import registry
-from scotl_matgl.cards import all_cards
-from scotl_matgl.datasets import load_example
 from scotl_matgl.exceptions import PluginWarning, ScotlMatglWarning
-from scotl_matgl.ranker import TransferabilityRanker
+from scotl_matgl.ranking.ranker import TransferabilityRanker
+from scotl_matgl.sources.cards import all_cards
+from scotl_matgl.tables.files import load_example
 
 ZOO = """
 import numpy as np
-from scotl_matgl.cards import SourceCard
-from scotl_matgl.composition import parse_compositions
+from scotl_matgl.sources.cards import SourceCard
+from scotl_matgl.chemistry.compositions import parse_compositions
 
 def cards():
     return [

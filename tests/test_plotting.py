@@ -6,7 +6,7 @@ import matplotlib as mpl
 import numpy as np
 
 from scotl_matgl.plotting import plot_gains
-from scotl_matgl.ranking import Ranking, SourceResult
+from scotl_matgl.ranking.result import Ranking, SourceResult
 
 mpl.use("Agg")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scotl_matgl.exceptions import InputError
-from scotl_matgl.power_law import PowerLaw
+from scotl_matgl.studies.power_law import PowerLaw
 
 SIZES = np.array([20, 35, 61, 106, 184, 320])
 

@@ -30,16 +30,19 @@ from sklearn.preprocessing import StandardScaler, normalize
 from scotl_matgl import TransferabilityRanker, load_example
 from scotl_matgl.bridges.lookup import LookUp
 from scotl_matgl.bridges.store import find_bridge, look_up_path
-from scotl_matgl.cards import SourceCard, all_cards, select
-from scotl_matgl.composition import CompositionError, parse_compositions
-from scotl_matgl.descriptors import get_descriptor
+from scotl_matgl.chemistry.compositions import parse_compositions
+from scotl_matgl.chemistry.formulas import CompositionError
+from scotl_matgl.descriptors.composite import get_descriptor
 from scotl_matgl.estimators import KNN, Forest, LogME, LOORidge, rank_average
 from scotl_matgl.estimators.base import TransferabilityEstimator
-from scotl_matgl.evaluation import ordered_pairs
 from scotl_matgl.exceptions import InputError, ScotlMatglWarning
-from scotl_matgl.heads import kernel_out_of_fold, make_folds, manhattan, out_of_fold_loss
-from scotl_matgl.ranking import NO_TRANSFER
-from scotl_matgl.table import Table
+from scotl_matgl.learners.heads import out_of_fold_loss
+from scotl_matgl.learners.kernel import kernel_out_of_fold, manhattan
+from scotl_matgl.sources.cards import SourceCard, all_cards, select
+from scotl_matgl.studies.judging import ordered_pairs
+from scotl_matgl.tables.folds import make_folds
+from scotl_matgl.tables.table import Table
+from scotl_matgl.vocabulary import NO_TRANSFER
 
 ENTHALPY = "MEGNet-MP-2018.6.1-Eform"
 GAPS = tuple(f"MEGNet-MP-2019.4.1-BandGap-mfi-{state}" for state in ("GLLB-SC", "HSE", "PBE", "SCAN"))
@@ -457,7 +460,7 @@ def test_sources_that_are_screened_out_have_scores_and_no_error_and_change_no_ot
 def test_the_screen_is_the_mean_rank_of_kernel_ridge_on_some_rows_and_of_ridge_on_all(
     table, described, monkeypatch
 ) -> None:
-    monkeypatch.setattr("scotl_matgl.ranker._SCREEN_ROWS", 100)
+    monkeypatch.setattr("scotl_matgl.ranking.ranker._SCREEN_ROWS", 100)
     y = table["target"].to_numpy()
     names = [ENTHALPY, *GAPS]
     rows = np.sort(np.random.default_rng(0).permutation(len(y))[:100])

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from scotl_matgl.composition import SkippedRow
-from scotl_matgl.ranking import NO_TRANSFER, Ranking, SourceResult
+from scotl_matgl.chemistry.formulas import SkippedRow
+from scotl_matgl.ranking.result import Ranking, SourceResult
+from scotl_matgl.vocabulary import NO_TRANSFER
 
 
 def ranking_of(

@@ -9,10 +9,10 @@ import pytest
 
 from scotl_matgl import TransferRegressor, load_example
 from scotl_matgl.bridges.store import find_bridge
-from scotl_matgl.cards import all_cards, select
-from scotl_matgl.composition import parse_compositions
-from scotl_matgl.descriptors import get_descriptor
-from scotl_matgl.heads import kernel_out_of_fold, manhattan
+from scotl_matgl.chemistry.compositions import parse_compositions
+from scotl_matgl.descriptors.composite import get_descriptor
+from scotl_matgl.learners.kernel import kernel_out_of_fold, manhattan
+from scotl_matgl.sources.cards import all_cards, select
 
 SOURCES = "MEGNet-MP-*"
 
@@ -31,8 +31,8 @@ def test_sources_behind_on_a_few_rows_are_not_measured_on_all_and_the_others_do_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     full = fitted()
-    monkeypatch.setattr("scotl_matgl.source_choice._MAX_MEASURED", 3)
-    monkeypatch.setattr("scotl_matgl.source_choice._SCREEN_ROWS", 80)
+    monkeypatch.setattr("scotl_matgl.transfer.choice._MAX_MEASURED", 3)
+    monkeypatch.setattr("scotl_matgl.transfer.choice._SCREEN_ROWS", 80)
     part = fitted()
     assert (len(full.ranking_.results), full.ranking_.screened) == (5, ())
     assert (len(part.ranking_.results), len(part.ranking_.screened)) == (3, 2)

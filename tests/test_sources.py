@@ -14,18 +14,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scotl_matgl import zoo
 from scotl_matgl.bridges.base import split_by_group
-from scotl_matgl.cards import SourceCard, find
-from scotl_matgl.composition import parse_compositions
-from scotl_matgl.descriptors import StandardDescriptor, get_descriptor
-from scotl_matgl.encoders.base import CompositionEncoder, DescribedEncoder
+from scotl_matgl.bridges.embedding import embeddings
+from scotl_matgl.chemistry.compositions import parse_compositions
+from scotl_matgl.chemistry.corpus import Corpus
+from scotl_matgl.descriptors.composite import StandardDescriptor, get_descriptor
 from scotl_matgl.encoders.composition import NetworkEncoder, network_card, source_folders, write_networks
+from scotl_matgl.encoders.contracts import CompositionEncoder, DescribedEncoder
 from scotl_matgl.encoders.network import ACTIVATIONS, Network
 from scotl_matgl.exceptions import InputError
-from scotl_matgl.source_embedding import embeddings
-from scotl_matgl.structures import Corpus
-from scotl_matgl.testing import check_card, check_encoder, sample_formulas
+from scotl_matgl.sources import zoo
+from scotl_matgl.sources.cards import SourceCard, find
+from scotl_matgl.testing.encoders import check_encoder
+from scotl_matgl.testing.samples import sample_formulas
+from scotl_matgl.testing.zoos import check_card
 
 FORMULAS = [*sample_formulas(), "Fe2O3", "Ba0.5Sr0.5TiO3", "LaH10"]
 FACTS = {"zoo": "mine", "property": "nothing", "unit": "1", "dataset": "random", "licence": "CC0", "citation": "me"}
@@ -310,7 +312,7 @@ def test_shipped_sources_are_ranked_without_torch_and_described_once(tmp_path: P
     code = (
         "import sys\n"
         "from scotl_matgl import TransferabilityRanker, load_example\n"
-        "from scotl_matgl.descriptors import StandardDescriptor as Standard\n"
+        "from scotl_matgl.descriptors.composite import StandardDescriptor as Standard\n"
         "calls, original = [], Standard.transform\n"
         "Standard.transform = lambda self, X: calls.append(1) or original(self, X)\n"
         "table = load_example().iloc[:40]\n"

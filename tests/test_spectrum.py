@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from scotl_matgl.spectrum import EmbeddingError, Spectra, Spectrum, log_evidence, maximise_evidence
+from scotl_matgl.estimators.spectrum import EmbeddingError, Spectra, Spectrum, log_evidence, maximise_evidence
 
 SHAPES = [(40, 7), (7, 40), (12, 12), (13, 12), (2, 1), (2, 5)]
 

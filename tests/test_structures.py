@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scotl_matgl.composition import composition_key, parse_compositions
-from scotl_matgl.structures import Corpus, Crystal, Refused, StructureError, as_crystal, primitive, read_crystals
+from scotl_matgl.chemistry.compositions import composition_key, parse_compositions
+from scotl_matgl.chemistry.corpus import Corpus
+from scotl_matgl.chemistry.crystal_files import read_crystals
+from scotl_matgl.chemistry.crystals import Crystal, Refused, StructureError, as_crystal, primitive
 
 SITES = [[0.0, 0.0, 0.0], [0.5, 0.5, 0.5]]
 CSCL = Crystal(4.14 * np.eye(3), SITES, [55, 17], "CsCl", {"formation_energy_eV_atom": -2.3})

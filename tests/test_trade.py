@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from scotl_matgl.cli import app
+from scotl_matgl.cli.app import app
 from scotl_matgl.exceptions import InputError
-from scotl_matgl.trade import TradeLaw
+from scotl_matgl.studies.trade import TradeLaw
 
 LAWS = [TradeLaw(2.0, 0.4, 1.0, 0.3, 0.02), TradeLaw(0.5, 0.6, 3.0, 0.15, 0.0), TradeLaw(1.0, 0.25, 2.0, 0.5, 0.1)]
 TARGET, SOURCE = (grid.ravel() for grid in np.meshgrid(np.geomspace(20, 2000, 5), np.geomspace(1e3, 1e6, 5)))

@@ -19,16 +19,21 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("dgl")
 pytest.importorskip("lightning")
 
-from scotl_matgl import TransferabilityRanker, load_example, training_loop, zoo  # noqa: E402
+from scotl_matgl import TransferabilityRanker, load_example  # noqa: E402
 from scotl_matgl.bridges.alignment import alignment_loss  # noqa: E402
-from scotl_matgl.cli import app  # noqa: E402
+from scotl_matgl.chemistry.corpus import Corpus  # noqa: E402
+from scotl_matgl.chemistry.crystal_files import read_crystals  # noqa: E402
+from scotl_matgl.chemistry.crystals import Crystal  # noqa: E402
+from scotl_matgl.cli.app import app  # noqa: E402
 from scotl_matgl.encoders import dgl_backend  # noqa: E402
 from scotl_matgl.encoders.graphs import batch_graphs, build_graph  # noqa: E402
 from scotl_matgl.exceptions import InputError  # noqa: E402
-from scotl_matgl.structures import Corpus, Crystal, read_crystals  # noqa: E402
-from scotl_matgl.testing import check_card, check_encoder  # noqa: E402
-from scotl_matgl.training import TrainedSource, load_trained, train_source  # noqa: E402
-from scotl_matgl.training_settings import ARCHITECTURES, TrainingSettings  # noqa: E402
+from scotl_matgl.sources import zoo  # noqa: E402
+from scotl_matgl.testing.encoders import check_encoder  # noqa: E402
+from scotl_matgl.testing.zoos import check_card  # noqa: E402
+from scotl_matgl.training import loop as training_loop  # noqa: E402
+from scotl_matgl.training.settings import ARCHITECTURES, TrainingSettings  # noqa: E402
+from scotl_matgl.training.source import TrainedSource, load_trained, train_source  # noqa: E402
 
 EFORM = "formation_energy_eV_atom"
 

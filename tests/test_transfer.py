@@ -21,20 +21,22 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from scotl_matgl import TransferClassifier, TransferFeaturizer, TransferRegressor, load_example
-from scotl_matgl.blend import blend_weights, share_of_transfer, without_gaps
 from scotl_matgl.bridges.ridge import RidgeBridge
 from scotl_matgl.bridges.store import find_bridge
-from scotl_matgl.cards import CardError, all_cards, select
-from scotl_matgl.composition import CompositionError, parse_compositions
-from scotl_matgl.descriptors import get_descriptor
-from scotl_matgl.domain import TrainingDomain
+from scotl_matgl.chemistry.compositions import parse_compositions
+from scotl_matgl.chemistry.formulas import CompositionError
+from scotl_matgl.descriptors.composite import get_descriptor
 from scotl_matgl.exceptions import InputError, ScotlMatglWarning
-from scotl_matgl.fine_tuning import FineTunedBridge
-from scotl_matgl.heads import HEADS, make_folds, out_of_fold_loss
-from scotl_matgl.members import Features, FittedHead, Member
-from scotl_matgl.ranking import NO_TRANSFER
-from scotl_matgl.rows import read_rows
-from scotl_matgl.uncertainty import Uncertainty
+from scotl_matgl.learners.blend import blend_weights, share_of_transfer, without_gaps
+from scotl_matgl.learners.domain import TrainingDomain
+from scotl_matgl.learners.heads import HEADS, out_of_fold_loss
+from scotl_matgl.learners.members import Features, FittedHead, Member
+from scotl_matgl.learners.uncertainty import Uncertainty
+from scotl_matgl.sources.cards import CardError, all_cards, select
+from scotl_matgl.tables.folds import make_folds
+from scotl_matgl.tables.rows import read_rows
+from scotl_matgl.training.bridge import FineTunedBridge
+from scotl_matgl.vocabulary import NO_TRANSFER
 
 ENTHALPY = "MEGNet-MP-2018.6.1-Eform"
 

@@ -14,19 +14,20 @@ from sklearn.model_selection import cross_val_score
 from typer.testing import CliRunner
 
 from scotl_matgl import load_example
-from scotl_matgl.cli import app
-from scotl_matgl.composition import CompositionError, parse_compositions
+from scotl_matgl.chemistry.compositions import parse_compositions
+from scotl_matgl.chemistry.formulas import CompositionError
+from scotl_matgl.cli.app import app
 from scotl_matgl.exceptions import InputError
-from scotl_matgl.transfer import TransferRegressor
-from scotl_matgl.validation import (
+from scotl_matgl.studies.splitters import (
     SCHEMES,
     ChemicalSystemKFold,
     CompositionKFold,
     LeaveOneClusterOut,
     LeaveOneElementOut,
     make_splitter,
-    validate,
 )
+from scotl_matgl.studies.validation import validate
+from scotl_matgl.transfer.estimators import TransferRegressor
 
 TABLE = load_example().iloc[::6].reset_index(drop=True)  # 290 rows
 FORMULAS = TABLE["formula"]

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from scotl_matgl import registry, zoo
+from scotl_matgl import registry
 from scotl_matgl.bridges.store import MANIFEST, find_bridge, list_bridges, shipped_folder
-from scotl_matgl.cards import CardError, all_cards, find
-from scotl_matgl.descriptors import get_descriptor
+from scotl_matgl.descriptors.composite import get_descriptor
+from scotl_matgl.sources import zoo
+from scotl_matgl.sources.cards import CardError, all_cards, find
 
 PLUGINS = Path(__file__).resolve().parent.parent / "plugins"
 

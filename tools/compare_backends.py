@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from scotl_matgl import zoo
+from scotl_matgl.chemistry.crystals import Crystal
 from scotl_matgl.encoders.matgl import load
 from scotl_matgl.encoders.probes import reference_crystals, versions
-from scotl_matgl.structures import Crystal
+from scotl_matgl.sources import zoo
 
 ASSETS = Path(os.environ.get("SCOTL_MATGL_ASSETS", "../shared/data"))
 LIMIT = 1e-4

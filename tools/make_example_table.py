@@ -14,7 +14,7 @@ import math
 from importlib import resources
 from pathlib import Path
 
-from scotl_matgl.composition import parse_compositions
+from scotl_matgl.chemistry.compositions import parse_compositions
 
 TARGET = Path(__file__).parent.parent / "scotl_matgl" / "data" / "tables" / "formation_enthalpy.csv"
 LARGEST_UNCERTAINTY = 0.05

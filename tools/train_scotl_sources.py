@@ -14,12 +14,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from scotl_matgl.cache import write_whole
+from scotl_matgl.chemistry.corpus import Corpus
 from scotl_matgl.encoders.composition import source_folders
-from scotl_matgl.structures import Corpus
-from scotl_matgl.training import train_source
-from scotl_matgl.training_settings import TrainingSettings
-from scotl_matgl.zoo import card_folder
+from scotl_matgl.sources.zoo import card_folder
+from scotl_matgl.storage import write_whole
+from scotl_matgl.training.settings import TrainingSettings
+from scotl_matgl.training.source import train_source
 
 #: Small enough for minutes of one core.
 COMMON = {

@@ -27,14 +27,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "plugins" / "scotl-matgl-shotgun")]
 from scotl_matgl_shotgun import Library, LibraryWriter, Record, train_library, train_network  # noqa: E402
 
 from scotl_matgl.bridges.base import split_by_group  # noqa: E402 - found on the path set above
-from scotl_matgl.bridges.build import installed_versions  # noqa: E402
-from scotl_matgl.cache import home  # noqa: E402
-from scotl_matgl.cards import SourceCard  # noqa: E402
-from scotl_matgl.composition import SYMBOLS  # noqa: E402
-from scotl_matgl.descriptors import get_descriptor  # noqa: E402
+from scotl_matgl.chemistry.corpus import Corpus  # noqa: E402
+from scotl_matgl.chemistry.elements import SYMBOLS  # noqa: E402
+from scotl_matgl.descriptors.composite import get_descriptor  # noqa: E402
 from scotl_matgl.encoders.composition import network_card, write_networks  # noqa: E402
 from scotl_matgl.encoders.network import Network  # noqa: E402
-from scotl_matgl.structures import Corpus  # noqa: E402
+from scotl_matgl.sources.cards import SourceCard  # noqa: E402
+from scotl_matgl.storage import home, installed_versions  # noqa: E402
 
 Floats = NDArray[np.float64]
 

@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from scotl_matgl import registry
-from scotl_matgl.cache import write_whole
+from scotl_matgl.storage import write_whole
 
 Array = NDArray[np.float32]
 

@@ -1,15 +1,13 @@
-"""Build bridges from the corpus up: encode the crystals, describe their formulas, fit, measure, save."""
+"""Fit bridges on crystals and their compositions, and measure them on chemistries that they have not seen."""
 
 from __future__ import annotations
 
 import fnmatch
 import hashlib
 import json
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +20,12 @@ from scotl_matgl.bridges.index import IndexWriter
 from scotl_matgl.bridges.lookup import LookUp
 from scotl_matgl.bridges.mlp import MLPBridge
 from scotl_matgl.bridges.store import MANIFEST, bridge_name, look_up_path
-from scotl_matgl.cache import EmbeddingStore, home, write_whole
-from scotl_matgl.cards import SourceCard
-from scotl_matgl.descriptors import CompositionDescriptor
-from scotl_matgl.encoders.base import SourceEncoder
-from scotl_matgl.structures import Corpus
-
-#: Packages whose version can change a number in a bridge.
-_RECORDED = ("scotl-matgl", "numpy", "scikit-learn", "torch", "matgl", "dgl", "pymatgen", "matminer")
-
-
-def installed_versions(names: Sequence[str] = _RECORDED) -> dict[str, str]:
-    """Versions of the named distributions that are installed, and of Python."""
-    versions = {"python": platform.python_version()}
-    for name in names:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
+from scotl_matgl.chemistry.corpus import Corpus
+from scotl_matgl.descriptors.base import CompositionDescriptor
+from scotl_matgl.encoders.contracts import SourceEncoder
+from scotl_matgl.encoders.store import EmbeddingStore
+from scotl_matgl.sources.cards import SourceCard
+from scotl_matgl.storage import home, installed_versions, write_whole
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 from scotl_matgl.bridges.base import BridgeError
 from scotl_matgl.bridges.index import index_path, read_index_header
 from scotl_matgl.bridges.store import MANIFEST, shipped_folder
-from scotl_matgl.cache import write_whole
 from scotl_matgl.exceptions import InputError
+from scotl_matgl.storage import write_whole
 
 #: Environment variable that names the address to fetch from: a URL, or the path of a file.
 ADDRESS_VARIABLE = "SCOTL_MATGL_INDEX"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from scotl_matgl.bridges.base import BridgeError
 from scotl_matgl.bridges.lookup import LookUp, hash_keys
-from scotl_matgl.cache import home, write_whole
+from scotl_matgl.storage import home, write_whole
 
 #: Version of the file format.
 FORMAT = 1

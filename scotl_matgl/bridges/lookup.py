@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scotl_matgl.bridges.base import BridgeError
-from scotl_matgl.cache import write_whole
+from scotl_matgl.storage import write_whole
 
 
 def hash_keys(keys: Sequence[str]) -> NDArray[np.uint64]:

@@ -13,10 +13,10 @@ from typing import Any
 from scotl_matgl.bridges.base import Bridge, BridgeError, load_bridge, read_header
 from scotl_matgl.bridges.index import index_path, look_up_in_index
 from scotl_matgl.bridges.lookup import LookUp
-from scotl_matgl.cache import home
-from scotl_matgl.cards import SourceCard
-from scotl_matgl.descriptors import CompositionDescriptor
+from scotl_matgl.descriptors.base import CompositionDescriptor
 from scotl_matgl.exceptions import StoredFileWarning
+from scotl_matgl.sources.cards import SourceCard
+from scotl_matgl.storage import home
 
 #: In the folder of bridges that were built together: what was done, and what came of it.
 MANIFEST = "manifest.json"

@@ -1,18 +1,17 @@
-"""What an encoder is, and the path from crystals to embeddings that every structure encoder shares."""
+"""The path from crystals to embeddings that every structure encoder shares."""
 
 from __future__ import annotations
 
 import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scotl_matgl.cards import SourceCard
-from scotl_matgl.composition import Compositions
+from scotl_matgl.chemistry.crystals import StructureError, as_crystal
+from scotl_matgl.encoders.contracts import Encoded, Progress
 from scotl_matgl.encoders.graphs import (
     MIN_DISTANCE,
     CrystalGraph,
@@ -22,97 +21,18 @@ from scotl_matgl.encoders.graphs import (
     plan_batches,
 )
 from scotl_matgl.encoders.probes import check_probes
-from scotl_matgl.structures import StructureError, as_crystal
+from scotl_matgl.sources.cards import SourceCard
 
 if TYPE_CHECKING:
     import torch
 
-#: Called with (crystals done, crystals in all).
-Progress: TypeAlias = Callable[[int, int], None]
 
 #: From the graphs of a batch to one array (n_graphs, width) per layer.
 Forward: TypeAlias = Callable[[Sequence[CrystalGraph]], Mapping[str, NDArray[np.float32]]]
 
+
 #: Graphs held in memory at a time. Sorting by size within so many wastes almost nothing of a batch.
 CHUNK = 2048
-
-
-@dataclass
-class Encoded:
-    """Embeddings of crystals.
-
-    Attributes
-    ----------
-    embeddings : dict of str to ndarray of float32, shape (n_crystals, width)
-        One array per layer; the rows of refused crystals are NaN.
-    refused : dict of int to str
-        Position of each refused crystal in the input, and the reason.
-    """
-
-    embeddings: dict[str, NDArray[np.float32]]
-    refused: dict[int, str] = field(default_factory=dict)
-
-
-@runtime_checkable
-class SourceEncoder(Protocol):
-    """A source model that reads crystals."""
-
-    card: SourceCard
-    layers: tuple[str, ...]
-
-    def encode(
-        self,
-        structures: Iterable[Any],
-        *,
-        layer: str = "readout",
-        batch_edges: int | None = None,
-        device: str = "auto",
-        progress: Progress | None = None,
-    ) -> NDArray[np.float32]:
-        """Embeddings (n_crystals, width) of one layer; NaN rows for refused crystals."""
-
-    def encode_layers(
-        self,
-        structures: Iterable[Any],
-        *,
-        layers: Sequence[str],
-        batch_edges: int | None = None,
-        device: str = "auto",
-        progress: Progress | None = None,
-    ) -> Encoded:
-        """Embeddings of several layers in one pass, with the reason of every refusal."""
-
-
-@runtime_checkable
-class CompositionEncoder(Protocol):
-    """A source model that reads formulas, so that it needs no bridge.
-
-    An encoder that works on a composition descriptor may also be a :class:`DescribedEncoder`.
-    """
-
-    card: SourceCard
-    layers: tuple[str, ...]
-
-    def encode(self, formulas: Iterable[Any], *, layer: str = "readout") -> NDArray[np.float32]:
-        """Embeddings (n_formulas, width) of one layer."""
-
-
-@runtime_checkable
-class DescribedEncoder(CompositionEncoder, Protocol):
-    """A composition encoder that takes descriptors which were computed before: for many sources on one table.
-
-    Attributes
-    ----------
-    fingerprint : str
-        ``fingerprint()`` of the descriptor that it reads; other descriptors are never handed to it.
-    """
-
-    fingerprint: str
-
-    def encode_described(
-        self, compositions: Compositions, X: NDArray[np.float64], *, layer: str = "readout"
-    ) -> NDArray[np.float32]:
-        """What ``encode(compositions, layer=layer)`` gives, from descriptors X (n_formulas, p) of these formulas."""
 
 
 class GraphEncoder(ABC):
@@ -203,7 +123,7 @@ class GraphEncoder(ABC):
         Parameters
         ----------
         structures : iterable
-            Crystals, or what :func:`~scotl_matgl.structures.as_crystal` understands.
+            Crystals, or what :func:`~scotl_matgl.chemistry.crystals.as_crystal` understands.
         layer : str
             Key of :attr:`widths`.
         batch_edges : int, optional
@@ -330,7 +250,7 @@ def encode_crystals(
     Parameters
     ----------
     structures : iterable
-        Crystals, or what :func:`~scotl_matgl.structures.as_crystal` understands.
+        Crystals, or what :func:`~scotl_matgl.chemistry.crystals.as_crystal` understands.
     forward : callable
         The model; see :data:`Forward`.
     widths : mapping of str to int

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scotl_matgl.cache import file_sha256, home, write_whole
-from scotl_matgl.cards import SourceCard
-from scotl_matgl.composition import SYMBOLS, Compositions, parse_compositions
-from scotl_matgl.descriptors import CompositionDescriptor, get_descriptor
+from scotl_matgl.chemistry.compositions import Compositions, parse_compositions
+from scotl_matgl.chemistry.elements import SYMBOLS
+from scotl_matgl.descriptors.base import CompositionDescriptor
+from scotl_matgl.descriptors.composite import get_descriptor
 from scotl_matgl.encoders.network import Network, layer_widths
 from scotl_matgl.exceptions import InputError
+from scotl_matgl.sources.cards import SourceCard
+from scotl_matgl.storage import file_sha256, home, write_whole
 
 Floats = NDArray[np.float64]
 
@@ -68,7 +70,7 @@ class NetworkEncoder:
         Parameters
         ----------
         formulas : iterable
-            All that :func:`~scotl_matgl.composition.parse_compositions` reads.
+            All that :func:`~scotl_matgl.parse_compositions` reads.
         layer : str, default="readout"
             One of :attr:`layers`.
 
@@ -245,7 +247,7 @@ def network_card(
     descriptor : str
         Registered name of what the network reads.
     **facts
-        The other fields of :class:`~scotl_matgl.cards.SourceCard`: ``zoo``, ``property``, ``unit``, ``dataset``,
+        The other fields of :class:`~scotl_matgl.SourceCard`: ``zoo``, ``property``, ``unit``, ``dataset``,
         ``licence``, ``citation`` are needed.
     """
     form: dict[str, Any] = {"n_layers": len(network.weights), "activation": network.activation}

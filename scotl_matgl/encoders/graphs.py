@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scotl_matgl.composition import SYMBOLS
-from scotl_matgl.structures import Crystal, StructureError, as_crystal
+from scotl_matgl.chemistry.crystals import Crystal, StructureError, as_crystal
+from scotl_matgl.chemistry.elements import SYMBOLS
 
 #: Added to the squared cut-off by pymatgen's search (its `tol`), so that bonds at the cut-off survive rounding.
 TOLERANCE = 1e-8
@@ -120,7 +120,7 @@ def build_graph(crystal: Crystal, cutoff: float) -> CrystalGraph:
     Examples
     --------
     >>> import numpy as np
-    >>> from scotl_matgl.structures import Crystal
+    >>> from scotl_matgl.chemistry.crystals import Crystal
     >>> sites, numbers = np.array([[0, 0, 0], [0.5, 0.5, 0.5]]), np.array([55, 17], np.int16)
     >>> build_graph(Crystal(4.14 * np.eye(3), sites, numbers), 4.0).n_bonds
     16
@@ -148,13 +148,13 @@ def build_graph(crystal: Crystal, cutoff: float) -> CrystalGraph:
 def check_crystal(crystal: Any, elements: Collection[str] = (), min_distance: float = MIN_DISTANCE) -> str | None:
     """Say why a model must not be given this crystal, judged before neighbours are searched.
 
-    Models do not refuse by themselves: NaN coordinates (which a :class:`~scotl_matgl.structures.Crystal` cannot hold)
-    give finite numbers in every one of them, and overlapping atoms do in MEGNet.
+    Models do not refuse by themselves: NaN coordinates (which a :class:`~scotl_matgl.chemistry.crystals.Crystal` cannot
+    hold) give finite numbers in every one of them, and overlapping atoms do in MEGNet.
 
     Parameters
     ----------
     crystal : object
-        Anything; what :func:`~scotl_matgl.structures.as_crystal` understands may pass.
+        Anything; what :func:`~scotl_matgl.chemistry.crystals.as_crystal` understands may pass.
     elements : collection of str
         Symbols that the model knows; empty if it takes all.
     min_distance : float

@@ -2,59 +2,39 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 import importlib.metadata
-import itertools
-import json
-import os
-import pickle
-import urllib.error
-import urllib.request
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scotl_matgl.cards import SourceCard
-from scotl_matgl.composition import SYMBOLS
-from scotl_matgl.encoders import dgl_backend, pyg_backend
+from scotl_matgl.chemistry.elements import SYMBOLS
 from scotl_matgl.encoders.base import GraphEncoder
 from scotl_matgl.encoders.graphs import CrystalGraph
 from scotl_matgl.encoders.probes import IncompatibleWeightsError
+from scotl_matgl.encoders.weights import (
+    INSTALL_HINT,
+    Backend,
+    CheckpointError,
+    check_files,
+    find_model,
+    pick_backend,
+    pick_device,
+    read_model,
+)
+from scotl_matgl.sources.cards import SourceCard
 
 if TYPE_CHECKING:
     import torch
 
-_FILES = ("model.json", "model.pt", "state.pt")
-
-#: Names under which MatGL's hub may hold the same model since MatGL 3; the sha256 of the files tells whether it does.
-_HUB_NAMES = {
-    "MEGNet-MP-2018.6.1-Eform": "MEGNet-Eform-MP-2018.6.1",
-    "MEGNet-MP-2019.4.1-BandGap-mfi": "MEGNet-BandGap-mfi-MP-2019.4.1",
-    "M3GNet-MP-2018.6.1-Eform": "M3GNet-Eform-MP-2018.6.1",
-    "QET-MatQ-PES": "QET-PES-MatQ",
-}
-
-#: Seconds to wait for a hub's first answer. MatGL itself tries for half a minute before it says anything.
-_PATIENCE = 5.0
-
-_INSTALL = "pip install 'scotl-matgl[dgl]' on Python 3.11, 'scotl-matgl[pyg]' on newer ones"
-
-#: Cut-offs that older checkpoints leave out of their weights; the network sets them itself from its settings.
-_CONSTANTS = {"model.bond_expansion.rbf.cutoff", "model.basis_expansion.sbf.cutoff"}
 
 #: Bonds per batch at which each architecture is fastest on a CPU (of MEGNet two thirds are then merged).
 BATCH_EDGES = {"MEGNet": 16000, "M3GNet": 4000, "TensorNet": 1500, "QET": 1500}
-
-
-class CheckpointError(ValueError):
-    """A checkpoint cannot be read safely, or is not one that this encoder understands."""
 
 
 def load(
@@ -91,7 +71,7 @@ def load(
 
     Examples
     --------
-    >>> from scotl_matgl.cards import all_cards, select
+    >>> from scotl_matgl.sources.cards import all_cards, select
     >>> card = select(all_cards(), "MEGNet-MP-2018.6.1-Eform")[0]
     >>> encoder = card.load()  # doctest: +SKIP
     >>> encoder.encode(structures).shape  # doctest: +SKIP
@@ -99,122 +79,16 @@ def load(
     """
     directory = find_model(card, path, download=download)
     if check:
-        _check_files(card, directory)
-    backend = _pick_backend()
+        check_files(card, directory)
+    backend = pick_backend()
     backend.import_matgl()
     convention = int(card.options.get("convention", 2))
     if convention not in backend.CONVENTIONS:
         raise IncompatibleWeightsError(
             f"The weights of {card.name} were made for the message passing of MatGL {convention}; the installed matgl "
-            f"{importlib.metadata.version('matgl')} has another. What fits which weights: {_INSTALL}."
+            f"{importlib.metadata.version('matgl')} has another. What fits which weights: {INSTALL_HINT}."
         )
-    return MatGLEncoder(card, _read_model(directory, backend, convention), backend, check=check)
-
-
-def find_model(card: SourceCard, path: str | Path | None = None, *, download: bool = False) -> Path:
-    """Directory of a model; see :func:`load` for the places and the errors."""
-    name = str(card.options.get("directory", card.name))
-    names = [name, *([_HUB_NAMES[name]] if name in _HUB_NAMES else [])]
-    if path is not None:
-        places = [Path(path)]
-    else:
-        assets = os.environ.get("SCOTL_MATGL_ASSETS")
-        cache = Path.home() / ".cache" / "matgl"
-        places = [Path(assets) / "models" / "matgl" / name] if assets else []
-        places.append(cache / name)
-        # Where huggingface_hub, which MatGL downloads with since 2.1, puts its files below the same cache.
-        for owner, known in itertools.product(("Materialyze", "materialyze"), names):
-            places.extend(sorted((cache / f"models--{owner}--{known}" / "snapshots").glob("*")))
-    for place in places:
-        if all((place / file).is_file() for file in _FILES):
-            return place
-    advice = "Give the directory with path=..., or let MatGL download it with download=True."
-    if download and path is None:
-        found = _download(names)
-        if isinstance(found, Path):
-            return found
-        advice = f"It could not be downloaded either: {found}."
-    looked = ", ".join(str(place) for place in places)
-    unset = "" if path is not None or os.environ.get("SCOTL_MATGL_ASSETS") else " (SCOTL_MATGL_ASSETS is not set)"
-    raise FileNotFoundError(
-        f"The model {name!r} is not on this machine: {', '.join(_FILES)} were looked for in {looked}{unset}. {advice}"
-    )
-
-
-def _download(names: Sequence[str]) -> Path | str:
-    """Let MatGL download a model; directory, or why not."""
-    backend = _pick_backend()
-    silent = [reason for hub in backend.HUBS if (reason := _silence(hub))]
-    if len(silent) == len(backend.HUBS):
-        return "; ".join(silent)
-    backend.import_matgl()
-    from matgl.utils.io import _get_file_paths
-
-    reasons = []
-    for name in names:
-        try:
-            return Path(_get_file_paths(Path(name), str_path=name)["state.pt"]).parent
-        except (ValueError, OSError) as error:
-            reasons.append(f"{name}: {error}")
-    return "; ".join(reasons)
-
-
-def _silence(url: str) -> str:
-    """Why a server does not answer; empty if it does, be it with an error."""
-    try:
-        urllib.request.urlopen(url, timeout=_PATIENCE).close()  # noqa: S310 - addresses of our own, https
-    except urllib.error.HTTPError:
-        return ""
-    except OSError as error:
-        return f"{url} does not answer ({error})"
-    return ""
-
-
-class Backend(Protocol):
-    """What a version of MatGL must be known by: :mod:`.dgl_backend` and :mod:`.pyg_backend`."""
-
-    @property
-    def CONVENTIONS(self) -> tuple[int, ...]:  # noqa: N802 - constants of a module
-        """Major versions of MatGL for whose message passing weights may have been made."""
-
-    @property
-    def HUBS(self) -> tuple[str, ...]:  # noqa: N802
-        """Servers from which MatGL downloads."""
-
-    @property
-    def MODELS(self) -> dict[str, str]:  # noqa: N802
-        """Networks that a checkpoint may name, and the modules they are taken from, whatever it names itself."""
-
-    @property
-    def WRAPPERS(self) -> dict[str, str]:  # noqa: N802
-        """The same of what may stand around a network."""
-
-    @property
-    def UNUSED(self) -> tuple[str, ...]:  # noqa: N802
-        """Weights of older checkpoints that nothing reads."""
-
-    def import_matgl(self) -> None:
-        """Import MatGL as it must be imported, without noise."""
-
-    def has_gpu(self) -> bool:
-        """Whether all that is involved can use a GPU."""
-
-    def settings(self, name: str, /) -> dict[str, Any]:
-        """Arguments of a network that its checkpoint does not give."""
-
-    def convert(self, name: str, state: dict[str, torch.Tensor], convention: int, /) -> dict[str, torch.Tensor]:
-        """Weights as this version of MatGL understands them."""
-
-    def adapt(self, network: Any, convention: int, /) -> None:
-        """Change layers of a network, on the instance."""
-
-    def prepare(
-        self, network: Any, graphs: Sequence[CrystalGraph], types: NDArray[np.int32], device: torch.device, /
-    ) -> tuple[Any, dict[str, Any]]:
-        """Graph of a batch, and further arguments of the network."""
-
-    def crystal_means(self, graph: Any, values: torch.Tensor, of: str, /) -> torch.Tensor:
-        """Mean over the ``"atoms"`` or ``"bonds"`` of each crystal."""
+    return MatGLEncoder(card, read_model(directory, backend, convention), backend, check=check)
 
 
 class MatGLEncoder(GraphEncoder):
@@ -450,83 +324,3 @@ def _tapped(network: Any, taps: Mapping[str, _Tap]) -> Iterator[dict[str, torch.
         for handle in handles:
             handle.remove()
         captured.clear()
-
-
-def pick_device(device: str, backend: Backend) -> torch.device:
-    """Device of a name; ``"auto"`` is a GPU if torch and MatGL's backend can use one."""
-    import torch
-
-    return torch.device(device if device != "auto" else "cuda" if backend.has_gpu() else "cpu")
-
-
-def _pick_backend() -> Backend:
-    """Module that knows the installed version of matgl; nothing is imported yet."""
-    try:
-        version = importlib.metadata.version("matgl")
-    except importlib.metadata.PackageNotFoundError as error:
-        raise ModuleNotFoundError(f"MatGL's models need matgl, which is missing: {_INSTALL}", name="matgl") from error
-    release = tuple(int(part) for part in version.split(".")[:2])
-    if (2, 0) <= release < (2, 2):
-        return dgl_backend
-    if (4, 1) <= release < (5, 0):
-        return pyg_backend
-    raise RuntimeError(
-        f"matgl {version} is installed, which reads the published weights wrongly in a way that is not known here: "
-        f"{_INSTALL}"
-    )
-
-
-def _check_files(card: SourceCard, directory: Path) -> None:
-    if "state.pt" not in card.weights and not card.probes:
-        raise IncompatibleWeightsError(
-            f"The card {card.name} has neither the sha256 of state.pt nor probes, so that nothing tells whether the "
-            f"weights in {directory} are read rightly. Add probes measured with the version of MatGL that the weights "
-            "were made with, or load with check=False to look at them."
-        )
-    for file, expected in card.weights.items():
-        found = hashlib.sha256((directory / file).read_bytes()).hexdigest()
-        if found != expected:
-            raise IncompatibleWeightsError(
-                f"{directory / file} is not the file of the card {card.name}: its sha256 is {found}, not {expected}. "
-                "Get the published file, or load with check=False to look at this one."
-            )
-
-
-def _read_model(directory: Path, backend: Backend, convention: int) -> torch.nn.Module:
-    """Build the model that a directory describes, from allowed classes only, and fill in its weights."""
-    import torch
-    from matgl.data.transformer import Normalizer
-
-    wrapper_name = json.loads((directory / "model.json").read_text(encoding="utf-8")).get("@class")
-    try:
-        with torch.serialization.safe_globals([Normalizer]):
-            arguments = torch.load(directory / "model.pt", map_location="cpu", weights_only=True)
-        state = torch.load(directory / "state.pt", map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"The checkpoint in {directory} holds more than weights and settings; it was not executed: {error}"
-        ) from error
-    inner = arguments.pop("model", None) if isinstance(arguments, dict) else None
-    settings: dict[str, Any] = inner if isinstance(inner, dict) else {}
-    inner_name, module = str(settings.get("@class")), settings.get("@module")
-    # Of convention 2 there are TensorNets for PyG, too, in which atoms collect other tensors than in those for DGL.
-    other = convention == 2 and "pyg" in str(module)
-    if wrapper_name not in backend.WRAPPERS or inner_name not in backend.MODELS or other:
-        raise CheckpointError(
-            f"The checkpoint in {directory} is a {wrapper_name} of {inner_name} (module {module}); understood are "
-            f"{', '.join(backend.WRAPPERS)} of {', '.join(backend.MODELS)}, in the variants for DGL"
-        )
-    network = _class(backend.MODELS, inner_name)(**{**settings["init_args"], **backend.settings(inner_name)})
-    model = _class(backend.WRAPPERS, wrapper_name)(model=network, **arguments)
-    missing, unexpected = model.load_state_dict(backend.convert(inner_name, state, convention), strict=False)
-    missing, unexpected = sorted(set(missing) - _CONSTANTS), sorted(set(unexpected) - set(backend.UNUSED))
-    if missing or unexpected:
-        raise CheckpointError(f"The weights in {directory} do not fit: missing {missing}, unexpected {unexpected}")
-    model.requires_grad_(False)
-    model.eval()
-    backend.adapt(network, convention)
-    return model
-
-
-def _class(table: Mapping[str, str], name: str) -> Any:
-    return getattr(importlib.import_module(table[name]), name)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scotl_matgl.structures import Crystal
+from scotl_matgl.chemistry.crystals import Crystal
 
 if TYPE_CHECKING:
-    from scotl_matgl.encoders.base import SourceEncoder
+    from scotl_matgl.encoders.contracts import SourceEncoder
 
 #: Largest deviation that is accepted, in the unit of the model. Right weights deviate by less than 1e-4; those of
 #: another version of MatGL by 0.1 and more.

@@ -1,23 +1,19 @@
-"""What every transferability estimator shares: the fit contract, and the checks of embedding and target."""
+"""What a transferability estimator is, and the checks of targets that all of them share."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
+from scotl_matgl.estimators.spectrum import EPS, LARGEST, SMALLEST, EmbeddingError, FloatArray, Spectra
 from scotl_matgl.exceptions import DegenerateScoreWarning
-from scotl_matgl.spectrum import EPS, LARGEST, SMALLEST, EmbeddingError, FloatArray, Spectra
-
-Task = Literal["auto", "regression", "classification"]
-
-# Whole numbers with at most this many distinct values are taken as class labels by task="auto".
-MAX_CLASSES = 20
+from scotl_matgl.tables.target import Task, is_classification
 
 
 class TransferabilityEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
@@ -160,37 +156,6 @@ def label_target(y: ArrayLike, n: int) -> NDArray[np.int64]:
     if classes.size < 2:
         raise EmbeddingError(f"The target y has the one class {classes[0]!r} in all {n} rows: at least two are needed.")
     return codes.astype(np.int64)
-
-
-def is_classification(y: ArrayLike, task: Task) -> bool:
-    """Tell whether a target holds class labels.
-
-    Parameters
-    ----------
-    y : array-like of shape (n,)
-        Target.
-    task : "auto", "regression" or "classification"
-        "auto" takes text, booleans and categories as labels, whole numbers of an integer type with at most 20 distinct
-        values too, and everything else as a measured property.
-
-    Returns
-    -------
-    bool
-    """
-    if task not in ("auto", "regression", "classification"):
-        raise ValueError(f"task is {task!r}: it must be 'auto', 'regression' or 'classification'.")
-    if task != "auto":
-        return task == "classification"
-    values = np.asarray(y)
-    if values.dtype.kind == "f":
-        return False
-    if values.dtype.kind in "iu":
-        return np.unique(values).size <= MAX_CLASSES
-    if values.dtype.kind == "O":
-        return not all(
-            isinstance(value, (int, float, np.number)) and not isinstance(value, bool) for value in values.flat
-        )
-    return True
 
 
 def quantile_bins(y: FloatArray, bins: int) -> NDArray[np.int64]:

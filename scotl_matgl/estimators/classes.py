@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import blas, cholesky
 
-from scotl_matgl.estimators.base import Task, TransferabilityEstimator, classes_of, label_target, one_hot, positive
-from scotl_matgl.spectrum import EPS, FloatArray, Normalize, Spectra, Spectrum
+from scotl_matgl.estimators.base import TransferabilityEstimator, classes_of, label_target, one_hot, positive
+from scotl_matgl.estimators.spectrum import EPS, FloatArray, Normalize, Spectra, Spectrum
+from scotl_matgl.tables.target import Task
 
 
 class _Binned(TransferabilityEstimator):
@@ -37,7 +38,7 @@ class HScore(_Binned):
     n_bins : int
         Number of quantile classes of a measured property.
     task : "auto", "regression" or "classification"
-        See `scotl_matgl.estimators.base.is_classification`.
+        See `scotl_matgl.tables.target.is_classification`.
 
     Attributes
     ----------
@@ -114,7 +115,7 @@ class TransRate(_Binned):
         Of the embedding; published without, and then it grows with scale and width: compare sources of unlike width
         only with "l2".
     task : "auto", "regression" or "classification"
-        See `scotl_matgl.estimators.base.is_classification`.
+        See `scotl_matgl.tables.target.is_classification`.
 
     Attributes
     ----------

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, clone
 from scotl_matgl.estimators.base import TransferabilityEstimator
 from scotl_matgl.estimators.linear import LogME, LOORidge
 from scotl_matgl.estimators.similarity import GPEvidence
-from scotl_matgl.spectrum import EmbeddingError, FloatArray, Spectra
+from scotl_matgl.estimators.spectrum import EmbeddingError, FloatArray, Spectra
 
 
 def rank_average(scores: ArrayLike, weights: ArrayLike | None = None) -> FloatArray:

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scotl_matgl.estimators.base import Task, TransferabilityEstimator, is_classification, label_target, numeric_target
-from scotl_matgl.heads import out_of_bag_loss
-from scotl_matgl.spectrum import Spectra
+from scotl_matgl.estimators.base import TransferabilityEstimator, label_target, numeric_target
+from scotl_matgl.estimators.spectrum import Spectra
+from scotl_matgl.learners.heads import out_of_bag_loss
+from scotl_matgl.tables.target import Task, is_classification
 
 
 class Forest(TransferabilityEstimator):
@@ -27,7 +28,7 @@ class Forest(TransferabilityEstimator):
     max_rows : int
         Larger tables are cut to this many rows drawn at random, ≥ 2.
     task : "auto", "regression" or "classification"
-        See `scotl_matgl.estimators.base.is_classification`.
+        See `scotl_matgl.tables.target.is_classification`.
     random_state : int
         Seed of the draw and of the forest.
 

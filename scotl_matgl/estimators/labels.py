@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scotl_matgl.estimators.base import TransferabilityEstimator, label_target, one_hot
-from scotl_matgl.spectrum import EmbeddingError, FloatArray, Spectra
+from scotl_matgl.estimators.spectrum import EmbeddingError, FloatArray, Spectra
 
 
 class LEEP(TransferabilityEstimator):

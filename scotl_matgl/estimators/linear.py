@@ -9,16 +9,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scotl_matgl.estimators.base import (
-    Task,
-    TransferabilityEstimator,
-    is_classification,
-    label_target,
-    numeric_target,
-    one_hot,
-    positive,
-)
-from scotl_matgl.spectrum import FloatArray, Normalize, Projection, Spectra, Spectrum, maximise_evidence
+from scotl_matgl.estimators.base import TransferabilityEstimator, label_target, numeric_target, one_hot, positive
+from scotl_matgl.estimators.spectrum import FloatArray, Normalize, Projection, Spectra, Spectrum, maximise_evidence
+from scotl_matgl.tables.target import Task, is_classification
 
 # Smallest and largest automatic penalty per mean squared row length of the embedding, which on d standardised columns
 # is d: the floor is 1.6e-3 at d = 32 and 8e-3 at d = 160. Below it leave-one-out interpolates when n ≤ d and picks
@@ -99,7 +92,7 @@ class LogME(TransferabilityEstimator):
     normalize : None, "l2" or "standard"
         Of the embedding, before all else; published without.
     task : "auto", "regression" or "classification"
-        See `scotl_matgl.estimators.base.is_classification`.
+        See `scotl_matgl.tables.target.is_classification`.
 
     Attributes
     ----------

@@ -10,15 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import eigh
 from scipy.optimize import minimize_scalar
 
-from scotl_matgl.estimators.base import (
-    Task,
-    TransferabilityEstimator,
-    is_classification,
-    label_target,
-    numeric_target,
-    one_hot,
-)
-from scotl_matgl.spectrum import EPS, EmbeddingError, FloatArray, Normalize, Spectra, maximise_evidence
+from scotl_matgl.estimators.base import TransferabilityEstimator, label_target, numeric_target, one_hot
+from scotl_matgl.estimators.spectrum import EPS, EmbeddingError, FloatArray, Normalize, Spectra, maximise_evidence
+from scotl_matgl.tables.target import Task, is_classification
 
 # Rows of a distance matrix computed at a time: 32 MB of float64 whatever n.
 BLOCK_VALUES = 4_000_000
@@ -38,7 +32,7 @@ class KNN(TransferabilityEstimator):
     normalize : None, "l2" or "standard"
         Of the embedding, before Euclidean distances.
     task : "auto", "regression" or "classification"
-        See `scotl_matgl.estimators.base.is_classification`.
+        See `scotl_matgl.tables.target.is_classification`.
 
     Attributes
     ----------
@@ -105,7 +99,7 @@ class CKA(TransferabilityEstimator):
     normalize : None, "l2" or "standard"
         Of the embedding.
     task : "auto", "regression" or "classification"
-        See `scotl_matgl.estimators.base.is_classification`.
+        See `scotl_matgl.tables.target.is_classification`.
 
     Attributes
     ----------

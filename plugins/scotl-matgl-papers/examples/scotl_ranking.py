@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 from sklearn.linear_model import RidgeCV
 
 from scotl_matgl.estimators import SCOTL
-from scotl_matgl.heads import kernel_out_of_fold, manhattan
+from scotl_matgl.learners.kernel import kernel_out_of_fold, manhattan
 from scotl_matgl_papers import random_control, scotl
 from scotl_matgl_papers.published import read_table
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from scotl_matgl.cards import SourceCard
-from scotl_matgl.composition import Compositions
-from scotl_matgl.element_tables import load_element_tables
+from scotl_matgl.chemistry.compositions import Compositions
+from scotl_matgl.descriptors.element_tables import load_element_tables
+from scotl_matgl.sources.cards import SourceCard
 from scotl_matgl_papers.encoder import Floats, FormulaEncoder, dense, leaky
 from scotl_matgl_papers.weights import Tensors, read_weights
 
@@ -86,7 +86,7 @@ def composition_vectors(compositions: Compositions) -> Floats:
 
     Examples
     --------
-    >>> from scotl_matgl.composition import parse_compositions
+    >>> from scotl_matgl.chemistry.compositions import parse_compositions
     >>> composition_vectors(parse_compositions(["NaCl"])).shape
     (1, 600)
     """

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from scotl_matgl.cards import SourceCard
-from scotl_matgl.composition import SYMBOLS, Compositions, parse_compositions
+from scotl_matgl.chemistry.compositions import Compositions, parse_compositions
+from scotl_matgl.chemistry.elements import SYMBOLS
+from scotl_matgl.sources.cards import SourceCard
 
 Floats = NDArray[np.float64]
 
@@ -37,7 +38,7 @@ class FormulaEncoder:
         Parameters
         ----------
         formulas : iterable
-            All that :func:`~scotl_matgl.composition.parse_compositions` reads.
+            All that :func:`~scotl_matgl.parse_compositions` reads.
         layer : str, default="readout"
             One of :attr:`layers`.
         dtype : dtype, default=float32

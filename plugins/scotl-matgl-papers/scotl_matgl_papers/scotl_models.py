@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from scotl_matgl.cards import SourceCard
-from scotl_matgl.composition import Compositions, parse_compositions
-from scotl_matgl.descriptors import ScotlVectorDescriptor
+from scotl_matgl.chemistry.compositions import Compositions, parse_compositions
+from scotl_matgl.descriptors.element_properties import ScotlVectorDescriptor
 from scotl_matgl.encoders.probes import TOLERANCE, IncompatibleWeightsError
+from scotl_matgl.sources.cards import SourceCard
 from scotl_matgl_papers.encoder import Floats, FormulaEncoder, dense, leaky
 from scotl_matgl_papers.weights import Tensors, read_weights
 
@@ -39,7 +39,7 @@ def load(
     path : path-like, optional
         The checkpoint or its folder; by default ``$SCOTL_MATGL_ASSETS/models/scotl``.
     table : path-like, optional
-        Element table; see :class:`scotl_matgl.descriptors.ScotlVectorDescriptor`.
+        Element table; see :class:`scotl_matgl.descriptors.element_properties.ScotlVectorDescriptor`.
     check : bool, default=True
         Compare the file with the card's sha256 and, at the first use, predictions with its probes: the latter
         notices another element table too.

@@ -13,8 +13,9 @@ import pytest
 from scipy.stats import pearsonr
 
 import scotl_matgl_papers
-from scotl_matgl.cards import SourceCard, select
-from scotl_matgl.testing import check_encoder, check_zoo
+from scotl_matgl.sources.cards import SourceCard, select
+from scotl_matgl.testing.encoders import check_encoder
+from scotl_matgl.testing.zoos import check_zoo
 from scotl_matgl_papers import cromel, random_control, scotl
 from scotl_matgl_papers.crystals import structure_card
 from scotl_matgl_papers.weights import find_weights

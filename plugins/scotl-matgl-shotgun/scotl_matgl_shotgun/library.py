@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError, safe_open
 
-from scotl_matgl.cache import file_sha256
-from scotl_matgl.cards import SourceCard
-from scotl_matgl.composition import Compositions, parse_compositions
-from scotl_matgl.descriptors import CompositionDescriptor, get_descriptor
+from scotl_matgl.chemistry.compositions import Compositions, parse_compositions
+from scotl_matgl.descriptors.base import CompositionDescriptor
+from scotl_matgl.descriptors.composite import get_descriptor
 from scotl_matgl.encoders.network import Network, layer_widths
 from scotl_matgl.exceptions import InputError
+from scotl_matgl.sources.cards import SourceCard
+from scotl_matgl.storage import file_sha256
 from scotl_matgl_shotgun.errors import LibraryError
 from scotl_matgl_shotgun.ranking import Progress, Ranked, rank_embeddings
 from scotl_matgl_shotgun.records import Record
@@ -239,7 +240,7 @@ class Library:
         ----------
         records : iterable of Record
         formulas : iterable
-            All that :func:`~scotl_matgl.composition.parse_compositions` reads.
+            All that :func:`~scotl_matgl.parse_compositions` reads.
         layer : str, default="readout"
             See :func:`~scotl_matgl.encoders.network.layer_widths`.
         failed : callable, optional
@@ -328,7 +329,7 @@ class Library:
         Parameters
         ----------
         formulas : iterable
-            Materials, all that :func:`~scotl_matgl.composition.parse_compositions` reads.
+            Materials, all that :func:`~scotl_matgl.parse_compositions` reads.
         y : array-like of shape (n_formulas,)
             The measured property.
         records : iterable of Record, optional

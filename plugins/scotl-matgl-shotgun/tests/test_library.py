@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 
 import scotl_matgl_shotgun.library as library_module
-from scotl_matgl import cache
-from scotl_matgl.descriptors import get_descriptor
-from scotl_matgl.structures import Corpus
-from scotl_matgl.testing import check_encoder, check_zoo, sample_formulas
+from scotl_matgl import storage
+from scotl_matgl.chemistry.corpus import Corpus
+from scotl_matgl.descriptors.composite import get_descriptor
+from scotl_matgl.testing.encoders import check_encoder
+from scotl_matgl.testing.samples import sample_formulas
+from scotl_matgl.testing.zoos import check_zoo
 from scotl_matgl_shotgun import Library, LibraryError, LibraryWriter, Network, Ranked, Record, cards
 
 FORMULAS = sample_formulas()
@@ -147,7 +149,7 @@ def test_shards_are_hashed_once(library: Library, monkeypatch: pytest.MonkeyPatc
     hashed = []
     original = hashlib.file_digest
     monkeypatch.setattr(hashlib, "file_digest", lambda f, a: hashed.append(f.name) or original(f, a))
-    cache._file_sha256.cache_clear()
+    storage._file_sha256.cache_clear()
     assert len(list(library.embed(library, FORMULAS))) == 6
     assert len(list(Library(library.path).embed(library, FORMULAS))) == 6
     assert len(hashed) == len(set(hashed)) == 3

@@ -1,0 +1,1 @@
+"""Formulas and crystals, read strictly."""

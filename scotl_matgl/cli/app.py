@@ -1,0 +1,31 @@
+"""The application and its groups of commands."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(
+    name="scotl-matgl",
+    help="Which pretrained crystal model is worth transferring from to a table of formulas and one measured property?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+zoo_app = typer.Typer(help="The source models that are known.", no_args_is_help=True)
+
+
+bridge_app = typer.Typer(help="The bridges from formulas to source embeddings.", no_args_is_help=True)
+
+
+app.add_typer(zoo_app, name="zoo")
+
+
+app.add_typer(bridge_app, name="bridge")
+
+
+data_app = typer.Typer(help="Data that are too large for the package.", no_args_is_help=True)
+
+
+app.add_typer(data_app, name="data")

@@ -1,0 +1,65 @@
+"""What commands print, draw and write."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+
+@contextlib.contextmanager
+def progress_bar(label: str, *, delay: float = 2.0) -> Iterator[Callable[[int, int], None]]:
+    """Progress bar on stderr for what takes longer than `delay` seconds; silent when stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    import time
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    task = bar.add_task(label, total=None)
+    started = time.monotonic()
+
+    def update(done: int, total: int) -> None:
+        if not bar.live.is_started and time.monotonic() - started > delay and done < total:
+            bar.start()
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield update
+    finally:
+        bar.stop()
+
+
+def emit(text: str, output: Path | None) -> None:
+    """Print a text, or write it to a file and say so."""
+    if output is None:
+        typer.echo(text.rstrip("\n"))
+    else:
+        output.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+        typer.echo(f"written to {output}", err=True)
+
+
+def save_figure(ax: Any, path: Path) -> None:
+    """Write the figure of some axes to a file whose suffix names the format."""
+    from scotl_matgl.exceptions import InputError
+
+    figure = ax.get_figure()
+    known = figure.canvas.get_supported_filetypes()
+    if path.suffix.lower().lstrip(".") not in known:
+        raise InputError(f"{path} must end in one of .{', .'.join(sorted(known))}")
+    figure.savefig(path, dpi=150)
+    typer.echo(f"drawn to {path}", err=True)

@@ -1,0 +1,105 @@
+"""Commands on transferred models: fit, predict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scotl_matgl.cli.app import app
+from scotl_matgl.cli.console import emit
+from scotl_matgl.cli.options import Method, SourcesOption, check_columns, check_output
+
+
+@app.command()
+def fit(
+    table: Annotated[Path, typer.Argument(help="CSV, TSV, Excel or JSON table.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File for the model, such as model.skops.")],
+    formula: Annotated[str, typer.Option(help="Column of chemical formulas.")] = "formula",
+    target: Annotated[str, typer.Option(help="Column of the measured property or class.")] = "target",
+    column: Annotated[
+        list[str] | None, typer.Option(help="Further numeric column, such as a temperature; repeat for more.")
+    ] = None,
+    sources: SourcesOption = None,
+    classes: Annotated[bool, typer.Option("--classes", help="The target holds class labels.")] = False,
+    method: Annotated[Method, typer.Option(help="Sources as they are, or trained on.")] = Method.frozen,
+    n_sources: Annotated[int, typer.Option(help="How many of the best sources to use together.")] = 3,
+    guard: Annotated[bool, typer.Option(help="Fall back on descriptors where transfer does not help.")] = True,
+    jobs: Annotated[int, typer.Option(help="Threads; -1 is one for each core.")] = -1,
+    seed: Annotated[int, typer.Option(help="Seed of folds, heads and networks.")] = 0,
+) -> None:
+    """Fit the transferred model to a table and save it; sources are ranked, and used only where that helps."""
+    from scotl_matgl.tables.files import read_table
+    from scotl_matgl.transfer.estimators import TransferClassifier, TransferRegressor
+
+    check_output(output)
+    frame = read_table(table, formula=formula, target=target)
+    further = list(column or [])
+    check_columns(frame, further, table)
+    kind = TransferClassifier if classes else TransferRegressor
+    model = kind(
+        sources or "auto",
+        method=method.value,
+        n_sources=n_sources,
+        guard=guard,
+        formula=formula if further else None,
+        n_jobs=jobs,
+        random_state=seed,
+        on_error="skip",
+    ).fit(frame[[formula, *further]], frame[target])
+    for row in model.skipped_:
+        typer.echo(f"skipped: row {row.row} ({row.value}): {row.reason}", err=True)
+    model.save(output)
+    measure = "error rate" if classes else "mean absolute error"
+    used = ", ".join(source.name for source in model.sources_) if model.transfers_ else "no source"
+    share = f", whose heads count for {model.share_:.0%}" if model.transfers_ else ""
+    typer.echo(f"out-of-fold {measure} {model.error_:.3g} with {used}{share}")
+    if guard:
+        typer.echo(
+            f"without transfer {model.no_transfer_error_:.3g}; the best single head on descriptors "
+            f"{model.control_error_:.3g}"
+        )
+    if model.transfers_ and model.ranking_ is not None and not model.ranking_.helps:
+        typer.echo("not proven: sources were picked on the same rows, and one may seem to help by chance")
+    typer.echo(f"written to {output}", err=True)
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="File that `scotl-matgl fit` wrote.")],
+    formulas: Annotated[list[str] | None, typer.Argument(help="Formulas.")] = None,
+    table: Annotated[Path | None, typer.Option(help="Table of formulas instead, with the columns of the fit.")] = None,
+    formula: Annotated[str, typer.Option(help="Its column of chemical formulas.")] = "formula",
+    output: Annotated[Path | None, typer.Option(help="Write here instead of to the terminal.")] = None,
+) -> None:
+    """Predict by a saved model, as CSV: value, standard deviation (or class and its probability), and the domain."""
+    import pandas as pd
+
+    from scotl_matgl.exceptions import InputError
+    from scotl_matgl.tables.files import read_table
+    from scotl_matgl.transfer.estimators import TransferClassifier, load_transferred
+    from scotl_matgl.vocabulary import counted
+
+    if bool(formulas) == (table is not None):
+        raise InputError("give formulas, or a table of them with --table")
+    check_output(output)
+    fitted = load_transferred(model)
+    frame = pd.DataFrame({formula: formulas}) if table is None else read_table(table, formula=formula, target=formula)
+    if fitted.formula is None:
+        rows = frame[[formula]]
+    else:
+        frame = frame.rename(columns={formula: fitted.formula})
+        check_columns(frame, list(fitted.feature_names_in_), table)
+        rows = frame[list(fitted.feature_names_in_)]
+    fitted.on_error = "skip"
+    if isinstance(fitted, TransferClassifier):
+        found = pd.DataFrame({"predicted": fitted.predict(rows), "probability": fitted.predict_proba(rows).max(axis=1)})
+    else:
+        found = pd.DataFrame(dict(zip(("predicted", "deviation"), fitted.predict(rows, return_std=True), strict=True)))
+    domain = fitted.domain(rows).reset_index(drop=True)
+    result = pd.concat([rows.reset_index(drop=True), found, domain], axis=1)
+    emit(result.to_csv(index=False), output)
+    lost = int(result["predicted"].isna().sum())
+    if lost:
+        typer.echo(f"{counted(lost, 'row')} not predicted", err=True)

@@ -1,0 +1,160 @@
+"""Options that several commands share, and their checks."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from scotl_matgl.sources.cards import SourceCard
+
+
+class Format(StrEnum):
+    """Forms of output."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+class Switch(StrEnum):
+    """Choices for --look-up."""
+
+    auto = "auto"
+    on = "on"
+    off = "off"
+
+
+class Combine(StrEnum):
+    """Choices for --combine."""
+
+    concat = "concat"
+    embedding = "embedding"
+
+
+class Method(StrEnum):
+    """Procedures of transfer."""
+
+    frozen = "frozen"
+    fine_tune = "fine-tune"
+
+
+class Task(StrEnum):
+    """Kinds of target."""
+
+    auto = "auto"
+    regression = "regression"
+    classification = "classification"
+
+
+SourcesOption = Annotated[
+    list[str] | None, typer.Option("--sources", "-s", help="Names, with * as wildcard; repeat for more. Default: all.")
+]
+
+
+def select_cards(sources: list[str] | None) -> list[SourceCard]:
+    """Cards of the sources that an option names; of all without it."""
+    from scotl_matgl.sources.cards import all_cards, select
+
+    return select(all_cards(), sources or "all")
+
+
+def check_registered(kind: str, names: Iterable[str]) -> None:
+    """Tell a mistyped name, which is wrong input, from a plugin that is broken."""
+    from scotl_matgl import registry
+    from scotl_matgl.exceptions import InputError
+
+    for name in names:
+        if name not in registry.names(kind):
+            try:
+                registry.load(kind, name)
+            except registry.PluginError as error:
+                raise InputError(str(error)) from error
+
+
+def check_output(output: Path | None) -> None:
+    """Find out before the work, not after it, that its result cannot be written."""
+    from scotl_matgl.exceptions import InputError
+
+    if output is not None and not output.parent.is_dir():
+        raise InputError(f"there is no folder {output.parent} to write {output.name} into; make it first")
+    if output is not None and output.is_dir():
+        raise InputError(f"{output} is a folder; give the name of a file")
+
+
+def read_corpus(path: Path, limit: int | None) -> Any:
+    """Crystals of a file or folder, or a sample of them; records that cannot be read are listed on stderr."""
+    from scotl_matgl.chemistry.corpus import Corpus
+
+    corpus = Corpus.read(path)
+    for refused in corpus.refused[:5]:
+        typer.echo(f"not read: {refused.identifier}: {refused.reason}", err=True)
+    if len(corpus.refused) > 5:
+        typer.echo(f"... and {len(corpus.refused) - 5} more records not read", err=True)
+    if limit is not None and limit < len(corpus):
+        import numpy as np
+
+        chosen = np.sort(np.random.default_rng(0).choice(len(corpus), size=limit, replace=False))
+        corpus = Corpus((corpus[int(index)] for index in chosen), corpus.refused)
+    return corpus
+
+
+def structure_cards(sources: list[str] | None) -> list[SourceCard]:
+    """Cards of the sources named that read crystals."""
+    from scotl_matgl.exceptions import InputError
+
+    cards = [card for card in select_cards(sources) if card.modality == "structure"]
+    if not cards:
+        raise InputError(
+            f"none of {', '.join(sources or ['all'])} reads crystals; a composition source needs no bridge"
+        )
+    return cards
+
+
+def load_encoder(card: SourceCard, threads: int) -> Any:
+    """Encoder of a source, on so many threads of torch; 0 leaves its choice."""
+    encoder = card.load()
+    torch = sys.modules.get("torch")
+    if threads and torch is not None:
+        torch.set_num_threads(threads)
+    return encoder
+
+
+class _Outcome:
+    """Whether the work on one source failed."""
+
+    failed = False
+
+
+@contextlib.contextmanager
+def isolated(card: SourceCard) -> Iterator[_Outcome]:
+    """Let the failure of one source cost its own line and nothing else."""
+    outcome = _Outcome()
+    try:
+        yield outcome
+    except Exception as error:  # an encoder may raise anything
+        outcome.failed = True
+        typer.echo(f"{card.name} failed: {error or type(error).__name__}", err=True)
+
+
+def whole_numbers(text: str) -> list[int] | None:
+    """Numbers separated by commas; None if there are none."""
+    try:
+        return [int(part) for part in text.split(",") if part.strip()] or None
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no list of whole numbers such as 25,50,100") from error
+
+
+def check_columns(frame: Any, columns: list[str], table: Path | None) -> None:
+    """Raise if a table lacks a column."""
+    from scotl_matgl.exceptions import InputError
+
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise InputError(f"{table or 'the list of formulas'} has no column {', '.join(missing)}")

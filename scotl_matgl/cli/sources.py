@@ -1,0 +1,204 @@
+"""Commands on sources: list, show, encode, train."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from scotl_matgl.cli.app import app, zoo_app
+from scotl_matgl.cli.console import progress_bar
+from scotl_matgl.cli.options import (
+    Format,
+    SourcesOption,
+    check_registered,
+    isolated,
+    load_encoder,
+    read_corpus,
+    select_cards,
+    structure_cards,
+)
+
+
+@zoo_app.command("list")
+def zoo_list(
+    property_: Annotated[
+        str | None, typer.Option("--property", help="Only sources trained on such a property.")
+    ] = None,
+    architecture: Annotated[str | None, typer.Option(help="Only this architecture.")] = None,
+    modality: Annotated[str | None, typer.Option(help="Only 'structure' or 'composition'.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only sources trained on such a data set.")] = None,
+    zoo: Annotated[str | None, typer.Option(help="Only this zoo.")] = None,
+    format_: Annotated[Format, typer.Option("--format")] = Format.table,
+) -> None:
+    """List the sources, and whether each can be ranked on this machine as it is."""
+    import json
+
+    from scotl_matgl.bridges.store import list_bridges
+    from scotl_matgl.sources.cards import all_cards, find
+
+    bridged = {(found.provenance["source"], found.provenance["layer"]): found for found in list_bridges()}
+    cards = find(
+        all_cards(), property=property_, architecture=architecture, modality=modality, dataset=dataset, zoo=zoo
+    )
+    rows: list[dict[str, Any]] = [
+        {
+            "name": card.name,
+            "property": card.property,
+            "unit": card.unit,
+            "architecture": card.architecture,
+            "modality": card.modality,
+            "dataset": card.dataset,
+            "zoo": card.zoo,
+            "width": card.width,
+            "rankable": card.modality == "composition" or (card.name, "readout") in bridged,
+        }
+        for card in cards
+    ]
+    if format_ is Format.json:
+        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    if format_ is Format.csv:
+        import pandas as pd
+
+        typer.echo(pd.DataFrame(rows).to_csv(index=False).rstrip())
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD)
+    for heading in ("name", "property", "unit", "architecture", "modality", "width", "rankable"):
+        table.add_column(heading, justify="right" if heading == "width" else "left", no_wrap=heading == "name")
+    for row in rows:
+        shown = {**row, "width": str(row["width"]), "rankable": "yes" if row["rankable"] else "needs a bridge"}
+        table.add_row(*(str(shown[str(column.header)]) for column in table.columns))
+    # Markup off: rich would swallow what stands in square brackets.
+    Console(
+        soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 160, markup=False, emoji=False
+    ).print(table)
+    typer.echo(f"{len(rows)} sources, {sum(row['rankable'] for row in rows)} of them rankable as they are")
+
+
+@zoo_app.command("show")
+def zoo_show(
+    name: Annotated[str, typer.Argument(help="Name of a source; * matches anything.")],
+    format_: Annotated[Format, typer.Option("--format")] = Format.table,
+) -> None:
+    """Show all that is known of a source."""
+    import json
+
+    for card in select_cards([name]):
+        values = card.to_dict()
+        if format_ is Format.json:
+            typer.echo(json.dumps(values, indent=1, ensure_ascii=False))
+            continue
+        for key, value in values.items():
+            if key == "elements":
+                value = f"{len(value)}: {' '.join(value)}"
+            elif isinstance(value, dict):
+                value = ", ".join(f"{inner} {content}" for inner, content in value.items())
+            if value not in ("", None):
+                typer.echo(f"{key:>14}  {value}")
+        typer.echo()
+
+
+@app.command()
+def encode(
+    structures: Annotated[Path, typer.Option(help="Crystals: CIF, POSCAR, JSON, extended XYZ, a folder of these.")],
+    sources: SourcesOption = None,
+    layer: Annotated[list[str] | None, typer.Option(help="Layers; repeat for more. Default: readout.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only so many crystals, drawn at random with seed 0.")] = None,
+    device: Annotated[str, typer.Option(help="Where the models run: auto, cpu, cuda, cuda:1, ...")] = "auto",
+    threads: Annotated[int, typer.Option(help="Threads of a model on a CPU; 0 leaves torch's choice.")] = 1,
+) -> None:
+    """Encode crystals by sources into the store, and say how fast; what is stored already is not computed again."""
+    import time
+
+    from scotl_matgl.encoders.store import EmbeddingStore
+
+    corpus = read_corpus(structures, limit)
+    layers = tuple(layer or ["readout"])
+    store = EmbeddingStore()
+    failed = 0
+    typer.echo("| source | crystals | refused | seconds | crystals/s |\n| --- | ---: | ---: | ---: | ---: |")
+    for card in structure_cards(sources):
+        with isolated(card) as outcome, progress_bar(card.name) as progress:
+            encoder = load_encoder(card, threads)
+            started = time.perf_counter()
+            encoded = store.encode(encoder, corpus, layers=layers, device=device, progress=progress)
+            seconds = time.perf_counter() - started
+            refused, speed = len(encoded.refused), len(corpus) / seconds
+            typer.echo(f"| {card.name} | {len(corpus)} | {refused} | {seconds:.1f} | {speed:.0f} |")
+        failed += outcome.failed
+    typer.echo(f"stored below {store.root}", err=True)
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def train(
+    structures: Annotated[Path, typer.Option(help="Crystals with the property: JSON or extended XYZ, as for encode.")],
+    property_: Annotated[str, typer.Option("--property", help="Name in the crystals' properties.")],
+    unit: Annotated[str, typer.Option(help="Unit of the property.")],
+    output: Annotated[Path, typer.Option(help="Folder for checkpoints, weights, report and card.")],
+    architecture: Annotated[str, typer.Option(help="MEGNet, M3GNet or TensorNet.")] = "MEGNet",
+    descriptor: Annotated[str, typer.Option(help="What the composition branch reads.")] = "standard",
+    alignment_weight: Annotated[float | None, typer.Option(help="Weight of the alignment; SCOTL's is 0.1.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Where the alignment stops; SCOTL's is 0.01.")] = None,
+    composition_weight: Annotated[
+        float | None, typer.Option(help="Weight of the error from the formula; SCOTL's is 0.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the crystals.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of splits, weights and batches.")] = 0,
+    name: Annotated[str, typer.Option(help="Name of the source.")] = "",
+    limit: Annotated[int | None, typer.Option(help="Only so many crystals, drawn at random with seed 0.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in the folder.")] = False,
+    device: Annotated[str, typer.Option(help="Where to train: auto, cpu, cuda, cuda:1, ...")] = "auto",
+    threads: Annotated[int, typer.Option(help="Threads on a CPU; 0 leaves torch's choice.")] = 1,
+) -> None:
+    """Train a source model with SCOTL's objective: a MatGL network on crystals, jointly with one on their formulas."""
+    from scotl_matgl.training.settings import TrainingSettings
+    from scotl_matgl.training.source import train_source
+
+    check_registered("descriptors", [descriptor])
+    given = {
+        "alignment_weight": alignment_weight,
+        "threshold": threshold,
+        "composition_weight": composition_weight,
+        "epochs": epochs,
+    }
+    settings = TrainingSettings(
+        property=property_,
+        unit=unit,
+        architecture=architecture,
+        descriptor=descriptor,
+        random_state=seed,
+        **{key: value for key, value in given.items() if value is not None},  # type: ignore[arg-type]
+    )
+    corpus = read_corpus(structures, limit)
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+    with progress_bar(f"training {name or architecture}") as progress:
+        trained = train_source(
+            corpus,
+            settings,
+            output,
+            name=name,
+            dataset=structures.name,
+            resume=resume,
+            device=device,
+            progress=progress,
+        )
+    report = trained.report
+    typer.echo(
+        f"{trained.card.name}: {report['n_train']} crystals, best of {len(report['history'])} epochs "
+        f"{report['best_epoch'] + 1}; on {report['n_held_out']} crystals of other chemical systems: error from the "
+        f"formula {report['mae_composition']:.4g} {unit} (R² {report['r2_composition']:.3f}), from the crystal "
+        f"{report['mae_graph']:.4g} {unit} (R² {report['r2_graph']:.3f}), cosine of the embeddings "
+        f"{report['cosine']:.3f}; {len(report['refused'])} crystals refused, {report['n_without_property']} without "
+        f"the property; {output}"
+    )

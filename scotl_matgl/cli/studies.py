@@ -1,0 +1,184 @@
+"""Commands on studies: evaluate, curve, validate, trade."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scotl_matgl.cli.app import app
+from scotl_matgl.cli.console import emit, progress_bar, save_figure
+from scotl_matgl.cli.options import SourcesOption, Task, check_output, whole_numbers
+
+
+@app.command()
+def evaluate(
+    table: Annotated[Path, typer.Argument(help="CSV, TSV, Excel or JSON table.")],
+    formula: Annotated[str, typer.Option(help="Column of chemical formulas.")] = "formula",
+    target: Annotated[str, typer.Option(help="Column of the measured property or class.")] = "target",
+    sources: SourcesOption = None,
+    task: Annotated[Task, typer.Option(help="Kind of target.")] = Task.auto,
+    repeats: Annotated[int, typer.Option(help="Random subsets of 50, 100 and 200 rows.")] = 3,
+    seed: Annotated[int, typer.Option(help="Seed of subsets, folds and heads.")] = 0,
+    output: Annotated[
+        Path | None, typer.Option(help="CSV of all that is measured; a run goes on where it was.")
+    ] = None,
+) -> None:
+    """Measure how good the scores are: each beside what transfer from each source really gives."""
+    from scotl_matgl.studies.judging import summarise
+    from scotl_matgl.studies.measuring import evaluate as measure
+    from scotl_matgl.tables.files import read_table
+
+    frame = read_table(table, formula=formula, target=target)
+    records = measure(
+        frame[formula],
+        frame[target],
+        sources or "all",
+        table=table.stem,
+        path=output,
+        task=task.value,
+        repeats=repeats,
+        random_state=seed,
+        progress=lambda line: typer.echo(line, err=True),
+    )
+    typer.echo(summarise(records).to_string(float_format=lambda value: f"{value:.3f}"))
+
+
+@app.command()
+def curve(
+    table: Annotated[Path, typer.Argument(help="CSV, TSV, Excel or JSON table.")],
+    formula: Annotated[str, typer.Option(help="Column of chemical formulas.")] = "formula",
+    target: Annotated[str, typer.Option(help="Column of the measured property or class.")] = "target",
+    unit: Annotated[str, typer.Option(help="Unit of the property, shown in the result.")] = "",
+    task: Annotated[Task, typer.Option(help="Kind of target.")] = Task.auto,
+    sizes: Annotated[str, typer.Option(help="Numbers of training rows, separated by commas.")] = "",
+    repeats: Annotated[int, typer.Option(help="Fits at each size.")] = 5,
+    error: Annotated[float | None, typer.Option(help="Say how many rows bring the error down to this.")] = None,
+    head: Annotated[str, typer.Option(help="Head of both methods; 'kernel ridge' is the fastest.")] = "auto",
+    jobs: Annotated[int, typer.Option(help="Processes; -1 is one for each core.")] = -1,
+    seed: Annotated[int, typer.Option(help="Seed of parts and orders.")] = 0,
+    output: Annotated[
+        Path | None, typer.Option(help="CSV of all that is measured; a run goes on where it was.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the curves into this file (.png, .svg, .pdf).")] = None,
+) -> None:
+    """Learning curves: how the error falls with more rows, at twice as many, and how many an error needs."""
+    from scotl_matgl.studies.curves import learning_curves
+    from scotl_matgl.tables.files import read_table
+
+    check_output(output)
+    check_output(plot)
+    if error is not None and not error > 0:
+        raise typer.BadParameter(f"{error} is no error to be reached; give a number above zero")
+    frame = read_table(table, formula=formula, target=target)
+    with progress_bar("fits") as progress:
+        curves = learning_curves(
+            frame[formula],
+            frame[target],
+            head,
+            sizes=whole_numbers(sizes),
+            repeats=repeats,
+            task=task.value,
+            unit=unit,
+            path=output,
+            n_jobs=jobs,
+            random_state=seed,
+            progress=progress,
+        )
+    typer.echo(curves.text(error))
+    if plot is not None:
+        save_figure(curves.plot(error=error), plot)
+    if not curves.frame["error"].notna().any():
+        raise typer.Exit(1)
+
+
+@app.command("validate")
+def validate_command(
+    table: Annotated[Path, typer.Argument(help="CSV, TSV, Excel or JSON table.")],
+    formula: Annotated[str, typer.Option(help="Column of chemical formulas.")] = "formula",
+    target: Annotated[str, typer.Option(help="Column of the measured property or class.")] = "target",
+    unit: Annotated[str, typer.Option(help="Unit of the property, shown in the result.")] = "",
+    task: Annotated[Task, typer.Option(help="Kind of target.")] = Task.auto,
+    scheme: Annotated[
+        list[str] | None,
+        typer.Option(help="cluster, element, chemical system or random; repeat for more. Default: all."),
+    ] = None,
+    folds: Annotated[int, typer.Option(help="Folds or clusters; elements make as many as there are.")] = 5,
+    min_formulas: Annotated[int, typer.Option(help="An element of fewer formulas makes no fold.")] = 10,
+    max_folds: Annotated[int, typer.Option(help="Of the elements, measure so many, drawn at random.")] = 10,
+    head: Annotated[str, typer.Option(help="Head of both methods; 'kernel ridge' is the fastest.")] = "auto",
+    jobs: Annotated[int, typer.Option(help="Processes; -1 is one for each core.")] = -1,
+    seed: Annotated[int, typer.Option(help="Seed of the folds.")] = 0,
+    output: Annotated[Path | None, typer.Option(help="CSV of the errors fold by fold.")] = None,
+) -> None:
+    """Errors when whole clusters, elements or chemical systems are held out, beside random folds."""
+    from scotl_matgl.studies.splitters import SCHEMES
+    from scotl_matgl.studies.validation import validate
+    from scotl_matgl.tables.files import read_table
+
+    check_output(output)
+    frame = read_table(table, formula=formula, target=target)
+    with progress_bar("fits") as progress:
+        found = validate(
+            head,
+            frame[formula],
+            frame[target],
+            scheme or SCHEMES,
+            n_splits=folds,
+            min_formulas=min_formulas,
+            max_folds=max_folds,
+            task=task.value,
+            unit=unit,
+            n_jobs=jobs,
+            random_state=seed,
+            progress=progress,
+        )
+    typer.echo(str(found))
+    if output is not None:
+        emit(found.frame.to_csv(index=False), output)
+    if not found.frame["error"].notna().any():
+        raise typer.Exit(1)
+
+
+@app.command()
+def trade(
+    table: Annotated[Path, typer.Argument(help="CSV table of measured errors, one row for each pair of sizes.")],
+    price_target: Annotated[float, typer.Option(help="Price of one more target row.")],
+    price_source: Annotated[float, typer.Option(help="Price of one more source row.")],
+    error: Annotated[float | None, typer.Option(help="Error to be reached at the least cost.")] = None,
+    budget: Annotated[float | None, typer.Option(help="Money to be spent for the least error.")] = None,
+    n_target: Annotated[str, typer.Option(help="Column: number of target rows.")] = "n_target",
+    n_source: Annotated[str, typer.Option(help="Column: number of source rows.")] = "n_source",
+    measured: Annotated[str, typer.Option(help="Column: error measured with these.")] = "error",
+    have_target: Annotated[float, typer.Option(help="Target rows that are there already.")] = 0.0,
+    have_source: Annotated[float, typer.Option(help="Source rows that are there already.")] = 0.0,
+    plot: Annotated[Path | None, typer.Option(help="Draw lines of equal error into this file.")] = None,
+) -> None:
+    """More target measurements or more source data: the cheapest mix for an error, or the best one for a budget."""
+    import pandas as pd
+
+    from scotl_matgl.exceptions import InputError
+    from scotl_matgl.studies.trade import TradeLaw
+
+    if (error is None) == (budget is None):
+        raise typer.BadParameter("give one of --error and --budget")
+    check_output(plot)
+    frame = pd.read_csv(table)
+    lacking = [column for column in (n_target, n_source, measured) if column not in frame.columns]
+    if lacking:
+        raise InputError(f"{table} has no column {lacking[0]!r}; it has: {', '.join(map(str, frame.columns))}")
+    numbers = [pd.to_numeric(frame[column], errors="coerce") for column in (n_target, n_source, measured)]
+    law = TradeLaw.fit(*numbers)
+    have, prices = (have_target, have_source), {"price_target": price_target, "price_source": price_source}
+    mix = (
+        law.cheapest(error, **prices, have=have) if error is not None else law.best(budget or 0.0, **prices, have=have)
+    )
+    typer.echo(f"error = {law}, relative spread {law.spread:.2g}")
+    for name, value in (("target rows", mix.n_target), ("source rows", mix.n_source), ("cost", mix.cost)):
+        typer.echo(f"{name:>11}  {value}")
+    typer.echo(f"{'error':>11}  {mix.error}")
+    for remark in mix.remarks:
+        typer.echo(remark)
+    if plot is not None:
+        save_figure(law.plot(prices=(price_target, price_source)), plot)

@@ -1,0 +1,1 @@
+"""Composition descriptors: formulas to a table of numbers."""

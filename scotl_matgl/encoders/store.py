@@ -1,0 +1,194 @@
+"""Content-addressed store of source embeddings: long encodings resume, and nothing half-written is ever read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scotl_matgl.exceptions import StoredFileWarning
+from scotl_matgl.sources.cards import SourceCard
+from scotl_matgl.storage import home, write_whole
+
+if TYPE_CHECKING:
+    from scotl_matgl.chemistry.crystals import Crystal
+    from scotl_matgl.encoders.contracts import SourceEncoder
+
+
+#: Raised when a change of the encoders changes embeddings, so that what was stored before is not used again.
+ENCODING_VERSION = 1
+
+
+def source_key(card: SourceCard) -> str:
+    """Hash of all that decides a source's embeddings: weights, loader, its options and the encoding version."""
+    content = [dict(card.weights), card.loader, dict(card.options), ENCODING_VERSION]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class StoredEmbeddings:
+    """Embeddings of crystals by one source, in the order asked for.
+
+    Attributes
+    ----------
+    embeddings : dict of str to ndarray of shape (n, d), float32
+        By layer; NaN rows for refused crystals.
+    refused : dict of int to str
+        Position to reason.
+    """
+
+    embeddings: dict[str, NDArray[np.float32]]
+    refused: dict[int, str]
+
+
+class EmbeddingStore:
+    """Embeddings on disk, by source and content of the crystal.
+
+    One folder a source, in it one safetensors file for each chunk of crystals; a file appears whole (written beside,
+    then renamed) or not at all, so that a killed run loses one chunk at most.
+
+    Parameters
+    ----------
+    root : path, optional
+        Default: ``embeddings`` below :func:`home`.
+    """
+
+    def __init__(self, root: str | Path | None = None) -> None:
+        self.root = Path(root) if root is not None else home() / "embeddings"
+
+    def folder(self, card: SourceCard) -> Path:
+        """Where the embeddings of a source lie."""
+        return self.root / f"{card.name}-{source_key(card)[:16]}"
+
+    def _chunks(self, card: SourceCard) -> Iterator[tuple[list[str], dict[str, str], Path]]:
+        from safetensors import SafetensorError, safe_open
+
+        for path in sorted(self.folder(card).glob("*.safetensors")):
+            try:
+                with safe_open(str(path), framework="numpy") as file:
+                    header = json.loads((file.metadata() or {})["scotl_matgl"])
+                crystals, refused = header["crystals"], header["refused"]
+            except (SafetensorError, OSError, ValueError, KeyError) as error:
+                warnings.warn(
+                    f"{path} holds no embeddings that can be read ({type(error).__name__}: {error}); what it held is "
+                    "encoded again; delete the file if this warning comes again",
+                    StoredFileWarning,
+                    stacklevel=4,
+                )
+                continue
+            yield crystals, refused, path
+
+    def _write(
+        self, card: SourceCard, hashes: list[str], embeddings: dict[str, NDArray[np.float32]], refused: dict[int, str]
+    ) -> None:
+        from safetensors.numpy import save
+
+        header = {"crystals": hashes, "refused": {hashes[index]: reason for index, reason in refused.items()}}
+        layers = ",".join(sorted(embeddings))
+        name = hashlib.sha256("".join([layers, *hashes]).encode()).hexdigest()[:24]
+        content = save(embeddings, metadata={"scotl_matgl": json.dumps(header)})
+        write_whole(self.folder(card) / f"{name}.safetensors", content)
+
+    def encode(
+        self,
+        encoder: SourceEncoder,
+        crystals: Sequence[Crystal],
+        *,
+        layers: Sequence[str] = ("readout",),
+        chunk: int = 2048,
+        device: str = "auto",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> StoredEmbeddings:
+        """Embeddings of all crystals: what is stored is read, the rest is encoded and stored chunk by chunk.
+
+        Parameters
+        ----------
+        encoder : SourceEncoder
+            Its card decides the folder.
+        crystals : sequence of Crystal
+            Crystals of equal content are encoded once.
+        layers : sequence of str
+            Layers to return.
+        chunk : int, default=2048
+            Crystals encoded between two writes.
+        device : str, default="auto"
+            Passed to the encoder.
+        progress : callable, optional
+            Called with (done, total) crystals, stored ones counted as done.
+
+        Raises
+        ------
+        ValueError
+            If the card has no such layer, or `chunk` is not positive.
+
+        Warns
+        -----
+        StoredFileWarning
+            If a stored file cannot be read, e.g. because the disk was full; its crystals are encoded again.
+        """
+        card = encoder.card
+        for layer in layers:
+            if layer not in card.layers:
+                raise ValueError(f"{card.name} has no layer {layer!r}; it has {', '.join(card.layers)}")
+        if chunk < 1:
+            raise ValueError(f"chunk is {chunk}; it must be positive")
+        wanted = [crystal.content_hash for crystal in crystals]
+        row_of = {digest: row for row, digest in enumerate(dict.fromkeys(wanted))}
+        unique = dict(zip(wanted, crystals, strict=True))
+        found = {layer: np.full((len(row_of), card.layers[layer]), np.nan, dtype=np.float32) for layer in layers}
+        complete = {layer: np.zeros(len(row_of), dtype=bool) for layer in layers}
+        reasons: dict[str, str] = {}
+
+        def take(hashes: list[str], embeddings: dict[str, NDArray[np.float32]], refused: dict[str, str]) -> None:
+            mine = [index for index, digest in enumerate(hashes) if digest in row_of]
+            rows = [row_of[hashes[index]] for index in mine]
+            given = [layer for layer in layers if layer in embeddings]
+            for layer in given:
+                if embeddings[layer].shape[1] != card.layers[layer]:
+                    raise ValueError(
+                        f"the layer {layer!r} of {card.name} is {embeddings[layer].shape[1]} wide and not "
+                        f"{card.layers[layer]}, as its card says; correct the card"
+                    )
+                found[layer][rows] = embeddings[layer][mine]
+                complete[layer][rows] = True
+            if given:  # a crystal that one layer refuses may have a value in another
+                reasons.update({digest: reason for digest, reason in refused.items() if digest in row_of})
+
+        from safetensors.numpy import load_file
+
+        for hashes, refused, path in self._chunks(card):
+            if not row_of.keys().isdisjoint(hashes):
+                take(hashes, load_file(str(path)), refused)
+
+        done = np.logical_and.reduce([complete[layer] for layer in layers])
+        missing = [digest for digest, row in row_of.items() if not done[row]]
+        # Crystals of like size share a chunk, so that the encoder's batches are even.
+        missing.sort(key=lambda digest: len(unique[digest]))
+        n_stored = len(row_of) - len(missing)
+        if progress is not None:
+            progress(n_stored, len(row_of))
+        for start in range(0, len(missing), chunk):
+            part = missing[start : start + chunk]
+
+            def report(done_here: int, _total: int, start: int = start) -> None:
+                if progress is not None:
+                    progress(n_stored + start + done_here, len(row_of))
+
+            encoded = encoder.encode_layers(
+                [unique[digest] for digest in part], layers=tuple(layers), device=device, progress=report
+            )
+            take(part, encoded.embeddings, {part[index]: reason for index, reason in encoded.refused.items()})
+            self._write(card, part, encoded.embeddings, encoded.refused)
+
+        order = [row_of[digest] for digest in wanted]
+        return StoredEmbeddings(
+            embeddings={layer: found[layer][order] for layer in layers},
+            refused={index: reasons[digest] for index, digest in enumerate(wanted) if digest in reasons},
+        )

@@ -1,0 +1,1 @@
+"""Learners on descriptors and embeddings, and how sure they are."""

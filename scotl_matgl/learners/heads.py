@@ -1,0 +1,220 @@
+"""Heads: the learners put on descriptors and embeddings, and their errors on rows that they have not seen."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from scotl_matgl.learners.kernel import LaplacianKernelClassifier, LaplacianKernelRidge, kernel_out_of_fold, manhattan
+from scotl_matgl.learners.scaling import ColumnScale, scaled_for_trees
+from scotl_matgl.tables.folds import Folds
+from scotl_matgl.vocabulary import Floats
+
+HeadName = Literal["kernel ridge", "extra trees", "gradient boosting"]
+
+
+HEADS: tuple[HeadName, ...] = ("kernel ridge", "extra trees", "gradient boosting")
+
+
+#: What is usually trained on an embedding alone (XenonPy.MDL's learner); not among those that a ranking chooses from.
+FOREST = "random forest"
+
+
+# Penalties tried by ridge regression on standardised columns.
+_RIDGE_ALPHAS = np.logspace(-1, 5, 19)
+
+
+class HeldRidge(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
+    """Ridge regression on standardised columns, its predictions held to the range of the training target.
+
+    What is linear extrapolates: one row far from the others can cost more than all others gain. So columns are held to
+    six standard deviations, as those of the kernel are, and predictions to what was measured. The penalty is the one of
+    a grid with the smallest exact leave-one-out error.
+
+    Attributes
+    ----------
+    ridge_ : RidgeCV
+        Fitted on the standardised columns.
+    range_ : tuple of float
+        Smallest and largest training target.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.linspace(0, 1, 50)[:, None]
+    >>> HeldRidge().fit(X, X[:, 0]).predict([[0.5], [2.0]]).round(2)
+    array([0.5, 1. ])
+    """
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Fit on X (n, p) and y (n,)."""
+        from sklearn.linear_model import RidgeCV
+
+        rows, target = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
+        self._scale = ColumnScale.of(rows)
+        self.range_ = float(target.min()), float(target.max())
+        # A table of constant columns leaves none to fit on.
+        columns = self._scale.apply(rows) if len(self._scale.columns) else np.zeros((len(rows), 1))
+        self.ridge_ = RidgeCV(_RIDGE_ALPHAS).fit(columns, target)
+        return self
+
+    def predict(self, X: ArrayLike) -> Floats:
+        """Predict (m,) from X (m, p)."""
+        check_is_fitted(self, "ridge_")
+        rows = self._scale.apply(validate_data(self, X, dtype=np.float64, reset=False))
+        predicted: Floats = self.ridge_.predict(rows if rows.shape[1] else np.zeros((len(rows), 1)))
+        return np.clip(predicted, *self.range_)
+
+
+def make_head(name: str, *, classification: bool = False, random_state: int = 0, n_jobs: int | None = 1) -> Any:
+    """Unfitted scikit-learn estimator of one of :data:`HEADS`, or :data:`FOREST`.
+
+    Only forests take `n_jobs`.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name.
+    """
+    from sklearn import ensemble
+
+    if name == FOREST:
+        forest = ensemble.RandomForestClassifier if classification else ensemble.RandomForestRegressor
+        return forest(n_estimators=100, max_features=1 / 3, random_state=random_state, n_jobs=n_jobs)
+    if name == "extra trees":
+        # A third of the columns at a split: as accurate as all of them, in a third of the time (docs/measurements.md).
+        trees = ensemble.ExtraTreesClassifier if classification else ensemble.ExtraTreesRegressor
+        return trees(n_estimators=100, max_features=1 / 3, random_state=random_state, n_jobs=n_jobs)
+    if name == "gradient boosting":
+        if classification:  # stopping early takes rows out, of which a rare class may have one
+            return ensemble.HistGradientBoostingClassifier(early_stopping=False, random_state=random_state)
+        return ensemble.HistGradientBoostingRegressor(random_state=random_state)
+    if name == "kernel ridge":
+        return LaplacianKernelClassifier() if classification else LaplacianKernelRidge()
+    raise ValueError(f"Unknown head {name!r}; choose one of {', '.join((*HEADS, FOREST))}")
+
+
+def out_of_fold_loss(
+    name: str,
+    X: Floats,
+    y: NDArray[Any],
+    folds: Folds,
+    *,
+    distances: Floats | None = None,
+    classification: bool = False,
+    random_state: int = 0,
+    n_jobs: int | None = 1,
+) -> Floats:
+    """Out-of-fold loss (n,) of a head: the absolute error, or for class labels 0 where right and 1 where wrong.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`HEADS`.
+    X : ndarray of shape (n, p)
+        Descriptors, embeddings or both, without NaN.
+    y : ndarray of shape (n,)
+        Property, or class codes.
+    folds : sequence of (train, test) row numbers
+        Shared by all that is to be compared row by row.
+    distances : ndarray of shape (n, n), optional
+        ``manhattan(X)`` where it is known already; only kernel ridge looks at it.
+    classification : bool, default=False
+        Whether `y` holds class codes. Kernel ridge then learns one indicator a class.
+    random_state : int, default=0
+        Seed of the trees.
+    n_jobs : int, optional
+        Threads of extra trees.
+    """
+    if name == "kernel ridge":
+        distances = manhattan(X) if distances is None else distances
+        if not classification:
+            predicted = kernel_out_of_fold(distances, y.astype(np.float64)[:, None], folds)[:, 0]
+            return np.asarray(np.abs(predicted - y), dtype=np.float64)
+        classes = np.unique(y)
+        indicators = (y[:, None] == classes).astype(np.float64)
+        predicted = classes[kernel_out_of_fold(distances, indicators, folds).argmax(axis=1)]
+    else:
+        predicted = np.empty(len(y), dtype=y.dtype if classification else np.float64)
+        y, factor = (y, 1.0) if classification else scaled_for_trees(np.asarray(y, dtype=np.float64))
+        for train, test in folds:
+            head = make_head(name, classification=classification, random_state=random_state, n_jobs=n_jobs)
+            head.fit(X[train], y[train])
+            if hasattr(head, "n_jobs"):
+                head.n_jobs = 1  # threads would add the trees up in the order in which they come: never twice the same
+            predicted[test] = head.predict(X[test])
+    loss = predicted != y if classification else np.abs(predicted - y) / factor
+    return np.asarray(loss, dtype=np.float64)
+
+
+def out_of_bag_loss(
+    X: Floats,
+    y: NDArray[Any],
+    *,
+    classification: bool = False,
+    n_estimators: int = 100,
+    max_features: float = 1 / 3,
+    random_state: int = 0,
+) -> Floats:
+    """Loss (n,) of each row by the trees of a random forest that have not seen it; one forest, no folds.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, p)
+        Embedding, descriptors or both, without NaN.
+    y : ndarray of shape (n,)
+        Property, or class codes.
+    classification : bool, default=False
+        Whether `y` holds class codes.
+    n_estimators : int, default=100
+        Trees.
+    max_features : float, default=1/3
+        Share of the columns tried at a split.
+    random_state : int, default=0
+        Seed. The rows that each tree sees depend on it and n alone, so that losses for two matrices of the same rows
+        are paired.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        Absolute error in the unit of `y`; for labels 0 where right and 1 where wrong, in part where classes share the
+        most votes. NaN for a row that every tree has seen, which with 40 trees or more hardly ever happens.
+
+    Notes
+    -----
+    The predictions are scikit-learn's ``oob_prediction_`` and ``oob_decision_function_``. A row is predicted by about
+    e⁻¹ of the trees, each grown on about 63 % of the rows, so that the loss is a little larger than that of the whole
+    forest on new rows. Cost O(n_estimators max_features p n log n). Source: Breiman, L. Random forests. Machine
+    Learning 45, 5-32 (2001).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.random.default_rng(0).normal(size=(200, 3))
+    >>> y = X[:, 0] + 2 * X[:, 1]
+    >>> bool(out_of_bag_loss(X, y).mean() < 0.5 * out_of_bag_loss(X, y[::-1]).mean())
+    True
+    """
+    rows, _ = scaled_for_trees(np.asarray(X, dtype=np.float64))
+    target, factor = (y, 1.0) if classification else scaled_for_trees(np.asarray(y, dtype=np.float64))
+    forest = make_head(FOREST, classification=classification, random_state=random_state)
+    forest.set_params(n_estimators=n_estimators, max_features=max_features).fit(rows, target)
+    total = np.zeros((len(rows), len(forest.classes_) if classification else 1))
+    count = np.zeros((len(rows), 1))
+    for tree, seen in zip(forest.estimators_, forest.estimators_samples_, strict=True):
+        unseen = np.setdiff1d(np.arange(len(rows)), seen)
+        if len(unseen):
+            predicted = tree.predict_proba(rows[unseen]) if classification else tree.predict(rows[unseen])[:, None]
+            total[unseen] += predicted
+            count[unseen] += 1
+    mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+    if not classification:
+        return np.asarray(np.abs(mean[:, 0] - target) / factor, dtype=np.float64)
+    # Votes are averages of shares: equal up to rounding means tied.
+    first = mean >= mean.max(axis=1, keepdims=True) - 1e-12
+    right = first[np.arange(len(rows)), np.searchsorted(forest.classes_, target)] / np.maximum(first.sum(axis=1), 1)
+    return np.where(count[:, 0] > 0, 1.0 - right, np.nan)

@@ -1,0 +1,249 @@
+"""Members of a blend: heads on blocks of columns, and what they predict out of fold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.dummy import DummyClassifier
+
+from scotl_matgl.learners.heads import HEADS, make_head
+from scotl_matgl.learners.kernel import indicators_to_probabilities, kernel_out_of_fold, manhattan
+from scotl_matgl.learners.scaling import scaled_for_trees
+from scotl_matgl.tables.folds import Folds
+from scotl_matgl.vocabulary import Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Blocks of columns for the same rows.
+
+    Attributes
+    ----------
+    columns : mapping of str to ndarray of shape (n, p)
+        By name of the block.
+    weights : mapping of str to ndarray of shape (p,)
+        Weight of each column in the distances of kernel ridge; blocks without have 1 everywhere.
+    """
+
+    columns: Mapping[str, Floats]
+    weights: Mapping[str, Floats]
+
+    def take(self, rows: NDArray[np.intp]) -> Features:
+        """Some of the rows."""
+        return Features({name: values[rows] for name, values in self.columns.items()}, self.weights)
+
+    def stacked(self, blocks: Sequence[str]) -> Floats:
+        """Blocks side by side."""
+        return np.hstack([self.columns[block] for block in blocks])
+
+    def stacked_weights(self, blocks: Sequence[str]) -> Floats:
+        """Weights of the columns of blocks side by side; several embeddings together count as one."""
+        n_embeddings = sum(block not in self.weights for block in blocks)
+        return np.concatenate(
+            [
+                self.weights.get(block, np.full(self.columns[block].shape[1], 1.0 / max(n_embeddings, 1)))
+                for block in blocks
+            ]
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is learned: the target, its kind, and the folds in which all heads are compared.
+
+    Attributes
+    ----------
+    y : ndarray of shape (n,)
+        Property as float64, or class codes 0 to k − 1.
+    n_classes : int
+        k; 0 for regression.
+    folds : sequence of (train, test) row numbers
+        Every row in exactly one test part.
+    random_state : int
+        Seed of the heads.
+    n_jobs : int, optional
+        Threads of forests, as in joblib. They change no number.
+    """
+
+    y: NDArray[Any]
+    n_classes: int
+    folds: Folds
+    random_state: int
+    n_jobs: int | None = 1
+
+    @property
+    def outputs(self) -> Floats:
+        """Target as (n, m): the property in one column, or one indicator a class."""
+        if not self.n_classes:
+            return np.asarray(self.y, dtype=np.float64)[:, None]
+        return np.asarray(self.y[:, None] == np.arange(self.n_classes), dtype=np.float64)
+
+    def residual(self, predictions: Floats) -> Task:
+        """The same for what predictions (n, 1) of the property leave."""
+        return replace(self, y=self.y - predictions[:, 0])
+
+    def losses(self, predictions: Floats) -> Floats:
+        """Loss (n,) of predictions (n, m): the absolute error, or the squared error of the class probabilities."""
+        difference = predictions - self.outputs
+        return np.asarray((difference**2).sum(axis=1) if self.n_classes else np.abs(difference[:, 0]))
+
+    def error(self, predictions: Floats) -> float:
+        """Mean absolute error, or share of wrong labels."""
+        if self.n_classes:
+            return float(np.mean(predictions.argmax(axis=1) != self.y))
+        return float(np.mean(np.abs(predictions[:, 0] - self.y)))
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One head of a blend.
+
+    Attributes
+    ----------
+    head : str or estimator
+        One of :data:`~scotl_matgl.learners.heads.HEADS`, or an unfitted scikit-learn estimator.
+    blocks : tuple of str
+        Blocks of columns that it sees.
+    transfers : bool
+        Whether it sees a source.
+    residual : bool
+        Whether it learns what the control leaves, and is added to that.
+    source : str
+        The source, where the head itself holds it.
+    median : bool
+        Whether a head of several trees predicts their median instead of their mean. It has the smaller absolute error
+        where values are skewed, or many are the same: with half of the trees at a band gap of 0 it predicts a metal.
+    all_columns : bool
+        Whether trees try all columns at a split; for few columns of which each says something of its own.
+    held : bool
+        Whether predictions are held to the range of the training target: nothing else bounds a network that is given
+        something new.
+    """
+
+    head: Any
+    blocks: tuple[str, ...]
+    transfers: bool = False
+    residual: bool = False
+    source: str = ""
+    median: bool = False
+    all_columns: bool = False
+    held: bool = False
+
+    @property
+    def name(self) -> str:
+        """Head and blocks in words."""
+        head = self.head if isinstance(self.head, str) else type(self.head).__name__
+        of = f" of {self.source}" if self.source else ""
+        head = f"median of {head}" if self.median else head
+        return f"{head}{of} on {'residuals from ' if self.residual else ''}{' + '.join(self.blocks)}"
+
+    @property
+    def fit_name(self) -> str:
+        """Name of what is fitted: mean and median are two readings of one forest."""
+        return replace(self, median=False).name
+
+    def unfitted(self, features: Features, task: Task) -> Any:
+        """Estimator to fit on the stacked blocks."""
+        if isinstance(self.head, str):
+            head = make_head(
+                self.head, classification=task.n_classes > 0, random_state=task.random_state, n_jobs=task.n_jobs
+            )
+            if self.head == "kernel ridge":
+                head.set_params(weights=features.stacked_weights(self.blocks))
+            if self.all_columns:
+                head.set_params(max_features=1.0)
+            return head
+        head = clone(self.head)
+        if head.get_params().get("random_state", 0) is None:
+            head.set_params(random_state=task.random_state)
+        return head
+
+    def fit(self, features: Features, y: NDArray[Any], task: Task) -> FittedHead:
+        """Fit the head on rows and their targets (n,); the task says of which kind these are."""
+        factor, bounds = 1.0, None
+        if not task.n_classes and self.head == "extra trees":
+            y, factor = scaled_for_trees(y)
+        if self.held:
+            bounds = float(np.min(y)), float(np.max(y))
+        head = self.unfitted(features, task)
+        if task.n_classes and len(np.unique(y)) == 1:  # of which not every classifier can learn
+            head = DummyClassifier()
+        head.fit(features.stacked(self.blocks), y)
+        if hasattr(head, "n_jobs") and isinstance(self.head, str):
+            head.n_jobs = 1  # threads would add the trees up in the order in which they come: never twice the same
+        return FittedHead(head, factor, bounds)
+
+    def outputs(self, fitted: FittedHead, features: Features, n_classes: int) -> Floats:
+        """Predictions (n, m) of the fitted head: the property in one column, or the probabilities of class codes.
+
+        NaN in rows that the head refuses, as networks do crystals of elements that they do not know.
+        """
+        X, head = features.stacked(self.blocks), fitted.head
+        if not n_classes:
+            values = (
+                np.median([tree.predict(X) for tree in head.estimators_], axis=0) if self.median else head.predict(X)
+            )
+            values = np.asarray(values, dtype=np.float64).reshape(len(X), 1) / fitted.factor
+            return values if fitted.bounds is None else np.clip(values, *fitted.bounds)
+        outputs = np.zeros((len(X), n_classes))
+        if hasattr(head, "predict_proba"):
+            outputs[:, head.classes_] = head.predict_proba(X)
+        else:
+            outputs[np.arange(len(X)), head.predict(X)] = 1.0
+        return outputs
+
+
+@dataclass(frozen=True, eq=False)
+class FittedHead:
+    """A fitted head, and how its predictions are brought back to the target.
+
+    Attributes
+    ----------
+    head : estimator
+    factor : float
+        By which the target was multiplied, so that trees can tell its values apart.
+    bounds : tuple of two floats, optional
+        Range of the training target to which predictions are held.
+    """
+
+    head: Any
+    factor: float = 1.0
+    bounds: tuple[float, float] | None = None
+
+
+def out_of_fold(members: Sequence[Member], features: Features, task: Task) -> list[Floats]:
+    """Out-of-fold predictions (n, m) of members that differ only in how they read one fitted head."""
+    first = members[0]
+    if first.head == "kernel ridge":
+        distances = manhattan(features.stacked(first.blocks), features.stacked_weights(first.blocks))
+        predictions = kernel_out_of_fold(distances, task.outputs, task.folds)
+        return [indicators_to_probabilities(predictions) if task.n_classes else predictions]
+    found = [np.empty_like(task.outputs) for _ in members]
+    for train, test in task.folds:
+        fitted = first.fit(features.take(train), task.y[train], task)
+        for member, predictions in zip(members, found, strict=True):
+            predictions[test] = member.outputs(fitted, features.take(test), task.n_classes)
+    return found
+
+
+def check_head(head: Any) -> tuple[Any, ...]:
+    """Heads that a parameter `head` stands for.
+
+    Raises
+    ------
+    ValueError
+        If it is neither ``"auto"``, a name, nor an estimator.
+    """
+    if isinstance(head, str):
+        if head == "auto":
+            return ("kernel ridge", "extra trees")
+        if head in HEADS:
+            return (head,)
+    elif hasattr(head, "fit") and hasattr(head, "predict") and hasattr(head, "get_params"):
+        return (head,)
+    raise ValueError(f"head is {head!r}; it must be 'auto', one of {', '.join(HEADS)}, or a scikit-learn estimator")

@@ -1,0 +1,1 @@
+"""Which source is worth transferring from."""

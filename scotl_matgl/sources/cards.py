@@ -1,0 +1,362 @@
+"""Source cards: what is known of a pretrained model, validated, and how cards are searched."""
+
+from __future__ import annotations
+
+import builtins
+import dataclasses
+import difflib
+import fnmatch
+import json
+import math
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from scotl_matgl import registry
+from scotl_matgl.chemistry.elements import SYMBOLS
+from scotl_matgl.exceptions import PluginWarning
+
+#: Version of the JSON form; raised when a field changes its meaning.
+SCHEMA_VERSION = 1
+
+MODALITIES = ("structure", "composition")
+
+_REQUIRED_TEXT = ("name", "zoo", "property", "unit", "dataset", "architecture", "loader", "licence", "citation")
+
+# Names of sources and layers become parts of file names, where a slash, a wildcard or the separator "--" does harm.
+_NAME = re.compile(r"(?!.*--)[^\W_][\w.+,=()-]*(?: [\w.+,=()-]+)*")
+
+
+class CardError(ValueError):
+    """A source card does not follow the schema; the message names the card, the field and the remedy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceCard:
+    """What is known of one source model.
+
+    Attributes
+    ----------
+    name : str
+        Unique name, e.g. ``"MEGNet-MP-2018.6.1-Eform"``: letters, digits, ``. _ + , = ( ) -`` and single spaces, but
+        not ``--``, because files are named after it.
+    zoo : str
+        Collection that it belongs to, e.g. ``"matgl"``.
+    modality : {"structure", "composition"}
+        What the model reads. A structure model needs a bridge; a composition model embeds formulas itself.
+    property, unit : str
+        What it was trained to predict, and in which unit (``"1"`` if there is none).
+    dataset : str
+        What it was trained on.
+    architecture : str
+        Kind of network, e.g. ``"MEGNet"``.
+    layers : mapping of str to int
+        Layers that can be tapped, ``"readout"`` first, with the width of each; named by the rules of `name`.
+    loader : str
+        ``"module:function"``, imported only when the model is needed; called with the card, returns its encoder.
+    licence : str
+        Licence of the weights, or what is known of it.
+    citation : str
+        What to cite.
+    options : mapping
+        What the loader needs to know, e.g. ``{"directory": "MEGNet-MP-2018.6.1-Eform", "state": 0}``; values that JSON
+        can hold.
+    weights : mapping of str to str
+        File name to sha256, so that a changed file is detected.
+    probes : mapping of str to float
+        Output of the model on the named reference crystals (see :mod:`scotl_matgl.encoders.probes`).
+    parameters, n_train : int, optional
+        Number of trainable parameters; number of training crystals.
+    error : float, optional
+        Error that its authors report on held-out data, mean absolute, in `error_unit`.
+    error_unit : str
+        Unit of `error`.
+    elements : tuple of str
+        Elements that the model knows; empty if it takes all.
+    notes : str
+        What a user should know before trusting it.
+    """
+
+    name: str
+    zoo: str
+    modality: str
+    property: str
+    unit: str
+    dataset: str
+    architecture: str
+    layers: Mapping[str, int]
+    loader: str
+    licence: str
+    citation: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    weights: Mapping[str, str] = field(default_factory=dict)
+    probes: Mapping[str, float] = field(default_factory=dict)
+    parameters: int | None = None
+    n_train: int | None = None
+    error: float | None = None
+    error_unit: str = ""
+    elements: tuple[str, ...] = ()
+    notes: str = ""
+
+    def __post_init__(self) -> None:
+        """Validate, and make the mappings read-only."""
+        who = f"source card {self.name!r}"
+        for key in _REQUIRED_TEXT:
+            value = getattr(self, key)
+            if not isinstance(value, str) or not value.strip():
+                raise CardError(f"{who}: {key} is {value!r}; it must be a text that is not empty")
+        for key in ("layers", "options", "weights", "probes"):
+            value = getattr(self, key)
+            if not isinstance(value, Mapping) or not all(isinstance(item, str) for item in value):
+                raise CardError(f"{who}: {key} is {value!r}; it must be a mapping whose keys are texts")
+        for what, text in (("name is", self.name), *(("a layer is named", layer) for layer in self.layers)):
+            if _NAME.fullmatch(text) is None:
+                raise CardError(
+                    f"{who}: {what} {text!r}; it must begin with a letter or digit and hold only letters, digits, "
+                    "'._+,=()-' and single spaces, and no '--', because files are named after it"
+                )
+        if self.modality not in MODALITIES:
+            raise CardError(f"{who}: modality is {self.modality!r}; it must be one of {', '.join(MODALITIES)}")
+        if self.loader.count(":") != 1 or not all(self.loader.split(":")):
+            raise CardError(f"{who}: loader is {self.loader!r}; it must read 'module:function'")
+        if not self.layers or next(iter(self.layers)) != "readout":
+            raise CardError(f"{who}: layers are {list(self.layers)}; 'readout' must be the first")
+        for layer, width in self.layers.items():
+            if not _is_count(width):
+                raise CardError(f"{who}: layer {layer!r} has width {width!r}; it must be a positive integer")
+        for file, digest in self.weights.items():
+            if not isinstance(digest, str) or re.fullmatch("[0-9a-f]{64}", digest) is None:
+                raise CardError(f"{who}: the sha256 of {file!r} is {digest!r}; it must be 64 hexadecimal digits")
+        for crystal, value in self.probes.items():
+            if not _is_number(value):
+                raise CardError(f"{who}: the probe {crystal!r} is {value!r}; it must be a finite number")
+        for key in ("parameters", "n_train"):
+            value = getattr(self, key)
+            if value is not None and not _is_count(value):
+                raise CardError(f"{who}: {key} is {value!r}; it must be a positive integer, or left out")
+        if self.error is not None and not _is_number(self.error):
+            raise CardError(f"{who}: error is {self.error!r}; it must be a finite number, or left out")
+        elements: Any = self.elements
+        if not isinstance(elements, list | tuple) or not all(symbol in SYMBOLS for symbol in elements):
+            raise CardError(f"{who}: elements are {elements!r}; they must be a list of element symbols")
+        try:
+            json.dumps(dict(self.options), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise CardError(f"{who}: options are {dict(self.options)!r}; JSON cannot hold them: {error}") from error
+        for key in ("options", "weights", "probes", "layers"):
+            object.__setattr__(self, key, MappingProxyType(dict(getattr(self, key))))
+        object.__setattr__(self, "elements", tuple(elements))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A mapping proxy cannot be pickled, and cards travel to the workers of joblib.
+        return (type(self).from_dict, (self.to_dict(),))
+
+    def __hash__(self) -> int:
+        return hash((self.zoo, self.name))
+
+    @builtins.property  # the field `property` hides the built-in here
+    def width(self) -> int:
+        """Width of the ``readout`` layer."""
+        return self.layers["readout"]
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> SourceCard:
+        """Read the JSON form.
+
+        Raises
+        ------
+        CardError
+            If a field is unknown, missing or wrong, or the schema is newer than this version understands.
+        """
+        if not isinstance(data, Mapping):
+            raise CardError(f"a source card is a mapping of fields to values, not {data!r}")
+        fields = dict(data)
+        schema = fields.pop("schema", SCHEMA_VERSION)
+        who = f"source card {fields.get('name', '?')!r}"
+        if schema != SCHEMA_VERSION:
+            raise CardError(f"{who}: schema {schema!r} is not {SCHEMA_VERSION}; install a version that understands it")
+        known = {item.name: item for item in dataclasses.fields(cls)}
+        for key in fields:
+            if key not in known:
+                close = difflib.get_close_matches(key, known, n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                raise CardError(f"{who}: unknown field {key!r}{hint}")
+        missing = [
+            key
+            for key, item in known.items()
+            if key not in fields and item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+        ]
+        if missing:
+            raise CardError(f"{who}: the fields {', '.join(missing)} are missing")
+        return cls(**fields)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form, with the version of the schema."""
+        values: dict[str, Any] = {"schema": SCHEMA_VERSION}
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, Mapping):
+                value = dict(value)
+            elif isinstance(value, tuple):
+                value = list(value)
+            values[item.name] = value
+        return values
+
+    def load(self, **options: Any) -> Any:
+        """Load the encoder through the card's loader; keyword arguments are passed on.
+
+        Raises
+        ------
+        CardError
+            If the loader itself cannot be imported; what it raises when called is passed on.
+        """
+        return self.loader_function()(self, **options)
+
+    def loader_function(self) -> Callable[..., Any]:
+        """Import the loader, in limited time where it is a plugin's; see :meth:`load`."""
+        module, _, function = self.loader.partition(":")
+        try:
+            loader: Callable[..., Any] = getattr(registry.import_module(module), function)
+        except (Exception, SystemExit) as error:  # a plugin may raise anything while it is imported
+            missing = error.name if isinstance(error, ModuleNotFoundError) else None
+            remedy = f"install the missing package {missing!r}" if missing else "correct the card or its plugin"
+            raise CardError(
+                f"source card {self.name!r}: its loader {self.loader!r} cannot be imported: "
+                f"{type(error).__name__}: {error}; {remedy}"
+            ) from error
+        return loader
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def read_cards(path: str | Path) -> list[SourceCard]:
+    """Cards of a JSON file that holds one card or a list of them.
+
+    Raises
+    ------
+    CardError
+        If the file is not JSON, or a card in it does not follow the schema; the message names the file.
+    """
+    path = Path(path)
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # not JSON, or not UTF-8
+        raise CardError(f"{path} is not valid JSON: {error}") from error
+    try:
+        return [SourceCard.from_dict(item) for item in (data if isinstance(data, list) else [data])]
+    except CardError as error:
+        raise CardError(f"{path}: {error}") from error
+
+
+def all_cards(failed: Callable[[str, str], None] | None = None) -> list[SourceCard]:
+    """Cards of every registered zoo, sorted by zoo and name.
+
+    A zoo that fails, or that lists a name a second time, costs one :class:`PluginWarning` and what it listed wrongly;
+    the others are unaffected. The project's own zoos come first, so that no plugin can put its card in place of theirs.
+
+    Parameters
+    ----------
+    failed : callable, optional
+        Called with the zoo, or the card and its zoo, and the reason, instead of the warning.
+    """
+
+    def report(what: str, reason: str) -> None:
+        if failed is not None:
+            failed(what, reason)
+        else:
+            warnings.warn(f"{what}: {reason}", PluginWarning, stacklevel=3)
+
+    cards: dict[str, SourceCard] = {}
+    known = registry.entries("zoos")
+    loaded = registry.load_all(
+        "zoos", failed=lambda registration, error: report(f"zoo {registration.name}", str(error))
+    )
+    for zoo in sorted(loaded, key=lambda name: known[name].distribution != registry.OWN_DISTRIBUTION):
+        origin = known[zoo].origin
+        try:
+            listed = _list_cards(zoo, loaded[zoo], ours=known[zoo].distribution == registry.OWN_DISTRIBUTION)
+        except (Exception, SystemExit) as error:  # a plugin may raise anything
+            report(f"zoo {zoo}", f"{origin} cannot list its cards: {type(error).__name__}: {error}")
+            continue
+        for card in listed:
+            if not isinstance(card, SourceCard):
+                report(f"zoo {zoo}", f"{origin} lists a {type(card).__name__}, which is no SourceCard; it is ignored")
+            elif card.name in cards:
+                other = cards[card.name].zoo
+                report(f"{card.name} (zoo {zoo})", f"{origin} lists a name that zoo {other!r} has; it is ignored")
+            else:
+                cards[card.name] = card
+    return sorted(cards.values(), key=lambda card: (card.zoo, card.name))
+
+
+def _list_cards(zoo: str, list_cards: Callable[[], Iterable[Any]], *, ours: bool) -> list[Any]:
+    if ours:
+        return list(list_cards())
+    listed: list[Any] = registry.in_limited_time(f"the list of cards of zoo {zoo!r}", lambda: list(list_cards()))
+    return listed
+
+
+def find(
+    cards: Iterable[SourceCard],
+    *,
+    property: str | None = None,  # noqa: A002 - the field of the card has this name
+    architecture: str | None = None,
+    modality: str | None = None,
+    dataset: str | None = None,
+    zoo: str | None = None,
+) -> list[SourceCard]:
+    """Cards whose fields contain the given texts, whatever their capitals."""
+    wanted = {
+        key: value.lower()
+        for key, value in {
+            "property": property,
+            "architecture": architecture,
+            "modality": modality,
+            "dataset": dataset,
+            "zoo": zoo,
+        }.items()
+        if value is not None
+    }
+    return [card for card in cards if all(text in getattr(card, key).lower() for key, text in wanted.items())]
+
+
+def select(cards: Sequence[SourceCard], sources: str | SourceCard | Iterable[str | SourceCard]) -> list[SourceCard]:
+    """Cards that a user asked for: ``"all"``, a name, a card, or several of these; ``*`` in a name matches anything.
+
+    Capitals do not matter. Each card comes once, in the order in which it was asked for.
+
+    Raises
+    ------
+    CardError
+        If nothing has that name; the message says what is close to it.
+    """
+    wanted = [sources] if isinstance(sources, str | SourceCard) else list(sources)
+    chosen: dict[str, SourceCard] = {}
+    for item in wanted:
+        if isinstance(item, SourceCard):
+            chosen[item.name] = item
+            continue
+        if not isinstance(item, str):
+            raise CardError(f"a source is asked for by its name or its card, not by {item!r}")
+        pattern = "*" if item == "all" else item.lower()
+        matches = [card for card in cards if fnmatch.fnmatchcase(card.name.lower(), pattern)]
+        if not matches and item != "all":
+            names = [card.name for card in cards]
+            by_lower = {name.lower(): name for name in names}
+            part_of = [name for lower, name in by_lower.items() if item and item.lower() in lower]
+            similar = difflib.get_close_matches(item.lower(), by_lower, n=3, cutoff=0.4)
+            close = part_of[:3] or [by_lower[lower] for lower in similar]
+            hint = f"did you mean {' or '.join(close)}? " if close else ""
+            raise CardError(f"There is no source {item!r}; {hint}`scotl-matgl zoo list` shows all {len(names)}")
+        chosen.update({card.name: card for card in matches})
+    return list(chosen.values())

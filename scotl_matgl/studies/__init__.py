@@ -1,0 +1,1 @@
+"""Curves, laws, validation and evaluation."""

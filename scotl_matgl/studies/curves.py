@@ -1,0 +1,400 @@
+"""Learning curves: how the error of several methods falls with the number of rows, and what more rows would give."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from scotl_matgl.chemistry.formulas import SkippedRow
+from scotl_matgl.exceptions import InputError
+from scotl_matgl.storage import write_whole
+from scotl_matgl.studies.fitting import Loss, Metric, Rows, fit_and_predict, loss_of, named_methods, rows_left_out
+from scotl_matgl.studies.power_law import Estimate, PowerLaw
+from scotl_matgl.tables.folds import make_folds
+from scotl_matgl.tables.table import Table
+from scotl_matgl.vocabulary import check_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+Progress = Callable[[int, int], None]
+
+#: Columns of the tidy frame, in order. The first four name a unit of work.
+COLUMNS = ("fingerprint", "method", "repeat", "n", "n_test", "error", "seconds", "failure", "warned")
+
+# The smallest size is this part of the largest: four doublings, enough to see an exponent.
+_SPAN = 16
+_SMALLEST = 20
+
+
+@dataclass(frozen=True, eq=False)
+class LearningCurves:
+    """Errors of several methods at several numbers of training rows.
+
+    Made by :func:`learning_curves`.
+
+    Attributes
+    ----------
+    frame : pandas.DataFrame
+        One row for each (method, repeat, n): `error` on `n_test` rows that were not learned from (NaN where the unit
+        failed, `failure` saying why), `seconds`, and the warnings it gave (`warned`).
+    methods : tuple of str
+        In the order given.
+    n_rows : int
+        Rows of the table, of different composition.
+    n_merged : int
+        Rows merged into others of equal composition.
+    skipped : tuple of SkippedRow
+        Rows that could not be used.
+    metric : str
+        "mean absolute error", "root mean squared error" or "error rate".
+    unit : str
+        Of the error.
+    folds : int
+        Number of parts of which one is tested on.
+    settings : dict
+        Seeds and versions.
+    """
+
+    frame: pd.DataFrame
+    methods: tuple[str, ...]
+    n_rows: int
+    n_merged: int
+    skipped: tuple[SkippedRow, ...]
+    metric: str
+    unit: str
+    folds: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def failures(self) -> pd.DataFrame:
+        """Units that failed, and why."""
+        return self.frame[self.frame["failure"] != ""].reset_index(drop=True)
+
+    def law(self, method: str, *, level: float = 0.9) -> PowerLaw:
+        """Power law of a method's error.
+
+        Raises
+        ------
+        InputError
+            If there is no such method, or too few of its units succeeded.
+        """
+        if method not in self.methods:
+            raise InputError(f"there is no method {method!r}; there are {', '.join(self.methods)}")
+        rows = self.frame[(self.frame["method"] == method) & self.frame["error"].notna()]
+        try:
+            return PowerLaw.fit(rows["n"], rows["error"], rows["repeat"], level=level, independent=self.folds)
+        except InputError as error:
+            lost = self.failures
+            lost = lost[lost["method"] == method]
+            more = f"; {len(lost)} of its units failed, the first: {lost['failure'].iloc[0]}" if len(lost) else ""
+            raise InputError(f"{method}: {error}{more}") from error
+
+    def summary(self, error: float | None = None, *, level: float = 0.9) -> pd.DataFrame:
+        """One row for each method: its law, the error with all rows and with twice as many, the rows needed.
+
+        Parameters
+        ----------
+        error : float, optional
+            Adds ``needed``, ``needed_low`` and ``needed_high``: the rows at which the error falls to this.
+        level : float, default=0.9
+            Of the intervals, whose ends are the columns ``..._low`` and ``..._high``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Indexed by method; ``remarks`` holds the sentences to be read with the numbers, or why there is no law.
+        """
+        import pandas as pd
+
+        records = []
+        for method in self.methods:
+            try:
+                law = self.law(method, level=level)
+            except InputError as reason:
+                records.append({"method": method, "law": "", "remarks": str(reason)})
+                continue
+            parts = {"exponent": law.exponent, "now": law.at(self.n_rows), "doubled": law.at(2 * self.n_rows)}
+            if error is not None:
+                parts["needed"] = law.needed(error)
+            record: dict[str, Any] = {"method": method, "law": str(law)}
+            remarks: dict[str, None] = {}
+            for name, part in parts.items():
+                record |= {name: part.value, f"{name}_low": part.low, f"{name}_high": part.high}
+                remarks |= dict.fromkeys(part.remarks)
+            records.append(record | {"remarks": " ".join(remarks)})
+        return pd.DataFrame(records).set_index("method")
+
+    def to_csv(self, path: str | Path | None = None) -> str | None:
+        """Write the tidy frame, or return it as text."""
+        text: str = self.frame.to_csv(index=False)
+        if path is None:
+            return text
+        write_whole(Path(path), text.encode())
+        return None
+
+    def plot(self, ax: Axes | None = None, *, error: float | None = None) -> Axes:
+        """Draw the measured errors and the laws with their bands; see :func:`scotl_matgl.plotting.plot_curves`."""
+        from scotl_matgl.plotting import plot_curves
+
+        return plot_curves(self, ax, error=error)
+
+    def text(self, error: float | None = None, *, level: float = 0.9) -> str:
+        """Return the summary as text for the terminal, with the remarks and what went wrong below it."""
+        frame = self.summary(error, level=level)
+        unit = f" {self.unit}" if self.unit else ""
+        headings = ["method", "exponent", f"error, {self.n_rows} rows", f"{2 * self.n_rows} rows"]
+        columns = ["exponent", "now", "doubled"]
+        if error is not None:
+            headings.append(f"rows for {error:g}")
+            columns.append("needed")
+        cells = [headings]
+        for method, row in frame.iterrows():
+            if not row["law"]:
+                cells.append([str(method), *["-"] * len(columns)])
+                continue
+            estimates = [Estimate(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in columns]
+            cells.append([str(method), *map(str, estimates)])
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
+        ]
+        lines.append(f"\n{self.metric}{unit}; in brackets {level:.0%} intervals, of any law with a floor or without")
+        lines += [f"{method}: {row['remarks']}" for method, row in frame.iterrows() if row["remarks"]]
+        lines += rows_left_out(self.n_merged, self.skipped)
+        failures = self.failures
+        if len(failures):
+            one = failures.iloc[0]
+            lines.append(
+                f"{len(failures)} of {len(self.frame)} fits failed, the first is {one['method']} with {one['n']} rows, "
+                f"repeat {one['repeat']}: {one['failure']}"
+            )
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.text()
+
+
+@dataclass(frozen=True, eq=False)
+class _Unit:
+    """One fit: a method, rows to learn from, rows to test on."""
+
+    fingerprint: str
+    method: str
+    repeat: int
+    n: int
+    train: Rows
+    test: Rows
+
+    @property
+    def key(self) -> tuple[str, str, int, int]:
+        return self.fingerprint, self.method, self.repeat, self.n
+
+
+def learning_curves(
+    formulas: Any,
+    y: ArrayLike,
+    methods: Mapping[str, Any] | str | None = None,
+    *,
+    sizes: Sequence[int] | None = None,
+    repeats: int = 5,
+    folds: int = 5,
+    metric: Metric = "auto",
+    task: Literal["auto", "regression", "classification"] = "auto",
+    unit: str = "",
+    path: str | Path | None = None,
+    n_jobs: int | None = None,
+    random_state: int = 0,
+    progress: Progress | None = None,
+) -> LearningCurves:
+    """Measure the error of several methods at several numbers of training rows.
+
+    Repeat r tests on one of `folds` parts of the table (each part once before any comes twice) and learns from the
+    first n rows of the others in a random order, so that the rows are the same for all methods and those of a small
+    size are among those of a large one. Everything happens inside the method's ``fit`` on the n rows; rows of equal
+    composition are merged before, so none is tested on its double.
+
+    Parameters
+    ----------
+    formulas : sequence of length m
+        Formulas: all that :func:`~scotl_matgl.parse_compositions` reads; bad rows are left out and listed.
+    y : array-like of shape (m,)
+        Measured property, or class labels.
+    methods : mapping of str to estimator, or name of a head, optional
+        Unfitted scikit-learn estimators whose ``fit`` takes formulas (an array of text) and targets. Default: see
+        :func:`~scotl_matgl.studies.fitting.named_methods`.
+    sizes : sequence of int, optional
+        Numbers of training rows. Default: five, from 20 or a sixteenth of the largest to all rows of the other parts.
+    repeats : int, default=5
+        Fits of each method at each size.
+    folds : int, default=5
+        Parts of the table.
+    metric : {"auto", "rmse"} or callable, default="auto"
+        ``"auto"``: mean absolute error, or for class labels the share that is wrong. A callable takes true and
+        predicted values and returns an error.
+    task : {"auto", "regression", "classification"}, default="auto"
+        Kind of target, as for :class:`~scotl_matgl.TransferabilityRanker`.
+    unit : str, default=""
+        Unit of the target, for the result.
+    path : path, optional
+        CSV file to which every finished fit is added at once. What it holds of the same table, settings and method is
+        not measured again; fits that failed are.
+    n_jobs : int, optional
+        Processes, as in joblib.
+    random_state : int, default=0
+        Seed of parts and orders. Methods keep the seeds they were given.
+    progress : callable, optional
+        Called with (done, total) fits.
+
+    Returns
+    -------
+    LearningCurves
+
+    Raises
+    ------
+    InputError
+        If the table cannot be used (see :class:`~scotl_matgl.tables.table.Table`), or a parameter is wrong. A fit
+        that fails is listed in ``failures`` and ends nothing.
+
+    Examples
+    --------
+    >>> from scotl_matgl import load_example
+    >>> table = load_example().iloc[::20]
+    >>> curves = learning_curves(table["formula"], table["target"], "kernel ridge", repeats=2)
+    >>> curves.methods, len(curves.frame)
+    (('no transfer', 'transfer'), 20)
+    """
+    import pandas as pd
+    from joblib import Parallel, delayed
+
+    table = Table.read(formulas, y, task=task)
+    chosen = named_methods(methods, classification=table.classification)
+    check_whole("repeats", repeats, 1)
+    check_whole("folds", folds, 2)
+    splits = _splits(table, repeats=repeats, folds=folds, seed=random_state)
+    counts = _sizes(sizes, min(len(train) for train, _ in splits), len(table.y))
+    name, loss = loss_of(metric, classification=table.classification)
+    base = [*table.compositions.keys(), *map(str, table.y.tolist()), name, str(folds), str(random_state)]
+    units = [
+        _Unit(_fingerprint(base, estimator), method, repeat, n, train[:n], test)
+        for repeat, (train, test) in enumerate(splits)
+        for n in counts
+        for method, estimator in chosen.items()
+    ]
+    store = _Store(None if path is None else Path(path))
+    missing = [one for one in units if not store.has(one.key)]
+    text = np.array(table.compositions.text, dtype=object)
+    if progress is not None:
+        progress(len(units) - len(missing), len(units))
+    jobs = (delayed(_measure)(one, chosen[one.method], text, table.y, loss) for one in missing)
+    for done, record in enumerate(Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs), start=1):
+        store.add(record)
+        if progress is not None:
+            progress(len(units) - len(missing) + done, len(units))
+    from scotl_matgl.storage import installed_versions
+
+    return LearningCurves(
+        frame=pd.DataFrame([store.records[one.key] for one in units], columns=list(COLUMNS)),
+        methods=tuple(chosen),
+        n_rows=len(table.y),
+        n_merged=table.n_merged,
+        skipped=table.skipped,
+        metric=name,
+        unit="" if table.classification else unit,
+        folds=folds,
+        settings={"random_state": random_state, "versions": installed_versions()},
+    )
+
+
+def _splits(table: Table, *, repeats: int, folds: int, seed: int) -> list[tuple[Rows, Rows]]:
+    """Rows to learn from, in random order, and rows to test on, of each repeat."""
+    splits: list[tuple[Rows, Rows]] = []
+    while len(splits) < repeats:
+        cycle = make_folds(table.y, classification=table.classification, n_folds=folds, random_state=seed + len(splits))
+        for train, test in cycle:
+            order = np.random.default_rng([seed, len(splits)]).permutation(train)
+            splits.append((order, test))
+    return splits[:repeats]
+
+
+def _sizes(sizes: Sequence[int] | None, largest: int, rows: int) -> list[int]:
+    if sizes is None:
+        smallest = min(max(_SMALLEST, largest // _SPAN), max(largest // 2, 2))
+        return sorted(set(np.geomspace(smallest, largest, 5).round().astype(int).tolist()))
+    for size in sizes:
+        check_whole("a size", size, 2)
+        if size > largest:
+            raise InputError(
+                f"the size {size} is more than the {largest} rows that can be learned from: the table has {rows} rows "
+                "of different composition, and a part is kept for testing"
+            )
+    return sorted({int(size) for size in sizes})
+
+
+def _fingerprint(base: Iterable[str], estimator: Any) -> str:
+    """Name of table, settings and method, so that a file of other measurements is not taken for these."""
+    described = estimator.__repr__(N_CHAR_MAX=10**9) if hasattr(estimator, "get_params") else repr(estimator)
+    return hashlib.sha256("\n".join([*base, described]).encode()).hexdigest()[:16]
+
+
+def _measure(unit: _Unit, estimator: Any, formulas: NDArray[Any], y: NDArray[Any], loss: Loss) -> dict[str, Any]:
+    """Record of one fit."""
+    fit = fit_and_predict(estimator, formulas, y, unit.train, unit.test)
+    return {
+        "fingerprint": unit.fingerprint,
+        "method": unit.method,
+        "repeat": unit.repeat,
+        "n": unit.n,
+        "n_test": len(unit.test),
+        "error": fit.error(y[unit.test], loss),
+        "seconds": fit.seconds,
+        "failure": fit.failure,
+        "warned": fit.warned,
+    }
+
+
+class _Store:
+    """Records by unit, in memory and in a file that is always whole."""
+
+    def __init__(self, path: Path | None) -> None:
+        import pandas as pd
+
+        self.path = path
+        self.records: dict[tuple[str, str, int, int], dict[str, Any]] = {}
+        if path is None or not path.is_file():
+            return
+        try:
+            frame = pd.read_csv(path, keep_default_na=False, dtype={"fingerprint": str, "method": str})
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{path} cannot be read as a table of an earlier run ({error}); name another file"
+            ) from error
+        if tuple(frame.columns) != COLUMNS:
+            raise InputError(f"{path} is not the table of an earlier run: its columns are others; name another file")
+        frame["error"] = pd.to_numeric(frame["error"], errors="coerce")
+        for record in frame.to_dict("records"):
+            self._put({str(key): value for key, value in record.items()})
+
+    def _put(self, record: dict[str, Any]) -> None:
+        key = (record["fingerprint"], record["method"], int(record["repeat"]), int(record["n"]))
+        self.records[key] = record
+
+    def has(self, key: tuple[str, str, int, int]) -> bool:
+        return key in self.records and not self.records[key]["failure"]
+
+    def add(self, record: dict[str, Any]) -> None:
+        import pandas as pd
+
+        self._put(record)
+        if self.path is not None:
+            buffer = io.StringIO()
+            pd.DataFrame(self.records.values(), columns=list(COLUMNS)).to_csv(buffer, index=False)
+            write_whole(self.path, buffer.getvalue().encode())

@@ -1,0 +1,173 @@
+"""One fit of a method on some rows of a table, tested on others: timed, and isolated so that it cannot end a run."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+
+from scotl_matgl.chemistry.formulas import SkippedRow
+from scotl_matgl.exceptions import InputError
+from scotl_matgl.vocabulary import NO_TRANSFER
+
+Rows = NDArray[np.intp]
+
+
+Loss = Callable[[NDArray[Any], NDArray[Any]], float]
+
+
+Metric = Literal["auto", "rmse"] | Loss
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """What came of a fit.
+
+    Attributes
+    ----------
+    predicted : ndarray of shape (m,), or None
+        For the test rows; None if the fit failed.
+    failure : str
+        Why it failed; empty otherwise.
+    warned : str
+        The different warnings that it gave.
+    seconds : float
+        Wall time of fit and prediction.
+    """
+
+    predicted: NDArray[Any] | None
+    failure: str
+    warned: str
+    seconds: float
+
+    def error(self, true: NDArray[Any], loss: Loss) -> float:
+        """Error by a loss; NaN if the fit failed."""
+        return float("nan") if self.predicted is None else float(loss(true, self.predicted))
+
+
+def fit_and_predict(estimator: Any, formulas: NDArray[Any], y: NDArray[Any], train: Rows, test: Rows) -> Fit:
+    """Fit a clone of an estimator on the training rows, and predict the test rows.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Its ``fit`` takes formulas and targets. It is cloned, so that no fit knows of another.
+    formulas : ndarray of shape (n,), object
+        Text.
+    y : ndarray of shape (n,)
+        Targets.
+    train, test : ndarray of int
+        Row numbers.
+    """
+    from threadpoolctl import threadpool_limits
+
+    started = time.perf_counter()
+    predicted, failure = None, ""
+    # One thread to a fit: small matrices gain nothing from more, and callers spread the fits over processes instead.
+    with warnings.catch_warnings(record=True) as caught, threadpool_limits(1):
+        warnings.simplefilter("default")
+        try:
+            found = np.asarray(clone(estimator).fit(formulas[train], y[train]).predict(formulas[test]))
+            if found.shape != test.shape:
+                failure = f"it predicts values of the shape {found.shape} for {len(test)} rows"
+            elif found.dtype.kind == "f" and not np.isfinite(found).all():
+                failure = f"it predicts {found[~np.isfinite(found)][0]} for {formulas[test][~np.isfinite(found)][0]}"
+            else:
+                predicted = found
+        except Exception as reason:  # whatever an estimator raises costs its own line only
+            failure = f"{type(reason).__name__}: {reason}"
+    warned = " | ".join(dict.fromkeys(str(item.message) for item in caught))
+    return Fit(predicted, failure, warned, round(time.perf_counter() - started, 3))
+
+
+def mean_absolute_error(true: NDArray[Any], predicted: NDArray[Any]) -> float:
+    """Mean of |predicted − true|."""
+    return float(np.mean(np.abs(predicted - true)))
+
+
+def root_mean_squared_error(true: NDArray[Any], predicted: NDArray[Any]) -> float:
+    """Root of the mean of (predicted − true)²."""
+    return float(np.sqrt(np.mean((predicted - true) ** 2)))
+
+
+def error_rate(true: NDArray[Any], predicted: NDArray[Any]) -> float:
+    """Share of wrong labels."""
+    return float(np.mean(predicted != true))
+
+
+def loss_of(metric: Metric, *, classification: bool) -> tuple[str, Loss]:
+    """Name and function of a metric.
+
+    Parameters
+    ----------
+    metric : {"auto", "rmse"} or callable
+        ``"auto"``: mean absolute error, or for class labels the share that is wrong. A callable takes true and
+        predicted values and returns an error, lower being better.
+    classification : bool
+        Whether the target is of class labels.
+
+    Raises
+    ------
+    InputError
+        For a name that is not known for this kind of target.
+    """
+    if callable(metric):
+        return getattr(metric, "__name__", "error").replace("_", " "), metric
+    chosen: dict[str, Loss] = (
+        {"auto": error_rate} if classification else {"auto": mean_absolute_error, "rmse": root_mean_squared_error}
+    )
+    if metric not in chosen:
+        names = ", ".join(map(repr, chosen))
+        kind = "class labels" if classification else "a measured property"
+        raise InputError(f"metric is {metric!r}; for {kind} it must be {names} or a callable")
+    return chosen[metric].__name__.replace("_", " "), chosen[metric]
+
+
+def rows_left_out(n_merged: int, skipped: Sequence[SkippedRow]) -> list[str]:
+    """Sentences on the rows of a table that were merged or skipped."""
+    lines = []
+    if n_merged:
+        lines.append(f"{n_merged} rows of equal composition were merged into others")
+    if skipped:
+        first = skipped[0]
+        lines.append(f"{len(skipped)} rows were skipped, the first is row {first.row} ({first.value}): {first.reason}")
+    return lines
+
+
+def named_methods(methods: Any, *, classification: bool) -> dict[str, Any]:
+    """Estimators by name.
+
+    Parameters
+    ----------
+    methods : None, str, estimator, or mapping of str to estimator
+        None: heads on descriptors alone, and the same with transfer from the sources that are ranked best inside
+        ``fit`` (:class:`~scotl_matgl.TransferRegressor` or ``TransferClassifier``). A text: these two with the
+        head of that name, of which ``"kernel ridge"`` is the fastest. A single estimator is named by its class.
+    classification : bool
+        Whether the target is of class labels.
+
+    Raises
+    ------
+    InputError
+        If there is none, or one has no ``fit`` and ``predict``.
+    """
+    if methods is None or isinstance(methods, str):
+        from scotl_matgl.transfer.estimators import TransferClassifier, TransferRegressor
+
+        kind = TransferClassifier if classification else TransferRegressor
+        # A source without a bridge is no news in each of many fits.
+        common: dict[str, Any] = {"head": methods or "auto", "on_error": "skip"}
+        return {NO_TRANSFER: kind(sources=[], **common), "transfer": kind(**common)}
+    chosen = dict(methods) if isinstance(methods, Mapping) else {type(methods).__name__: methods}
+    if not chosen:
+        raise InputError("there is no method to measure; give at least one estimator")
+    for name, method in chosen.items():
+        if isinstance(method, type) or not (hasattr(method, "fit") and hasattr(method, "predict")):
+            raise InputError(f"{name} is {method!r}; give an unfitted estimator with fit and predict")
+    return chosen

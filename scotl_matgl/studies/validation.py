@@ -1,0 +1,255 @@
+"""Errors when whole clusters, elements or chemical systems are held out, beside random folds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from scotl_matgl.chemistry.formulas import SkippedRow
+from scotl_matgl.exceptions import InputError
+from scotl_matgl.studies.fitting import Fit, Loss, Metric, fit_and_predict, loss_of, named_methods, rows_left_out
+from scotl_matgl.studies.splitters import SCHEMES, make_splitter
+from scotl_matgl.tables.table import Table
+from scotl_matgl.vocabulary import check_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """Errors of methods under several schemes, fold by fold.
+
+    Made by :func:`validate`.
+
+    Attributes
+    ----------
+    frame : pandas.DataFrame
+        One row for each (method, scheme, fold): what was `held_out`, `n_train`, `n_test`, the `error`, the error of the
+        same rows in random folds (`random`), that of predicting the mean or the most frequent label of the training
+        rows (`constant`), `seconds`, `failure` and `warned`.
+    metric, unit : str
+        Of the errors.
+    n_rows, n_merged : int
+        Rows of different composition, and rows merged into them.
+    skipped : tuple of SkippedRow
+        Rows that could not be used.
+    left_out : dict of str to str
+        Schemes that the table does not allow, and folds that were not measured; why.
+    settings : dict
+        Seed and versions.
+    """
+
+    frame: pd.DataFrame
+    metric: str
+    unit: str
+    n_rows: int
+    n_merged: int
+    skipped: tuple[SkippedRow, ...]
+    left_out: Mapping[str, str]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def failures(self) -> pd.DataFrame:
+        """Folds that failed, and why."""
+        return self.frame[self.frame["failure"] != ""].reset_index(drop=True)
+
+    def summary(self) -> pd.DataFrame:
+        """Means over the folds by method and scheme.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``error`` and its standard error over the folds ``se``, ``random`` and ``constant`` on the same rows,
+            ``ratio`` of error to random, number of ``folds`` and of those ``failed``.
+        """
+        groups = self.frame.groupby(["method", "scheme"], sort=False)
+        result = groups[["error", "random", "constant"]].mean()
+        result.insert(1, "se", groups["error"].sem())
+        measured = self.frame[self.frame["error"].notna() & self.frame["random"].notna()]
+        same = measured.groupby(["method", "scheme"], sort=False)[["error", "random"]].mean()
+        result.insert(3, "ratio", same["error"] / same["random"])
+        result["folds"] = groups.size()
+        result["failed"] = groups["failure"].agg(lambda reasons: int((reasons != "").sum()))
+        return result
+
+    def __str__(self) -> str:
+        unit = f" {self.unit}" if self.unit else ""
+        lines = [
+            self.summary().to_string(float_format=lambda value: f"{value:.3g}", sparsify=False),
+            f"\n{self.metric}{unit}: mean over the folds and its standard error; 'random' and 'constant' are the "
+            "errors of the same rows in random folds, and of the mean (or most frequent label) of the training rows",
+        ]
+        lines += [f"{scheme}: {reason}" for scheme, reason in self.left_out.items()]
+        lines += rows_left_out(self.n_merged, self.skipped)
+        if len(self.failures):
+            one = self.failures.iloc[0]
+            lines.append(
+                f"{len(self.failures)} of {len(self.frame)} fits failed, the first is {one['method']}, {one['scheme']} "
+                f"{one['held_out']}: {one['failure']}"
+            )
+        return "\n".join(lines)
+
+
+def validate(
+    estimator: Any,
+    formulas: Any,
+    y: ArrayLike,
+    schemes: Sequence[str] = SCHEMES,
+    *,
+    n_splits: int = 5,
+    min_formulas: int = 10,
+    max_folds: int | None = None,
+    metric: Metric = "auto",
+    task: Literal["auto", "regression", "classification"] = "auto",
+    unit: str = "",
+    n_jobs: int | None = None,
+    random_state: int = 0,
+    progress: Progress | None = None,
+) -> Validation:
+    """Measure methods under several schemes, each beside random folds on the same rows.
+
+    Parameters
+    ----------
+    estimator : estimator, mapping of str to estimator, name of a head, or None
+        Unfitted; ``fit`` takes formulas (an array of text) and targets. A name or None: see
+        :func:`~scotl_matgl.studies.fitting.named_methods`.
+    formulas : sequence of length m
+        Formulas: all that :func:`~scotl_matgl.parse_compositions` reads; bad rows are left out and listed,
+        rows of equal composition merged.
+    y : array-like of shape (m,)
+        Measured property, or class labels.
+    schemes : sequence of str
+        See :func:`make_splitter`. Random folds are measured in any case.
+    n_splits, min_formulas
+        See :func:`make_splitter`.
+    max_folds : int, optional
+        Of each scheme at most so many folds, drawn at random, are measured; the rest is said in ``left_out``.
+    metric, task, unit, n_jobs
+        As for :func:`~scotl_matgl.learning_curves`.
+    random_state : int, default=0
+        Seed of the folds. Methods keep the seeds they were given.
+    progress : callable, optional
+        Called with (done, total) fits.
+
+    Returns
+    -------
+    Validation
+
+    Raises
+    ------
+    InputError
+        If the table cannot be used, or a parameter is wrong. A fit that fails is listed and ends nothing.
+
+    Examples
+    --------
+    >>> from scotl_matgl import load_example
+    >>> from scotl_matgl.transfer.estimators import TransferRegressor
+    >>> table = load_example().iloc[::20]
+    >>> model = TransferRegressor(sources=[], head="kernel ridge")
+    >>> found = validate(model, table["formula"], table["target"], ["random", "cluster"], n_splits=3)
+    >>> found.frame["scheme"].tolist()
+    ['random', 'random', 'random', 'cluster', 'cluster', 'cluster']
+    """
+    import pandas as pd
+    from joblib import Parallel, delayed
+
+    from scotl_matgl.storage import installed_versions
+
+    table = Table.read(formulas, y, task=task)
+    methods = named_methods(estimator, classification=table.classification)
+    name, loss = loss_of(metric, classification=table.classification)
+    if max_folds is not None:
+        check_whole("max_folds", max_folds, 1)
+    units: list[tuple[str, str, NDArray[np.bool_]]] = []
+    left_out: dict[str, str] = {}
+    for scheme in dict.fromkeys(("random", *schemes)):
+        splitter = make_splitter(scheme, n_splits=n_splits, min_formulas=min_formulas, random_state=random_state)
+        try:
+            folds = splitter.folds(table.compositions)
+        except InputError as error:
+            if scheme == "random":
+                raise
+            left_out[scheme] = str(error)
+            continue
+        # Random folds are whole: the other schemes are compared with them row by row.
+        if max_folds is not None and len(folds) > max_folds and scheme != "random":
+            chosen = np.sort(np.random.default_rng(random_state).permutation(len(folds))[:max_folds])
+            left_out[scheme] = f"{max_folds} of {len(folds)} folds, drawn at random, were measured"
+            folds = [folds[index] for index in chosen]
+        units += [(scheme, held_out, test) for held_out, test in folds]
+
+    text = np.array(table.compositions.text, dtype=object)
+    jobs = (
+        delayed(fit_and_predict)(model, text, table.y, np.flatnonzero(~test), np.flatnonzero(test))
+        for model in methods.values()
+        for _, _, test in units
+    )
+    fits: list[Fit] = []
+    for fit in Parallel(n_jobs=n_jobs, return_as="generator")(jobs):
+        fits.append(fit)
+        if progress is not None:
+            progress(len(fits), len(methods) * len(units))
+    records = []
+    for index, method in enumerate(methods):
+        own = fits[index * len(units) : (index + 1) * len(units)]
+        records += _records(method, units, own, table, loss)
+    return Validation(
+        frame=pd.DataFrame(records),
+        metric=name,
+        unit="" if table.classification else unit,
+        n_rows=len(table.y),
+        n_merged=table.n_merged,
+        skipped=table.skipped,
+        left_out=left_out,
+        settings={"random_state": random_state, "versions": installed_versions()},
+    )
+
+
+def _records(
+    method: str,
+    units: Sequence[tuple[str, str, NDArray[np.bool_]]],
+    fits: Sequence[Fit],
+    table: Table,
+    loss: Loss,
+) -> list[dict[str, Any]]:
+    """Rows of the frame for one method."""
+    out_of_fold = np.empty(len(table.y), dtype=table.y.dtype)
+    known = np.zeros(len(table.y), dtype=bool)
+    for (scheme, _, test), fit in zip(units, fits, strict=True):
+        if scheme == "random" and fit.predicted is not None:
+            out_of_fold[test], known[test] = fit.predicted, True
+    records: list[dict[str, Any]] = []
+    for (scheme, held_out, test), fit in zip(units, fits, strict=True):
+        true = table.y[test]
+        records.append(
+            {
+                "method": method,
+                "scheme": scheme,
+                "fold": sum(record["scheme"] == scheme for record in records),
+                "held_out": held_out,
+                "n_train": int((~test).sum()),
+                "n_test": int(test.sum()),
+                "error": fit.error(true, loss),
+                "random": loss(true, out_of_fold[test]) if known[test].all() else float("nan"),
+                "constant": loss(true, np.full(len(true), _constant(table.y[~test], table.classification))),
+                "seconds": fit.seconds,
+                "failure": fit.failure,
+                "warned": fit.warned,
+            }
+        )
+    return records
+
+
+def _constant(y: NDArray[Any], classification: bool) -> Any:
+    if not classification:
+        return float(np.mean(y))
+    labels, counts = np.unique(y, return_counts=True)
+    return labels[counts.argmax()]

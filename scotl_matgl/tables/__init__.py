@@ -1,0 +1,1 @@
+"""The user's table: files, targets, rows, folds."""

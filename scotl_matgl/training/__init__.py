@@ -1,0 +1,1 @@
+"""Sources of one's own, and sources trained on."""

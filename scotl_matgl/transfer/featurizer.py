@@ -1,0 +1,202 @@
+"""Formulas to descriptors beside embeddings of sources, for pipelines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from scotl_matgl.bridges.embedding import embeddings
+from scotl_matgl.descriptors.composite import get_descriptor
+from scotl_matgl.exceptions import InputError
+from scotl_matgl.learners.members import Task
+from scotl_matgl.ranking.result import Ranking
+from scotl_matgl.tables.rows import Rows, is_numeric, read_rows
+from scotl_matgl.tables.table import Table
+from scotl_matgl.transfer.choice import cards_for, choose_sources
+from scotl_matgl.transfer.features import FormulaEstimator
+from scotl_matgl.vocabulary import Floats
+
+
+class TransferFeaturizer(TransformerMixin, FormulaEstimator):  # type: ignore[misc]  # scikit-learn is not typed
+    """Turn formulas into descriptors beside the embeddings of sources, or into the embeddings alone.
+
+    For a column of formulas in a pipeline or a ``ColumnTransformer``, with any estimator behind it.
+
+    Parameters
+    ----------
+    sources : "auto", str, SourceCard or list of these, default="auto"
+        Which sources; if they are more than `n_sources`, ``fit`` ranks them and needs the target.
+    n_sources : int, default=1
+        How many of the best to use.
+    descriptor : str or CompositionDescriptor, default="standard"
+        Describes the formulas.
+    combine : {"concat", "embedding"}, default="concat"
+        Descriptors beside embeddings, or embeddings alone.
+    layer, look_up, max_rows, random_state
+        As for :class:`TransferRegressor`.
+    task : {"auto", "regression", "classification"}, default="auto"
+        Kind of target, for the ranking; see :class:`~scotl_matgl.TransferabilityRanker`.
+    on_error : {"warn", "raise", "skip"}, default="warn"
+        What a bad row does: its features are NaN, with a warning or without, or it is an error. In ``fit`` such rows
+        are listed in ``skipped_``.
+
+    Attributes
+    ----------
+    sources_ : tuple of SourceEmbedding
+        The sources used, best first.
+    ranking_ : Ranking or None
+        Of all sources; None if there was nothing to choose.
+    skipped_ : tuple of SkippedRow
+    errors_ : dict of str to str
+        Sources that could not be used, and why.
+
+    Examples
+    --------
+    >>> from scotl_matgl import TransferFeaturizer
+    >>> featurizer = TransferFeaturizer("MEGNet-MP-2018.6.1-Eform", combine="embedding").fit(["NaCl", "MgO"])
+    >>> featurizer.transform(["Fe2O3"]).shape
+    (1, 160)
+    """
+
+    formula = None
+
+    def __init__(
+        self,
+        sources: Any = "auto",
+        *,
+        n_sources: int = 1,
+        descriptor: Any = "standard",
+        combine: Literal["concat", "embedding"] = "concat",
+        layer: str = "readout",
+        look_up: bool | Literal["auto"] = "auto",
+        task: Literal["auto", "regression", "classification"] = "auto",
+        max_rows: int = 1000,
+        on_error: Literal["warn", "raise", "skip"] = "warn",
+        random_state: int = 0,
+    ) -> None:
+        self.sources = sources
+        self.n_sources = n_sources
+        self.descriptor = descriptor
+        self.combine = combine
+        self.layer = layer
+        self.look_up = look_up
+        self.task = task
+        self.max_rows = max_rows
+        self.on_error = on_error
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: ArrayLike | None = None) -> Self:
+        """Choose the sources.
+
+        Parameters
+        ----------
+        X : sequence of formulas, or table of one column
+            n formulas.
+        y : array-like of shape (n,), optional
+            Target; only needed where there is a choice.
+        """
+        self._check_common()
+        if self.combine not in ("concat", "embedding"):
+            raise InputError(f"combine is {self.combine!r}; it must be 'concat' or 'embedding'")
+        # What can be read only once is read here.
+        X = X if hasattr(X, "__len__") else list(X)
+        rows = self._formulas(X)
+        self.skipped_ = rows.skipped
+        self._descriptor = get_descriptor(self.descriptor).fit(rows.compositions)
+        errors: dict[str, str] = {}
+        cards = cards_for(self.sources, errors)
+        if not cards and self.combine == "embedding":
+            raise InputError("combine='embedding' without sources leaves no features; name a source")
+        self.errors_ = errors
+        self.ranking_: Ranking | None = None
+        self.sources_ = ()
+        if len(cards) > self.n_sources:
+            self._rank(cards, X, y, errors)
+        else:
+            described = self._features(rows).columns["descriptors"]
+            assert rows.compositions is not None  # noqa: S101 - _formulas has made sure
+            # Without a target there is no telling which way is better: the bridge serves alone, unless asked.
+            look_up = self.look_up is True
+            for card in cards:
+                try:
+                    ways = embeddings(
+                        card, rows.compositions, described, self._descriptor, layer=self.layer, look_up=look_up
+                    )
+                except (Exception, SystemExit) as error:  # one source must not end the run, whatever it raises
+                    errors[card.name] = str(error) or type(error).__name__
+                else:
+                    self.sources_ += (ways[-1][0],)
+            if cards and not self.sources_:
+                name, reason = next(iter(errors.items()))
+                raise InputError(f"no source can be used ({len(cards)} tried); {name}: {reason}")
+            self._warn_left_out(errors, stacklevel=3)
+        self._warn(self.skipped_, "skipped", stacklevel=3)
+        return self
+
+    def _formulas(self, X: Any) -> Rows:
+        if is_numeric(X):
+            raise InputError("X holds numbers or several columns; give one column of formulas")
+        rows = read_rows(self, X, formula=None, strict=self.on_error == "raise", reset=True)
+        if not len(rows):
+            raise InputError(f"none of the {rows.n_input} rows holds a formula that can be read")
+        return rows
+
+    def _rank(self, cards: Sequence[Any], X: Any, y: ArrayLike | None, errors: dict[str, str]) -> None:
+        if y is None:
+            raise InputError(f"to choose {self.n_sources} of {len(cards)} sources takes a target: pass y, or name them")
+        # As in a ranking: rows of one composition are merged, and the kind of target is found out.
+        table = Table.read(X, y, task=self.task, strict=self.on_error == "raise")
+        self.skipped_ = table.skipped
+        codes = np.unique(table.y, return_inverse=True)[1] if table.classification else table.y
+        n_classes = int(codes.max()) + 1 if table.classification else 0
+        n = len(table.compositions)
+        rows = Rows(table.compositions, np.empty((n, 0)), (), np.arange(n), list(range(n)), table.skipped)
+        sample = table.sample(self.max_rows, self.random_state)
+        folds = rows.take(sample).folds(
+            codes[sample], classification=table.classification, random_state=self.random_state
+        )
+        choice = choose_sources(
+            list(cards),
+            table.compositions,
+            self._features(rows),
+            Task(codes[sample], n_classes, folds, self.random_state),
+            self._descriptor,
+            n_sources=self.n_sources,
+            layer=self.layer,
+            look_up=self.look_up,
+            sample=sample,
+            skipped=table.skipped,
+            errors=errors,
+        )
+        self.sources_, self.ranking_, self.errors_ = choice.sources, choice.ranking, dict(choice.errors)
+        self._warn_left_out(self.errors_, stacklevel=4)
+
+    def transform(self, X: Any) -> Floats:
+        """Features (m, p) of m formulas; rows that cannot be read are NaN."""
+        check_is_fitted(self, "sources_")
+        rows = read_rows(self, X, formula=None, strict=self.on_error == "raise", reset=False)
+        self._warn(rows.skipped, "without features", stacklevel=3)
+        features = np.full((rows.n_input, len(self.get_feature_names_out())), np.nan)
+        if len(rows):
+            embedded = self._with_sources(self._features(rows), rows)
+            names = [source.name for source in self.sources_]
+            features[rows.kept] = embedded.stacked(["descriptors", *names] if self.combine == "concat" else names)
+        return features
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:  # noqa: ARG002  (scikit-learn's signature)
+        """Names (p,): those of the descriptors, and ``SOURCE[layer]_0`` and so on for the embeddings."""
+        check_is_fitted(self, "sources_")
+        names = list(self._descriptor.get_feature_names_out()) if self.combine == "concat" else []
+        for source in self.sources_:
+            names += [f"{source.name}[{source.layer}]_{i}" for i in range(len(source.mean))]
+        return np.array(names, dtype=object)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = False
+        return tags

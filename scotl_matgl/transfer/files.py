@@ -1,0 +1,148 @@
+"""Fitted models in files without pickle: which types of this package a file may hold, and what is left out of it."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+import zipfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from scotl_matgl.chemistry.formulas import SkippedRow
+from scotl_matgl.exceptions import InputError, ScotlMatglWarning
+from scotl_matgl.sources.cards import SourceCard, all_cards
+from scotl_matgl.training.full import FullTransferRegressor
+
+Model = TypeVar("Model")
+
+# Types of this package that a file may name. All of them hold data only; none runs what a file says.
+_OURS = frozenset(
+    f"scotl_matgl.{name}"
+    for name in (
+        "bridges.adversarial.AdversarialBridge",
+        "bridges.alignment.AlignmentBridge",
+        "bridges.base.BridgeQuality",
+        "bridges.embedding.SourceEmbedding",
+        "bridges.mlp.MLPBridge",
+        "bridges.ridge.RidgeBridge",
+        "chemistry.formulas.SkippedRow",
+        "learners.blend.Blend",
+        "learners.domain.TrainingDomain",
+        "learners.heads.HeldRidge",
+        "learners.kernel.LaplacianKernelClassifier",
+        "learners.kernel.LaplacianKernelRidge",
+        "learners.members.FittedHead",
+        "learners.members.Member",
+        "learners.scaling.ColumnScale",
+        "learners.uncertainty.Uncertainty",
+        "ranking.result.Ranking",
+        "ranking.result.SourceResult",
+        "training.bridge.FineTunedBridge",
+        "training.full.FullTransferRegressor",
+        "transfer.estimators.TransferClassifier",
+        "transfer.estimators.TransferRegressor",
+    )
+)
+
+# What skops does not trust by itself although it holds numbers only: a forged tree can crash the process, not more.
+_TREES = frozenset({"sklearn.tree._tree.Tree", "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"})
+
+# Descriptors, and what they are made of; those of other packages are named by the user.
+_DESCRIPTORS = "scotl_matgl.descriptors."
+
+
+def save_model(model: Any, path: str | Path) -> None:
+    """Write a fitted model.
+
+    Raises
+    ------
+    InputError
+        If skops is missing.
+    """
+    _warn_of_unregistered([source.name for source in (*model.sources_, *model.predictors_) if source.bridge is None])
+    slim = copy.copy(model)
+    for name in ("sources_", "predictors_"):
+        setattr(slim, name, tuple(replace(source, card=None) for source in getattr(model, name)))
+    slim.sources = _names(model.sources)
+    slim.method = _without_card(model.method)
+    slim.skipped_, slim.refused_ = _plain(model.skipped_), _plain(model.refused_)
+    if model.ranking_ is not None:
+        slim.ranking_ = replace(model.ranking_, skipped=_plain(model.ranking_.skipped))
+    slim._blend = replace(
+        model._blend,
+        members=tuple(replace(member, head=_without_card(member.head)) for member in model._blend.members),
+        fitted={i: replace(item, head=_without_card(item.head)) for i, item in model._blend.fitted.items()},
+    )
+    _skops().dump(slim, path, compression=zipfile.ZIP_DEFLATED)
+
+
+def _plain(rows: Sequence[SkippedRow]) -> tuple[SkippedRow, ...]:
+    """Rows whose labels a file may hold: a date, say, is kept as text."""
+    return tuple(
+        row if isinstance(row.label, bool | int | float | str | tuple) else replace(row, label=str(row.label))
+        for row in rows
+    )
+
+
+def _warn_of_unregistered(names: Sequence[str]) -> None:
+    """Warn of sources that a loaded model would not find: they read formulas themselves, and are no registered ones."""
+    lost = sorted(set(names) - {card.name for card in all_cards(lambda *_: None)}) if names else []
+    if lost:
+        message = (
+            f"the file can only be used where the sources {', '.join(lost)} are registered, which they are not here"
+        )
+        warnings.warn(message, ScotlMatglWarning, stacklevel=4)
+
+
+def _names(sources: Any) -> Any:
+    """Sources by name: a card names a loader, which a file must not."""
+    if isinstance(sources, SourceCard):
+        return sources.name
+    if sources is None or isinstance(sources, str):
+        return sources
+    return [_names(source) for source in sources]
+
+
+def _without_card(head: Any) -> Any:
+    """A head with its source by name and without a folder: a file must name neither loaders nor paths."""
+    if not isinstance(head, FullTransferRegressor):
+        return head
+    slim = copy.copy(head)
+    slim.source = _names(head.source)
+    slim.checkpoints = None
+    if hasattr(head, "card_"):
+        slim.card_ = None
+    return slim
+
+
+def load_model(path: str | Path, kind: type[Model], trusted: Sequence[str]) -> Model:
+    """Read a fitted model of a kind; see :meth:`scotl_matgl.TransferRegressor.load`."""
+    io = _skops()
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        named = io.get_untrusted_types(file=path)
+    except Exception as error:  # whatever a file that is no model makes skops raise
+        raise InputError(f"{path} is no saved model: {error}") from error
+    ours = [name for name in named if name in _OURS | _TREES | set(trusted) or name.startswith(_DESCRIPTORS)]
+    refused = sorted(set(named) - set(ours))
+    if refused:
+        raise InputError(
+            f"{path} holds types that are not trusted: {', '.join(refused)}; if you know where the file comes from, "
+            "load it with trusted=[...]"
+        )
+    model = io.load(path, trusted=ours)
+    if not isinstance(model, kind):
+        raise InputError(f"{path} holds a {type(model).__name__}, not a {kind.__name__}")
+    return model
+
+
+def _skops() -> Any:
+    try:
+        import skops.io
+    except ModuleNotFoundError as error:
+        raise InputError("saving and loading needs skops: pip install skops") from error
+    return skops.io
