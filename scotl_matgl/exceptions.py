@@ -21,3 +21,7 @@ class PluginWarning(ScotlMatglWarning):
 
 class InputError(ValueError):
     """What the user gave cannot be used; the message says what, where and what to do."""
+
+
+class StoredFileError(InputError):
+    """A stored file is damaged, of another kind, or odd; the message names it and says what to do."""

@@ -29,7 +29,15 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from scotl_matgl import registry
 from scotl_matgl.bridges import store
-from scotl_matgl.bridges.base import Bridge, BridgeError, BridgeQuality, load_bridge, read_header, split_by_group
+from scotl_matgl.bridges.base import (
+    BRIDGE_FILE,
+    Bridge,
+    BridgeError,
+    BridgeQuality,
+    load_bridge,
+    read_header,
+    split_by_group,
+)
 from scotl_matgl.bridges.build import BuiltBridge, build_bridge
 from scotl_matgl.bridges.lookup import LookUp
 from scotl_matgl.bridges.mlp import MLPBridge
@@ -46,7 +54,7 @@ from scotl_matgl.encoders.store import EmbeddingStore
 from scotl_matgl.exceptions import StoredFileWarning
 from scotl_matgl.sources import zoo
 from scotl_matgl.sources.cards import SourceCard
-from scotl_matgl.storage import installed_versions
+from scotl_matgl.storage import TensorKind, installed_versions, write_tensors
 
 SMALL = MLPBridge(hidden=(16, 8), epochs=12, batch_size=32)
 
@@ -468,7 +476,9 @@ def test_a_saved_bridge_is_the_same_one(
     assert [item.name for item in path.parent.iterdir()] == ["bridge.safetensors"]
 
     raw = raw_header(path)
-    assert json.loads(raw.pop("__metadata__")["scotl_matgl"]) == read_header(path)
+    written = json.loads(raw.pop("__metadata__")["scotl_matgl"])
+    assert written["header"] == read_header(path)
+    assert written["schema"] == ["bridge", 3]
     exact = {"input_mean", "input_scale", "output_mean", "output_scale"}
     assert {name for name, tensor in raw.items() if tensor["dtype"] == "F32"} >= exact
     assert {tensor["dtype"] for name, tensor in raw.items() if name not in exact} == {code}
@@ -498,19 +508,11 @@ def test_in_eight_bits_no_weight_moves_by_more_than_half_a_step(toy: Any, tmp_pa
     assert 0 < np.sqrt(np.mean(deviation**2)) < 0.02
 
 
-def test_the_header_is_read_without_the_tensors(toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import safetensors.numpy
-
+def test_the_header_says_all_that_is_known(toy: Any, tmp_path: Path) -> None:
     path = tmp_path / "bridge.safetensors"
     fitted = RidgeBridge(held_out=0.2).fit(toy[0], toy[1])
     fitted.save(path, {"source": "Toy"})
-
-    def refuse(*_: Any) -> None:
-        raise AssertionError("tensors were read")
-
-    monkeypatch.setattr(safetensors.numpy, "load_file", refuse)
     assert read_header(path) == {
-        "format": 2,
         "kind": "ridge",
         "dtype": "float16",
         "parameters": {"held_out": 0.2, "random_state": 0},
@@ -539,36 +541,49 @@ def test_what_cannot_be_saved_is_a_sentence_and_leaves_the_old_file(toy: Any, tm
     fitted.weights_["weight"][0, 0] = 70000.0  # float16 ends at 65504
     with pytest.raises(BridgeError, match="a weight of 70000 is too large for float16; save with dtype='float32'"):
         fitted.save(path)
-    with pytest.raises(TypeError, match="cannot be written to the header of a bridge, which is JSON"):
+    with pytest.raises(BridgeError, match=r"cannot be written: .*Path.* is no JSON value in the header of a bridge"):
         fitted.save(path, {"path": Path("x")}, dtype="float32")
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
 
 def write_header(path: Path, header: Any, **tensors: NDArray[np.float32]) -> None:
-    from safetensors.numpy import save_file
-
-    save_file(tensors or {"weight": np.zeros(1, np.float32)}, path, metadata={"scotl_matgl": json.dumps(header)})
+    """Write a file with the seal of a bridge, whatever its header is."""
+    anything = TensorKind(BRIDGE_FILE.name, BRIDGE_FILE.version, object, "")
+    write_tensors(path, tensors or {"weight": np.zeros(1, np.float32)}, anything, header)
 
 
 HEADER: dict[str, Any] = {
-    "format": 1,
     "kind": "ridge",
     "parameters": {},
     "quality": dataclasses.asdict(BridgeQuality((1.0,), 1.0, 1.0, 1.0, 1.0, 2, 2)),
     "provenance": {},
 }
+QUALITY: dict[str, Any] = HEADER["quality"]
 
 
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ({"source": "Toy"}, "is a safetensors file but no bridge; `scotl-matgl bridge build` makes one"),
-        (["a list"], "is a safetensors file but no bridge"),
-        (HEADER | {"format": 3}, "has format 3, this version reads up to 2; build the bridge again"),
-        ({"format": 1, "kind": "ridge"}, "lacks parameters, quality, provenance in its header; build the bridge again"),
+        ({"source": "Toy"}, "cannot be read as a bridge: its header lacks 'kind'; build it again"),
+        ({"kind": "ridge"}, "its header lacks 'parameters'; build it again"),
+        (HEADER | {"kind": ["ridge"]}, "its header: kind is a list, not a text"),
         (HEADER | {"parameters": {"dropout": 0.1}}, "was written by another version .*'dropout'.*; build the bridge"),
-        (HEADER | {"quality": {"r2": []}}, "was written by another version .*; build the bridge again"),
+        (
+            HEADER | {"parameters": {"random_state": {}}},
+            "random_state = {}, where the bridge 'ridge' has values like 0",
+        ),
+        (HEADER | {"parameters": {"held_out": True}}, "has held_out = True, where the bridge 'ridge' has"),
+        (
+            HEADER | {"kind": "mlp", "parameters": {"hidden": {"0": 16}}},
+            "has hidden = {'0': 16}, where the bridge 'mlp' has values like",
+        ),
+        (HEADER | {"kind": "mlp", "parameters": {"hidden": [16, "8"]}}, r"has hidden = \[16, '8'\], where"),
+        (HEADER | {"quality": {"r2": []}}, "its header: quality lacks 'median_r2'"),
+        (HEADER | {"quality": QUALITY | {"r2": {}}}, "its header: quality: r2 is a dict, not a list"),
+        (HEADER | {"quality": QUALITY | {"n_fit": 1.5}}, "quality: n_fit is 1.5, not a whole number"),
+        (HEADER | {"provenance": {"source_weights": {"a": 1}}}, "source_weights: a is 1, not a text"),
+        (HEADER | {"provenance": []}, "its header: provenance is a list, not a JSON object"),
         (HEADER, "lacks the tensors input_mean, input_scale, output_mean, output_scale; build the bridge again"),
     ],
 )
@@ -580,6 +595,25 @@ def test_a_wrong_file_is_a_sentence_that_names_it(tmp_path: Path, header: Any, m
     assert str(caught.value).startswith(str(path))
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weight": np.zeros((5, 4), np.float32)}, "has tensors that do not fit together"),
+        ({"weight": np.zeros((6, 3), np.float32)}, "has tensors that do not fit together"),
+        ({"output_scale": np.ones(3, np.float32)}, "which do not fit together"),
+        ({"input_mean": np.full(6, np.nan, np.float32)}, "has values that are not finite in input_mean"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_a_sentence(
+    toy: Any, tmp_path: Path, change: dict[str, NDArray[np.float32]], message: str
+) -> None:
+    fitted = RidgeBridge().fit(toy[0], toy[1])
+    fitted.weights_ |= change
+    fitted.save(tmp_path / "odd", dtype="float32")
+    with pytest.raises(BridgeError, match=message):
+        load_bridge(tmp_path / "odd")
+
+
 def test_other_files_are_a_sentence_too(toy: Any, tmp_path: Path) -> None:
     from safetensors.numpy import save_file
 
@@ -589,12 +623,16 @@ def test_other_files_are_a_sentence_too(toy: Any, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no safetensors")
     save_file({"weight": np.zeros(1, np.float32)}, tmp_path / "bare")
     LookUp.of(["a"], np.zeros((1, 2), np.float32), {"source": "Toy"}).save(tmp_path / "look-up")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
     for name, message in {
-        "cut": "cannot be read as a bridge: .*; build it again",
-        "text": "cannot be read as a bridge",
+        "cut": "cannot be read as a bridge: its sha256 is .*; build it again",
+        "text": "cannot be read as a bridge: its header would have",
         "absent": "cannot be read as a bridge: No such file",
-        "bare": "is a safetensors file but no bridge",
-        "look-up": "is a safetensors file but no bridge",
+        "bare": "it carries no hash of itself",
+        "look-up": "cannot be read as a bridge: it is a look-up of format 2, not a bridge of format 3",
+        "folder": "it is no regular file",
+        "pipe": "it is no regular file",
     }.items():
         with pytest.raises(BridgeError, match=message):
             load_bridge(tmp_path / name)
@@ -748,13 +786,26 @@ def test_a_bridge_of_something_else_does_not_count_and_is_told(
     assert find_bridge(CARD, "readout", descriptor, folders=[home / "bridges", put(shipped, descriptor).parent]).shipped
 
 
-def test_a_damaged_file_of_the_user_does_not_hide_the_shipped_one(
+def test_a_damaged_file_of_the_user_is_an_error_and_never_silently_the_shipped_one(
     home: Path, shipped: Path, descriptor: CompositionDescriptor
 ) -> None:
     users = put(home / "bridges", descriptor)
-    users.write_bytes(b"\0")
-    with pytest.raises(BridgeError, match="cannot be read as a bridge"):
+    put(shipped, descriptor)
+    content = bytearray(users.read_bytes())
+    # Another hash of the source's weights: read without a look at the seal, it is a bridge of other weights.
+    at = content.index(b"source_weights") + content[content.index(b"source_weights") :].index(b"0" * 64)
+    content[at] ^= 1
+    users.write_bytes(content)
+    with pytest.raises(BridgeError, match=f"{users.name} cannot be read as a bridge: its sha256 is"):
         find_bridge(CARD, "readout", descriptor)
+    users.unlink()
+    assert find_bridge(CARD, "readout", descriptor).shipped
+
+
+def test_a_damaged_file_for_another_descriptor_hides_nothing(
+    home: Path, shipped: Path, descriptor: CompositionDescriptor
+) -> None:
+    put(home / "bridges", get_descriptor("stoichiometry")).write_bytes(bytes(1))
     put(shipped, descriptor)
     assert find_bridge(CARD, "readout", descriptor).shipped
 

@@ -269,7 +269,7 @@ def test_a_damaged_file_is_named_and_written_again(store: EmbeddingStore, damage
     whole = path.read_bytes()
     damage(path)
     encoder = Encoder()
-    with pytest.warns(StoredFileWarning, match=f"{path.name} holds no embeddings that can be read") as caught:
+    with pytest.warns(StoredFileWarning, match=f"{path.name} cannot be read as a chunk of embeddings") as caught:
         result = store.encode(encoder, CRYSTALS, chunk=4)
     assert len(caught) == 1
     assert 0 < encoder.n_encoded <= 4
@@ -286,7 +286,7 @@ def test_a_file_of_something_else_is_named_and_left_alone(store: EmbeddingStore,
     path.parent.mkdir(parents=True)
     save_file({"readout": np.zeros((1, 3), np.float32)}, path, metadata=header)
     content = path.read_bytes()
-    with pytest.warns(StoredFileWarning, match="foreign.safetensors holds no embeddings"):
+    with pytest.warns(StoredFileWarning, match="foreign.safetensors cannot be read as a chunk of embeddings"):
         result = store.encode(Encoder(), CRYSTALS[:2])
     np.testing.assert_array_equal(result.embeddings["readout"], expected(CRYSTALS[:2]))
     assert path.read_bytes() == content
@@ -298,9 +298,10 @@ def test_a_shard_holds_hashes_and_reasons_in_its_header(store: EmbeddingStore) -
     hydride = crystal(5.0, 3, 1)
     store.encode(Encoder(), [CRYSTALS[0], hydride])
     with safe_open(str(shards(store)[0]), framework="numpy") as file:
-        header = json.loads(file.metadata()["scotl_matgl"])
+        found = json.loads(file.metadata()["scotl_matgl"])
         assert list(file.keys()) == ["readout"]
-    assert header == {
+    assert found["schema"] == ["chunk of embeddings", 2]
+    assert found["header"] == {
         "crystals": [CRYSTALS[0].content_hash, hydride.content_hash],
         "refused": {hydride.content_hash: "hydrogen in c5.0"},
     }
@@ -344,13 +345,11 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_partial_one(
 ) -> None:
     path = tmp_path / "file"
     write_whole(path, b"old")
-    real = Path.write_bytes
 
-    def full_disk(self: Path, content: bytes) -> int:
-        real(self, content[:1])
+    def full_disk(self: Path, target: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    monkeypatch.setattr(Path, "replace", full_disk)
     with pytest.raises(OSError, match="No space left"):
         write_whole(path, b"new")
     assert path.read_bytes() == b"old"

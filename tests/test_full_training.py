@@ -239,7 +239,7 @@ def test_saved_loaded_and_pickled_models_predict_the_same(
 
 def test_files_of_other_kinds_are_refused(tmp_path: Path, fitted: FullTransferRegressor) -> None:
     (tmp_path / "wrong").write_bytes(b"no such file")
-    with pytest.raises(InputError, match="is no model saved by FullTransferRegressor"):
+    with pytest.raises(InputError, match="cannot be read as a model saved by FullTransferRegressor"):
         FullTransferRegressor.load(tmp_path / "wrong")
     fitted.save(tmp_path / "right")
     with pytest.raises(InputError, match=r"was trained from MEGNet-MP-2018\.6\.1-Eform, not from M3GNet"):

@@ -94,7 +94,7 @@ def test_what_is_no_index_is_a_sentence(tmp_path: Path) -> None:
     LookUp.of(KEYS, spread(), {}).save(tmp_path / "lookup")
     (tmp_path / "text").write_text("hello")
     for name in ("lookup", "text", "absent"):
-        with pytest.raises(BridgeError, match=r"cannot be read as a corpus index .* `scotl-matgl data fetch`"):
+        with pytest.raises(BridgeError, match=r"cannot be read as a corpus index: .* `scotl-matgl data fetch`"):
             read_index_header(tmp_path / name)
     with pytest.raises(BridgeError, match="a composition stands twice"):
         IndexWriter(["a", "a"])
@@ -119,7 +119,7 @@ def test_the_users_own_look_up_comes_before_the_index_and_a_damaged_index_costs_
     np.testing.assert_array_equal(own.find(KEYS[:1])[0], 2 * Z[:1])
     look_up_path(CARD.name, "readout").unlink()
     index_path().write_bytes(index_path().read_bytes()[:100])
-    with pytest.warns(StoredFileWarning, match="cannot be read as a corpus index .*; the bridge is used alone"):
+    with pytest.warns(StoredFileWarning, match="cannot be read as a corpus index: .*; the bridge is used alone"):
         assert find_look_up(CARD, "readout") is None
 
 

@@ -6,6 +6,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -15,15 +16,41 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from scotl_matgl import registry
-from scotl_matgl.storage import write_whole
+from scotl_matgl.exceptions import StoredFileError
+from scotl_matgl.storage import TensorKind, read_tensors, write_tensors
+from scotl_matgl.storage import read_header as read_stored
 
 Array = NDArray[np.float32]
 
-#: Version of the file format; raised when a tensor or a header field changes its meaning.
-FORMAT = 2
+#: In a folder of bridges that were built together: what was done, and what came of it.
+MANIFEST = "manifest.json"
 
-# Format 1 is format 2 without tensors in eight bits.
-_READABLE = (1, 2)
+_QUALITY = {
+    "r2": [float],
+    **dict.fromkeys(("median_r2", "mean_r2", "cosine", "cosine_centred"), float),
+    **dict.fromkeys(("n_fit", "n_held_out"), int),
+}
+
+_PROVENANCE = {
+    **dict.fromkeys(("source?", "layer?", "descriptor?", "descriptor_fingerprint?", "corpus_hash?"), str),
+    **dict.fromkeys(("n_crystals?", "n_refused?", "n_left_out?"), int),
+    "source_weights?": {str: str},
+    "left_out?": [str],
+    "versions?": {str: str},
+}
+
+BRIDGE_FILE = TensorKind(
+    "bridge",
+    3,  # 1 and 2 carried no hash; those that come with the package are held against their manifest
+    {
+        "kind": str,
+        "dtype?": str,
+        "parameters": {str: object},
+        "quality": _QUALITY,
+        "provenance": _PROVENANCE,
+    },
+    "build it again with `scotl-matgl bridge build`, or install the package again if it came with it",
+)
 
 _EXACT = ("input_mean", "input_scale", "output_mean", "output_scale")
 
@@ -270,15 +297,12 @@ class Bridge(TransformerMixin, BaseEstimator, ABC):  # type: ignore[misc]  # sci
         BridgeError
             If `dtype` is another one, or a weight is too large for float16.
         """
-        from safetensors.numpy import save
-
         check_is_fitted(self, "weights_")
         if dtype not in ("float16", "float32", "int8"):
             raise BridgeError(f"dtype is {dtype!r}; it must be 'float16', 'float32' or 'int8'")
         if provenance is not None:
             self.provenance_ = dict(provenance)
         header = {
-            "format": FORMAT,
             "kind": self.kind,
             "dtype": dtype,
             "parameters": self.get_params(deep=False),
@@ -294,16 +318,18 @@ class Bridge(TransformerMixin, BaseEstimator, ABC):  # type: ignore[misc]  # sci
                 tensors[name], tensors[name + _STEP] = _in_eight_bits(value)
             else:
                 exact = name in _EXACT or dtype == "int8"
-                tensors[name] = np.ascontiguousarray(value if exact else value.astype(dtype))
-        metadata = {"scotl_matgl": json.dumps(header, sort_keys=True, default=_plain)}
-        write_whole(Path(path), save(tensors, metadata=metadata))
+                tensors[name] = value if exact else value.astype(dtype)
+        try:
+            write_tensors(Path(path), tensors, BRIDGE_FILE, header)
+        except StoredFileError as error:
+            raise BridgeError(str(error)) from error
 
 
 def _in_eight_bits(matrix: Array) -> tuple[NDArray[np.int8], Array]:
     """Whole numbers from -127 to 127 (p, q) and the step of each column (q,): their product is near the matrix."""
     step = np.abs(matrix).max(axis=0, initial=0) / np.float32(127)
     step[step == 0] = 1.0
-    return np.ascontiguousarray(np.round(matrix / step).astype(np.int8)), step.astype(np.float32)
+    return np.round(matrix / step).astype(np.int8), step.astype(np.float32)
 
 
 def _as_float32(tensors: Mapping[str, NDArray[Any]]) -> dict[str, Array]:
@@ -315,41 +341,18 @@ def _as_float32(tensors: Mapping[str, NDArray[Any]]) -> dict[str, Array]:
     }
 
 
-def _plain(value: Any) -> Any:
-    """JSON form of a numpy number, which a parameter search may have set as a parameter."""
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"{value!r} cannot be written to the header of a bridge, which is JSON")
-
-
 def read_header(path: str | Path) -> dict[str, Any]:
-    """Kind, parameters, quality and provenance of a bridge file, without reading its tensors.
+    """Kind, parameters, quality and provenance of a bridge file, whose hash is compared first.
 
     Raises
     ------
     BridgeError
-        If the file is no bridge, or of a newer format.
+        If the file is no bridge, damaged, or of another format.
     """
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(str(path), framework="numpy") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise BridgeError(f"{path} cannot be read as a bridge: {error}; build it again") from error
-    try:
-        header: dict[str, Any] = json.loads(metadata["scotl_matgl"])
-        found = header["format"]  # look-ups and stored embeddings have none
-    except (KeyError, TypeError, ValueError) as error:
-        raise BridgeError(
-            f"{path} is a safetensors file but no bridge; `scotl-matgl bridge build` makes one"
-        ) from error
-    if found not in _READABLE:
-        raise BridgeError(f"{path} has format {found}, this version reads up to {FORMAT}; build the bridge again")
-    missing = [key for key in ("kind", "parameters", "quality", "provenance") if key not in header]
-    if missing:
-        raise BridgeError(f"{path} lacks {', '.join(missing)} in its header; build the bridge again")
-    return header
+        return read_stored(Path(path), BRIDGE_FILE, sha256=_recorded_sha256(Path(path)))
+    except StoredFileError as error:
+        raise BridgeError(str(error)) from error
 
 
 def load_bridge(path: str | Path) -> Bridge:
@@ -358,27 +361,88 @@ def load_bridge(path: str | Path) -> Bridge:
     Raises
     ------
     BridgeError
-        If the file is no bridge, or one of another version.
+        If the file is no bridge, damaged, one of another version, or its parts do not fit together.
     PluginError
         If its kind is not registered.
     """
-    from safetensors.numpy import load_file
-
-    header = read_header(path)
-    kind = registry.load("bridges", header["kind"])
-    # JSON knows no tuples; parameters are written as in the defaults, which hold no lists.
-    parameters = {k: tuple(v) if isinstance(v, list) else v for k, v in header["parameters"].items()}
+    path = Path(path)
     try:
-        bridge: Bridge = kind(**parameters)
-        quality = BridgeQuality(**{**header["quality"], "r2": tuple(header["quality"]["r2"])})
-    except (KeyError, TypeError) as error:
-        raise BridgeError(f"{path} was written by another version ({error}); build the bridge again") from error
-    bridge.weights_ = _as_float32(load_file(str(path)))
-    missing = [name for name in _EXACT if name not in bridge.weights_]
+        header, tensors = read_tensors(path, BRIDGE_FILE, sha256=_recorded_sha256(path))
+    except StoredFileError as error:
+        raise BridgeError(str(error)) from error
+    kind: type[Bridge] = registry.load("bridges", header["kind"])
+    bridge = kind(**_parameters(path, kind, header["parameters"]))
+    bridge.weights_ = _as_float32(tensors)
+    bridge.quality_ = BridgeQuality(
+        **{**{key: header["quality"][key] for key in _QUALITY}, "r2": tuple(header["quality"]["r2"])}
+    )
+    bridge.provenance_ = header["provenance"]
+    _check_shapes(path, bridge)
+    return bridge
+
+
+def _recorded_sha256(path: Path) -> str:
+    """Hash of a bridge by the manifest in its folder; bridges of the first formats carry none themselves."""
+    try:
+        file = path.parent / MANIFEST
+        status = file.stat()
+        return _manifest_hashes(file, status.st_size, status.st_mtime_ns).get(path.name, "")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ""
+
+
+@lru_cache(maxsize=16)
+def _manifest_hashes(file: Path, size: int, modified: int) -> dict[str, str]:  # noqa: ARG001 - read again if changed
+    return {record["file"]: record["sha256"] for record in json.loads(file.read_bytes())["bridges"]}
+
+
+def _parameters(path: Path, kind: type[Bridge], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of a bridge from its header: known ones alone, each like its default."""
+    defaults = kind().get_params(deep=False)
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in defaults:
+            raise BridgeError(f"{path} was written by another version (parameter {name!r}); build the bridge again")
+        # JSON knows no tuples; parameters are written as in the defaults, which hold no lists.
+        found[name] = tuple(value) if isinstance(value, list) else value
+        if not _is_like(found[name], defaults[name]):
+            raise BridgeError(
+                f"{path} has {name} = {value!r:.60}, where the bridge {kind.kind!r} has values like "
+                f"{defaults[name]!r}; build the bridge again"
+            )
+    return found
+
+
+def _is_like(value: Any, default: Any) -> bool:
+    """Whether a parameter has the type of its default; of a tuple, whether the items have that of its first."""
+    if default is None:
+        return True
+    if isinstance(default, tuple):
+        return isinstance(value, tuple) and all(_is_like(item, default[0]) for item in value if default)
+    if isinstance(default, float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is type(default)
+
+
+def _check_shapes(path: Path, bridge: Bridge) -> None:
+    """Raise unless the tensors are finite, and map descriptors of the recorded width to an embedding of that width."""
+    weights = bridge.weights_
+    missing = [name for name in _EXACT if name not in weights]
     if missing:
         raise BridgeError(f"{path} lacks the tensors {', '.join(missing)}; build the bridge again")
-    bridge.quality_ = quality
-    bridge.provenance_ = header["provenance"]
-    bridge.n_features_in_ = len(bridge.weights_["input_mean"])
-    bridge.n_features_out_ = len(bridge.weights_["output_mean"])
-    return bridge
+    odd = [name for name in weights if not np.isfinite(weights[name]).all()]
+    if odd:
+        raise BridgeError(f"{path} has values that are not finite in {', '.join(odd)}; build the bridge again")
+    bridge.n_features_in_, bridge.n_features_out_ = (weights[name].size for name in ("input_mean", "output_mean"))
+    expected = [(bridge.n_features_in_,)] * 2 + [(bridge.n_features_out_,)] * 2
+    found = [weights[name].shape for name in _EXACT]
+    if found != expected or len(bridge.quality_.r2) != bridge.n_features_out_:
+        raise BridgeError(f"{path} has tensors of shapes {found}, which do not fit together; build the bridge again")
+    try:
+        shape = bridge._predict_standardised(np.zeros((1, bridge.n_features_in_), np.float32)).shape
+    except Exception as error:  # whatever tensors that do not fit make a bridge raise
+        raise BridgeError(f"{path} has tensors that do not fit together ({error}); build the bridge again") from error
+    if shape != (1, bridge.n_features_out_):
+        raise BridgeError(
+            f"{path} estimates {shape[-1]} values where its embedding has {bridge.n_features_out_}; build it again"
+        )

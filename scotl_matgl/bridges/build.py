@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,17 +14,17 @@ import numpy as np
 from sklearn.base import clone
 
 from scotl_matgl import registry
-from scotl_matgl.bridges.base import Bridge, BridgeError, read_header
+from scotl_matgl.bridges.base import MANIFEST, Bridge, BridgeError, read_header
 from scotl_matgl.bridges.index import IndexWriter
 from scotl_matgl.bridges.lookup import LookUp
 from scotl_matgl.bridges.mlp import MLPBridge
-from scotl_matgl.bridges.store import MANIFEST, bridge_name, look_up_path
+from scotl_matgl.bridges.store import bridge_name, look_up_path
 from scotl_matgl.chemistry.corpus import Corpus
 from scotl_matgl.descriptors.base import CompositionDescriptor
 from scotl_matgl.encoders.contracts import SourceEncoder
 from scotl_matgl.encoders.store import EmbeddingStore
 from scotl_matgl.sources.cards import SourceCard
-from scotl_matgl.storage import home, installed_versions, write_whole
+from scotl_matgl.storage import file_sha256, home, installed_versions, write_whole
 
 
 @dataclass(frozen=True)
@@ -267,8 +266,7 @@ def build_all(
     }
     if writer is not None and index is not None and records:
         writer.save(index, {"corpus_hash": crystals.hash, "versions": installed_versions()})
-        content = Path(index).read_bytes()
-        manifest["index"] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        manifest["index"] = {"bytes": Path(index).stat().st_size, "sha256": file_sha256(Path(index))}
     write_whole(folder / MANIFEST, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
     return manifest
 
@@ -292,12 +290,12 @@ def _add(writer: IndexWriter, card: SourceCard, layer: str, embedding: np.ndarra
 
 
 def _record(path: Path) -> dict[str, Any]:
-    header, content = read_header(path), path.read_bytes()
+    header = read_header(path)
     quality, provenance = header["quality"], header["provenance"]
     return {
         "file": path.name,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "bytes": len(content),
+        "sha256": file_sha256(path),
+        "bytes": path.stat().st_size,
         **{key: provenance[key] for key in ("source", "layer", "n_crystals", "n_refused", "n_left_out")},
         **{key: round(quality[key], 4) for key in ("median_r2", "mean_r2", "cosine", "cosine_centred")},
         "n_held_out": quality["n_held_out"],

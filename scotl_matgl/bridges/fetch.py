@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from pathlib import Path
 
 from scotl_matgl.bridges.base import BridgeError
-from scotl_matgl.bridges.index import index_path, read_index_header
-from scotl_matgl.bridges.store import MANIFEST, shipped_folder
+from scotl_matgl.bridges.index import expected_index, index_path, read_index_header
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.storage import write_whole
 
@@ -19,12 +17,6 @@ ADDRESS_VARIABLE = "SCOTL_MATGL_INDEX"
 
 class FetchError(InputError):
     """The corpus index cannot be fetched, or is not the right one; the message says why and what to do."""
-
-
-def expected_index() -> tuple[str, int]:
-    """Sha256 and number of bytes of the index that belongs to the shipped bridges, from their manifest."""
-    manifest = json.loads((shipped_folder() / MANIFEST).read_text(encoding="utf-8"))
-    return manifest["index"]["sha256"], manifest["index"]["bytes"]
 
 
 def fetch_index(address: str | None = None, *, sha256: str | None = None, path: str | Path | None = None) -> Path:
@@ -74,7 +66,7 @@ def fetch_index(address: str | None = None, *, sha256: str | None = None, path: 
         )
     write_whole(target, content)
     try:
-        read_index_header(target)
+        read_index_header(target, sha256=wanted)
     except BridgeError as error:
         target.unlink()
         raise FetchError(f"{address} is no corpus index: {error}") from error

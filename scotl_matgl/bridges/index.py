@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scotl_matgl.bridges.base import BridgeError
-from scotl_matgl.bridges.lookup import LookUp, hash_keys
-from scotl_matgl.storage import home, write_whole
+from scotl_matgl.bridges.base import MANIFEST, BridgeError
+from scotl_matgl.bridges.lookup import LookUp, check_rows, hash_keys
+from scotl_matgl.exceptions import StoredFileError
+from scotl_matgl.storage import TensorKind, home, read_header, read_tensors, write_tensors
 
-#: Version of the file format.
-FORMAT = 1
+INDEX_FILE = TensorKind(
+    "corpus index",
+    2,  # 1 carried no hash; the manifest of the shipped bridges knows that of the index that belongs to them
+    {
+        "sources": {str: {"weights": {str: str}, "layers": {str: {"width": int, "n": int, "kept": float}}}},
+        "provenance?": {str: object},
+    },
+    "delete it, and fetch it again with `scotl-matgl data fetch`",
+)
 
 # Widths up to this are kept as they are.
 _NARROW = 4
@@ -87,35 +97,29 @@ class IndexWriter:
 
     def save(self, path: str | Path, provenance: Mapping[str, Any]) -> None:
         """Write the file, whole or not at all; `provenance` is JSON: corpus hash, versions."""
-        from safetensors.numpy import save
-
-        header = {"format": FORMAT, "sources": self._sources, "provenance": dict(provenance)}
-        tensors = {name: np.ascontiguousarray(value) for name, value in self._tensors.items()}
-        write_whole(Path(path), save(tensors, metadata={"scotl_matgl": json.dumps(header, sort_keys=True)}))
+        header = {"sources": self._sources, "provenance": dict(provenance)}
+        write_tensors(Path(path), self._tensors, INDEX_FILE, header)
 
 
-def read_index_header(path: str | Path) -> dict[str, Any]:
-    """Sources, layers, shares of variance and provenance of an index, without its tensors.
+def read_index_header(path: str | Path, *, sha256: str = "") -> dict[str, Any]:
+    """Sources, layers, shares of variance and provenance of an index, whose hash is compared first.
+
+    Parameters
+    ----------
+    path : path
+    sha256 : str, optional
+        Hash that an index of the first format, which carries none, must have. Default: that of the index that belongs
+        to the shipped bridges.
 
     Raises
     ------
     BridgeError
         If the file is no index, damaged, or of another version.
     """
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(str(path), framework="numpy") as file:
-            header: dict[str, Any] = json.loads((file.metadata() or {})["scotl_matgl"])
-            found, _ = header["format"], header["sources"]
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise BridgeError(
-            f"{path} cannot be read as a corpus index ({type(error).__name__}: {error}); "
-            "delete it, and fetch it again with `scotl-matgl data fetch`"
-        ) from error
-    if found != FORMAT:
-        raise BridgeError(f"{path} has format {found}, this version reads {FORMAT}; fetch it again")
-    return header
+        return read_header(Path(path), INDEX_FILE, sha256=sha256 or expected_index()[0])
+    except StoredFileError as error:
+        raise BridgeError(str(error)) from error
 
 
 def look_up_in_index(path: str | Path, source: str, layer: str, weights: Mapping[str, str]) -> LookUp | None:
@@ -124,23 +128,37 @@ def look_up_in_index(path: str | Path, source: str, layer: str, weights: Mapping
     Raises
     ------
     BridgeError
-        As :func:`read_index_header`.
+        As :func:`read_index_header`, and if the tensors do not fit together.
     """
     entry = read_index_header(path)["sources"].get(source)
     if entry is None or layer not in entry["layers"] or entry["weights"] != dict(weights):
         return None
-    from safetensors import SafetensorError, safe_open
-
-    name = f"{source}--{layer}"
+    name, width = f"{source}--{layer}", entry["layers"][layer]["width"]
+    packed = width > _NARROW
+    names = ["hashes", name, *([f"{name}:mean", f"{name}:axes"] if packed else [])]
     try:
-        with safe_open(str(path), framework="numpy") as file:
-            hashes, values = file.get_tensor("hashes"), file.get_tensor(name)
-            packed = values.dtype == np.int8
-            mean, axes = (file.get_tensor(f"{name}:{part}") if packed else None for part in ("mean", "axes"))
-    except (SafetensorError, OSError) as error:
-        raise BridgeError(f"{path} is damaged ({error}); delete it and fetch it again") from error
+        _, tensors = read_tensors(Path(path), INDEX_FILE, names, sha256=expected_index()[0])
+    except StoredFileError as error:
+        raise BridgeError(str(error)) from error
+    hashes, values = tensors["hashes"], tensors[name]
+    check_rows(path, hashes, values)
+    mean, axes = (tensors[f"{name}:{part}"] if packed else None for part in ("mean", "axes"))
+    shapes = (values.shape[1], width) if mean is None or axes is None else (*axes.shape, *mean.shape)
+    if shapes != (values.shape[1], *([width] * (2 if packed else 1))) or (packed and values.dtype != np.int8):
+        raise BridgeError(f"{path} holds {name} in shapes {shapes}, which do not fit its width {width}; fetch it again")
     known = values[:, 0] != _REFUSED if packed else np.isfinite(values).all(axis=1)
     return LookUp(hashes[known], values[known], {"source_weights": dict(weights)}, mean=mean, axes=axes)
+
+
+def expected_index() -> tuple[str, int]:
+    """Sha256 and number of bytes of the index that belongs to the shipped bridges, from their manifest."""
+    return _expected_index(Path(str(resources.files("scotl_matgl") / "data" / "bridges" / MANIFEST)))
+
+
+@lru_cache(maxsize=4)
+def _expected_index(manifest: Path) -> tuple[str, int]:
+    index = json.loads(manifest.read_bytes()).get("index", {})
+    return index.get("sha256", ""), index.get("bytes", 0)
 
 
 def sources_in(path: str | Path) -> Iterable[str]:

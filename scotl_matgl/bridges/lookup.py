@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scotl_matgl.bridges.base import BridgeError
-from scotl_matgl.storage import write_whole
+from scotl_matgl.exceptions import StoredFileError
+from scotl_matgl.storage import TensorKind, read_tensors, write_tensors
+
+LOOK_UP_FILE = TensorKind(
+    "look-up",
+    2,  # 1 carried no hash
+    {"source?": str, "layer?": str, "source_weights?": {str: str}},
+    "build its bridge again with `scotl-matgl bridge build`",
+)
 
 
 def hash_keys(keys: Sequence[str]) -> NDArray[np.uint64]:
@@ -75,12 +82,9 @@ class LookUp:
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file (float16 where the values fit), whole or not at all."""
-        from safetensors.numpy import save
-
         fits = float(np.abs(self.embeddings).max(initial=0)) <= float(np.finfo(np.float16).max)
         embeddings = self.embeddings.astype(np.float16 if fits else np.float32)
-        metadata = {"scotl_matgl": json.dumps(self.provenance, sort_keys=True)}
-        write_whole(Path(path), save({"hashes": self.hashes, "embeddings": embeddings}, metadata=metadata))
+        write_tensors(Path(path), {"hashes": self.hashes, "embeddings": embeddings}, LOOK_UP_FILE, self.provenance)
 
     @classmethod
     def load(cls, path: str | Path) -> LookUp:
@@ -89,13 +93,25 @@ class LookUp:
         Raises
         ------
         BridgeError
-            If the file is no look-up, or cannot be read.
+            If the file is no look-up, or damaged.
         """
-        from safetensors import SafetensorError, safe_open
-
         try:
-            with safe_open(str(path), framework="numpy") as file:
-                provenance = json.loads((file.metadata() or {}).get("scotl_matgl", "{}"))
-                return cls(file.get_tensor("hashes"), file.get_tensor("embeddings"), provenance)
-        except (SafetensorError, OSError, ValueError) as error:
-            raise BridgeError(f"{path} cannot be read as a look-up: {error}; build its bridge again") from error
+            provenance, tensors = read_tensors(Path(path), LOOK_UP_FILE, ("hashes", "embeddings"))
+        except StoredFileError as error:
+            raise BridgeError(str(error)) from error
+        hashes, embeddings = tensors["hashes"], tensors["embeddings"]
+        check_rows(path, hashes, embeddings)
+        if not np.isfinite(embeddings).all():
+            raise BridgeError(f"{path} has embeddings that are not finite; build its bridge again")
+        return cls(hashes, embeddings, provenance)
+
+
+def check_rows(path: str | Path, hashes: NDArray[Any], embeddings: NDArray[Any]) -> None:
+    """Raise unless there is one row of an embedding for each of the hashes, which are sorted."""
+    sizes = hashes.shape[:1], embeddings.shape[:1]
+    if hashes.dtype != np.uint64 or hashes.ndim != 1 or embeddings.ndim != 2 or sizes[0] != sizes[1]:
+        raise BridgeError(
+            f"{path} has {embeddings.shape} embeddings for {hashes.shape} hashes of formulas; build it again"
+        )
+    if (hashes[1:] < hashes[:-1]).any():
+        raise BridgeError(f"{path} has hashes of formulas that are not in order; build it again")

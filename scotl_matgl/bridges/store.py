@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from scotl_matgl.bridges.base import MANIFEST as MANIFEST
 from scotl_matgl.bridges.base import Bridge, BridgeError, load_bridge, read_header
 from scotl_matgl.bridges.index import index_path, look_up_in_index
 from scotl_matgl.bridges.lookup import LookUp
@@ -17,9 +18,6 @@ from scotl_matgl.descriptors.base import CompositionDescriptor
 from scotl_matgl.exceptions import StoredFileWarning
 from scotl_matgl.sources.cards import SourceCard
 from scotl_matgl.storage import home
-
-#: In the folder of bridges that were built together: what was done, and what came of it.
-MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -90,15 +88,19 @@ def find_bridge(
     Raises
     ------
     BridgeError
-        If there is none; the message says what was found instead and how to build one.
+        If there is none; the message says what was found instead and how to build one. If the file that has its name
+        is damaged: one of the user's own never gives way to a shipped one without a word.
     """
     fingerprint = descriptor.fingerprint()
+    own_name = bridge_name(card.name, layer, fingerprint)
     near = []
     for folder in bridge_folders() if folders is None else folders:
         for path in sorted(folder.glob(f"{glob.escape(f'{card.name}--{layer}--')}*.safetensors")):
             try:
                 found = BridgeFile(path, read_header(path))
-            except BridgeError as error:  # a damaged file must not hide a good one of the next folder
+            except BridgeError as error:
+                if path.name == own_name:
+                    raise
                 near.append(str(error))
                 continue
             provenance = found.provenance

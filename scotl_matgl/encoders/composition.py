@@ -16,11 +16,24 @@ from scotl_matgl.chemistry.elements import SYMBOLS
 from scotl_matgl.descriptors.base import CompositionDescriptor
 from scotl_matgl.descriptors.composite import get_descriptor
 from scotl_matgl.encoders.network import Network, layer_widths
-from scotl_matgl.exceptions import InputError
+from scotl_matgl.exceptions import InputError, StoredFileError
 from scotl_matgl.sources.cards import SourceCard
-from scotl_matgl.storage import file_sha256, home, write_whole
+from scotl_matgl.storage import TensorKind, check_form, file_sha256, home, read_tensors, write_tensors
 
 Floats = NDArray[np.float64]
+
+NETWORKS_FILE = TensorKind("file of networks", 1, {}, "restore it, or train the source again")
+
+# What the card of a network says of it, under "options".
+_OPTIONS = {
+    "prefix": str,
+    "network": {"n_layers": int, "activation": str, "readout_activation?": str, "unit_readout?": bool},
+    "descriptor": str,
+    "fingerprint?": str,
+}
+
+# A network of more layers is none that a card of ours names.
+_MAX_LAYERS = 100
 
 # Some descriptors find out in fit which features they have, from any formulas.
 _ANY = ["NaCl", "Fe2O3"]
@@ -158,17 +171,20 @@ def load(card: SourceCard, *, path: str | Path | None = None) -> NetworkEncoder:
     -----
     Reads the tensors of this network alone (about 1 ms); the file is hashed the first time that a process reads it.
     """
-    from safetensors import SafetensorError, safe_open
-
     file = _find(card, path)
-    options = card.options
+    options = dict(card.options)
     try:
-        with safe_open(str(file), framework="numpy") as tensors:
-            network = Network.from_tensors(tensors.get_tensor, options["prefix"], **options["network"])
-    except (SafetensorError, KeyError, TypeError) as error:
+        check_form(options, _OPTIONS, "the options of its card")
+        n_layers = options["network"]["n_layers"]
+        if not 2 <= n_layers <= _MAX_LAYERS:
+            raise StoredFileError(f"the options of its card: n_layers is {n_layers}, not from 2 to {_MAX_LAYERS}")
+        names = Network.tensor_names(options["prefix"], n_layers)
+        _, tensors = read_tensors(file, NETWORKS_FILE, names, sha256=file_sha256(file))
+        network = Network.from_tensors(tensors.__getitem__, options["prefix"], **options["network"])
+    except (InputError, TypeError) as error:
         raise InputError(
-            f"{file} does not hold the network of {card.name} as its card says: {type(error).__name__}: {error}; "
-            "restore the file, or train the source again"
+            f"{file} does not hold the network of {card.name} as its card says: {error}; restore the file, or train "
+            "the source again"
         ) from error
     widths = layer_widths(network.widths)
     if not dict(card.layers).items() <= widths.items():
@@ -218,8 +234,6 @@ def write_networks(path: str | Path, networks: Mapping[str, Network], *, dtype: 
     InputError
         If a weight is too large for float16.
     """
-    from safetensors.numpy import save
-
     stored: dict[str, NDArray[Any]] = {}
     for prefix, network in networks.items():
         for name, tensor in network.tensors(prefix).items():
@@ -228,7 +242,7 @@ def write_networks(path: str | Path, networks: Mapping[str, Network], *, dtype: 
                 raise InputError(f"the tensor {name} has values that {kind} cannot hold; write float32")
             stored[name] = tensor.astype(kind)
     path = Path(path)
-    write_whole(path, save(stored))
+    write_tensors(path, stored, NETWORKS_FILE, {})
     return file_sha256(path)
 
 

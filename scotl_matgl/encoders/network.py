@@ -112,6 +112,11 @@ class Network:
         found = [weight.shape for weight in self.weights]
         if found != expected or [bias.shape for bias in self.biases] != [(width,) for width in widths[1:]]:
             raise InputError(f"The shapes of the layers, {found}, do not fit together; they must be {expected}")
+        parts: tuple[NDArray[Any], ...] = (*self.weights, *self.biases, self.mean, self.scale)
+        if not all(np.isfinite(part).all() for part in parts):
+            raise InputError("The network has weights, or a scaling of its input, that are not finite")
+        if not (self.scale != 0).all():
+            raise InputError("The scaling of the input has zeros to divide by")
         if self.mean.shape != (widths[0],) or self.scale.shape != (widths[0],):
             raise InputError(f"The scaling of the input has shape {self.mean.shape}; it must be ({widths[0]},)")
 
@@ -166,8 +171,13 @@ class Network:
         }
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             named[f"{prefix}.{i}.weight"], named[f"{prefix}.{i}.bias"] = weight, bias
-        # safetensors writes the memory as it lies, whatever the strides say.
-        return {name: np.ascontiguousarray(tensor) for name, tensor in named.items()}
+        return named
+
+    @staticmethod
+    def tensor_names(prefix: str, n_layers: int) -> list[str]:
+        """Names of the tensors of a network in a file of many."""
+        layers = [f"{prefix}.{i}.{part}" for i in range(n_layers) for part in ("weight", "bias")]
+        return [f"{prefix}.mean", f"{prefix}.scale", *layers]
 
     @classmethod
     def from_tensors(

@@ -8,19 +8,26 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scotl_matgl.exceptions import StoredFileWarning
+from scotl_matgl.exceptions import StoredFileError, StoredFileWarning
 from scotl_matgl.sources.cards import SourceCard
-from scotl_matgl.storage import home, write_whole
+from scotl_matgl.storage import TensorKind, home, read_header, read_tensors, sweep, touch, write_tensors
 
 if TYPE_CHECKING:
     from scotl_matgl.chemistry.crystals import Crystal
     from scotl_matgl.encoders.contracts import SourceEncoder
 
+
+EMBEDDINGS_FILE = TensorKind(
+    "chunk of embeddings",
+    2,  # 1 carried no hash
+    {"crystals": [str], "refused": {str: str}},
+    "what it held is encoded again; delete the file if this warning comes again",
+)
 
 #: Raised when a change of the encoders changes embeddings, so that what was stored before is not used again.
 ENCODING_VERSION = 1
@@ -67,34 +74,31 @@ class EmbeddingStore:
         """Where the embeddings of a source lie."""
         return self.root / f"{card.name}-{source_key(card)[:16]}"
 
-    def _chunks(self, card: SourceCard) -> Iterator[tuple[list[str], dict[str, str], Path]]:
-        from safetensors import SafetensorError, safe_open
-
+    def _headers(self, card: SourceCard) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Files of a source that can be read, with their headers; what killed runs left is removed."""
+        sweep(self.folder(card))
         for path in sorted(self.folder(card).glob("*.safetensors")):
             try:
-                with safe_open(str(path), framework="numpy") as file:
-                    header = json.loads((file.metadata() or {})["scotl_matgl"])
-                crystals, refused = header["crystals"], header["refused"]
-            except (SafetensorError, OSError, ValueError, KeyError) as error:
-                warnings.warn(
-                    f"{path} holds no embeddings that can be read ({type(error).__name__}: {error}); what it held is "
-                    "encoded again; delete the file if this warning comes again",
-                    StoredFileWarning,
-                    stacklevel=4,
-                )
-                continue
-            yield crystals, refused, path
+                yield path, read_header(path, EMBEDDINGS_FILE)
+            except StoredFileError as error:
+                _warn(str(error))
 
     def _write(
         self, card: SourceCard, hashes: list[str], embeddings: dict[str, NDArray[np.float32]], refused: dict[int, str]
-    ) -> None:
-        from safetensors.numpy import save
-
+    ) -> bool:
+        """Store a chunk; False, with a warning, if that is not possible: the run goes on without."""
         header = {"crystals": hashes, "refused": {hashes[index]: reason for index, reason in refused.items()}}
         layers = ",".join(sorted(embeddings))
         name = hashlib.sha256("".join([layers, *hashes]).encode()).hexdigest()[:24]
-        content = save(embeddings, metadata={"scotl_matgl": json.dumps(header)})
-        write_whole(self.folder(card) / f"{name}.safetensors", content)
+        try:
+            write_tensors(self.folder(card) / f"{name}.safetensors", embeddings, EMBEDDINGS_FILE, header)
+        except (OSError, StoredFileError) as error:
+            _warn(
+                f"the embeddings of {card.name} cannot be stored below {self.root} ({error}); the run goes on, and "
+                "what it encodes from here on will be encoded again by the next one"
+            )
+            return False
+        return True
 
     def encode(
         self,
@@ -131,7 +135,8 @@ class EmbeddingStore:
         Warns
         -----
         StoredFileWarning
-            If a stored file cannot be read, e.g. because the disk was full; its crystals are encoded again.
+            If a stored file is damaged; its crystals are encoded again. If nothing can be stored, e.g. because the disk
+            is full; the run goes on without.
         """
         card = encoder.card
         for layer in layers:
@@ -161,11 +166,17 @@ class EmbeddingStore:
             if given:  # a crystal that one layer refuses may have a value in another
                 reasons.update({digest: reason for digest, reason in refused.items() if digest in row_of})
 
-        from safetensors.numpy import load_file
-
-        for hashes, refused, path in self._chunks(card):
-            if not row_of.keys().isdisjoint(hashes):
-                take(hashes, load_file(str(path)), refused)
+        for path, header in self._headers(card):
+            if row_of.keys().isdisjoint(header["crystals"]):
+                continue
+            try:
+                _, stored = read_tensors(path, EMBEDDINGS_FILE)
+                _check_rows(path, header, stored)
+            except StoredFileError as error:
+                _warn(str(error))
+                continue
+            take(header["crystals"], stored, header["refused"])
+            touch(path)
 
         done = np.logical_and.reduce([complete[layer] for layer in layers])
         missing = [digest for digest, row in row_of.items() if not done[row]]
@@ -174,6 +185,7 @@ class EmbeddingStore:
         n_stored = len(row_of) - len(missing)
         if progress is not None:
             progress(n_stored, len(row_of))
+        storing = True
         for start in range(0, len(missing), chunk):
             part = missing[start : start + chunk]
 
@@ -184,11 +196,36 @@ class EmbeddingStore:
             encoded = encoder.encode_layers(
                 [unique[digest] for digest in part], layers=tuple(layers), device=device, progress=report
             )
-            take(part, encoded.embeddings, {part[index]: reason for index, reason in encoded.refused.items()})
-            self._write(card, part, encoded.embeddings, encoded.refused)
+            without = dict(encoded.refused)
+            for values in encoded.embeddings.values():
+                for index in np.flatnonzero(~np.isfinite(values).all(axis=1)).tolist():
+                    without.setdefault(index, "its embedding is not finite")
+            take(part, encoded.embeddings, {part[index]: reason for index, reason in without.items()})
+            storing = storing and self._write(card, part, encoded.embeddings, without)
 
         order = [row_of[digest] for digest in wanted]
         return StoredEmbeddings(
             embeddings={layer: found[layer][order] for layer in layers},
             refused={index: reasons[digest] for index, digest in enumerate(wanted) if digest in reasons},
         )
+
+
+def _check_rows(path: Path, header: dict[str, Any], stored: dict[str, NDArray[Any]]) -> None:
+    """Raise unless each layer has a row for each crystal, which is finite unless the crystal was refused."""
+    crystals = header["crystals"]
+    accepted = np.array([digest not in header["refused"] for digest in crystals], dtype=bool)
+    for layer, values in stored.items():
+        if values.ndim != 2 or len(values) != len(crystals) or values.dtype != np.float32:
+            raise StoredFileError(
+                f"{path} cannot be read as a {EMBEDDINGS_FILE.name}: the layer {layer!r} is {values.dtype} of shape "
+                f"{values.shape} for {len(crystals)} crystals; {EMBEDDINGS_FILE.remedy}"
+            )
+        if not np.isfinite(values[accepted]).all():
+            raise StoredFileError(
+                f"{path} cannot be read as a {EMBEDDINGS_FILE.name}: the layer {layer!r} has values that are not "
+                f"finite of crystals that were not refused; {EMBEDDINGS_FILE.remedy}"
+            )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, StoredFileWarning, stacklevel=4)

@@ -28,7 +28,7 @@ from scotl_matgl.encoders.matgl import BATCH_EDGES, MatGLEncoder
 from scotl_matgl.encoders.weights import find_model, pick_device
 from scotl_matgl.exceptions import InputError, ScotlMatglWarning
 from scotl_matgl.sources.cards import SourceCard, all_cards, select
-from scotl_matgl.storage import installed_versions, write_whole
+from scotl_matgl.storage import TensorKind, installed_versions, read_tensors, write_tensors
 from scotl_matgl.training import loop as training_loop
 from scotl_matgl.vocabulary import counted
 
@@ -54,7 +54,23 @@ _LOADER = "scotl_matgl.encoders.matgl:"
 _MIN_ROWS = 5
 
 #: Version of saved files.
-_FORMAT = 1
+_MODEL_FILE = TensorKind(
+    "model saved by FullTransferRegressor",
+    2,  # 1 carried no hash
+    {
+        "parameters": {"source": str, "epochs": int, "checkpoints": (str, type(None))},
+        "fitted": {
+            "n_epochs_": int,
+            "history_": object,
+            "start_loss_": float,
+            "target_mean_": float,
+            "target_scale_": float,
+        },
+        "skipped": [{"row": int, "label": object, "value": str, "reason": str}],
+        "versions": {str: str},
+    },
+    "train it again",
+)
 
 
 @dataclass(frozen=True)
@@ -410,21 +426,16 @@ class FullTransferRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc
 
         The source is named, not copied: :meth:`load` needs its files for the architecture.
         """
-        from safetensors.numpy import save
-
         check_is_fitted(self, "weights_")
         folder = None if self.checkpoints is None else str(self.checkpoints)
         fitted = ("n_epochs_", "history_", "start_loss_", "target_mean_", "target_scale_")
         header = {
-            "format": _FORMAT,
             "parameters": {**self.get_params(), "source": _card_of(self.source).name, "checkpoints": folder},
             "fitted": {name: getattr(self, name) for name in fitted},
             "skipped": [asdict(row) for row in self.skipped_],
             "versions": installed_versions(("scotl-matgl", "torch", "lightning", "matgl", "dgl", "numpy")),
         }
-        arrays = {name: np.ascontiguousarray(value) for name, value in self.weights_.items()}
-        content = save(arrays, metadata={"scotl_matgl_full": json.dumps(header, default=_plain)})
-        write_whole(Path(path), content)
+        write_tensors(Path(path), self.weights_, _MODEL_FILE, json.loads(json.dumps(header, default=_plain)))
 
     @classmethod
     def load(cls, path: str | Path, *, source: SourceCard | None = None) -> Self:
@@ -441,24 +452,18 @@ class FullTransferRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc
         InputError
             If the file is no saved model, or that of another source.
         """
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(str(path), framework="numpy") as file:
-                header = json.loads((file.metadata() or {})["scotl_matgl_full"])
-                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-            raise InputError(f"{path} is no model saved by FullTransferRegressor: {error}") from error
-        if header.get("format") != _FORMAT:
-            raise InputError(f"{path} has the format {header.get('format')!r}; this version reads {_FORMAT}")
+        header, weights = read_tensors(Path(path), _MODEL_FILE)
         parameters = header["parameters"]
+        unknown = set(parameters) - set(cls._get_param_names())
+        if unknown:
+            raise InputError(f"{path} has parameters that this version does not know: {', '.join(sorted(unknown))}")
         if source is not None and source.name != parameters["source"]:
             raise InputError(f"{path} was trained from {parameters['source']}, not from {source.name}")
         model = cls(**{**parameters, **({} if source is None else {"source": source})})
         model.card_, model.weights_, model._network = _card_of(model.source), weights, None
         model.skipped_ = tuple(SkippedRow(**row) for row in header["skipped"])
-        for name, value in header["fitted"].items():
-            setattr(model, name, value)
+        for name in _MODEL_FILE.form["fitted"]:
+            setattr(model, name, header["fitted"][name])
         return model
 
     def __sklearn_tags__(self) -> Any:

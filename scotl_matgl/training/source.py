@@ -23,7 +23,7 @@ from scotl_matgl.encoders.matgl import BATCH_EDGES
 from scotl_matgl.encoders.network import Network
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.sources.cards import SourceCard
-from scotl_matgl.storage import home, installed_versions, write_whole
+from scotl_matgl.storage import TensorKind, home, installed_versions, read_tensors, write_tensors, write_whole
 from scotl_matgl.training import loop as training_loop
 from scotl_matgl.training.settings import TrainingSettings
 
@@ -32,6 +32,13 @@ Floats32 = NDArray[np.float32]
 #: Files of a training, in its folder.
 _SETTINGS, _REPORT, _CARD = "settings.json", "report.json", "card.json"
 _STRUCTURE, _CHECKPOINTS = "structure.safetensors", "checkpoints"
+
+_GRAPH_FILE = TensorKind(
+    "trained graph branch",
+    1,
+    {"elements": [str], "y_mean": float, "y_scale": float, "settings": {str: object}},
+    "train the source again",
+)
 
 
 @dataclass(frozen=True)
@@ -74,11 +81,10 @@ class TrainedSource:
             Layers ``readout``, which the composition branch was aligned with, and ``final``, in the unit of the
             property.
         """
-        from safetensors import safe_open
+        import torch
 
-        with safe_open(str(self.folder / _STRUCTURE), framework="pt") as file:
-            header = json.loads(file.metadata()["scotl_matgl"])
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        header, tensors = read_tensors(self.folder / _STRUCTURE, _GRAPH_FILE)
+        state = {name: torch.from_numpy(tensor) for name, tensor in tensors.items()}
         settings = TrainingSettings.from_dict(header["settings"])
         joint = training_loop.build_joint(settings, header["elements"], state["composition.0.weight"].shape[1])
         joint.load_state_dict(state)
@@ -332,8 +338,6 @@ def _write(
     folder: Path, name: str, dataset: str, joint: Any, data: _Data, settings: TrainingSettings, report: dict[str, Any]
 ) -> TrainedSource:
     """Write weights, report and, last of all, the card, whose presence says that the training is finished."""
-    from safetensors.torch import save
-
     layers = [layer for layer in joint.composition if hasattr(layer, "weight")]
     weights = [layer.weight.detach().numpy().copy() for layer in layers]
     biases = [layer.bias.detach().numpy().copy() for layer in layers]
@@ -350,9 +354,9 @@ def _write(
     name = name or f"SCOTL-{settings.architecture}-{settings.property}"
     file = f"{name}.safetensors"
     sha256 = composition.write_networks(folder / file, {name: network})
-    state = {key: value.contiguous() for key, value in joint.state_dict().items()}
+    state = {key: value.numpy() for key, value in joint.state_dict().items()}
     header = {"elements": data.elements, "y_mean": data.y_mean, "y_scale": data.y_scale, "settings": report["settings"]}
-    write_whole(folder / _STRUCTURE, save(state, metadata={"scotl_matgl": json.dumps(header)}))
+    write_tensors(folder / _STRUCTURE, state, _GRAPH_FILE, header)
     trained = {number for row in data.train.tolist() for number in data.graphs[row].numbers.tolist()}
     card = composition.network_card(
         name,
