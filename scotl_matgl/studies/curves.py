@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from scotl_matgl.exceptions import InputError
 from scotl_matgl.storage import write_whole
 from scotl_matgl.studies.fitting import Loss, Metric, Rows, fit_and_predict, loss_of, named_methods, rows_left_out
 from scotl_matgl.studies.power_law import Estimate, PowerLaw
+from scotl_matgl.studies.records import ResultsFile
 from scotl_matgl.tables.folds import make_folds
 from scotl_matgl.tables.table import Table
 from scotl_matgl.vocabulary import check_whole
@@ -29,6 +29,8 @@ Progress = Callable[[int, int], None]
 
 #: Columns of the tidy frame, in order. The first four name a unit of work.
 COLUMNS = ("fingerprint", "method", "repeat", "n", "n_test", "error", "seconds", "failure", "warned")
+
+_KINDS = {"fingerprint": str, "method": str, "repeat": int, "n": int, "n_test": int, "failure": str, "warned": str}
 
 # The smallest size is this part of the largest: four doublings, enough to see an exponent.
 _SPAN = 16
@@ -289,20 +291,20 @@ def learning_curves(
         for n in counts
         for method, estimator in chosen.items()
     ]
-    store = _Store(None if path is None else Path(path))
-    missing = [one for one in units if not store.has(one.key)]
+    results = ResultsFile(None if path is None else Path(path), key=COLUMNS[:4], columns=COLUMNS)
+    missing = [one for one in units if (results.get(*one.key) or {"failure": "not measured"})["failure"]]
     text = np.array(table.compositions.text, dtype=object)
     if progress is not None:
         progress(len(units) - len(missing), len(units))
     jobs = (delayed(_measure)(one, chosen[one.method], text, table.y, loss) for one in missing)
     for done, record in enumerate(Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs), start=1):
-        store.add(record)
+        results.add([record])
         if progress is not None:
             progress(len(units) - len(missing) + done, len(units))
     from scotl_matgl.storage import installed_versions
 
     return LearningCurves(
-        frame=pd.DataFrame([store.records[one.key] for one in units], columns=list(COLUMNS)),
+        frame=pd.DataFrame(results.records(_KINDS, [one.key for one in units]), columns=list(COLUMNS)),
         methods=tuple(chosen),
         n_rows=len(table.y),
         n_merged=table.n_merged,
@@ -359,42 +361,3 @@ def _measure(unit: _Unit, estimator: Any, formulas: NDArray[Any], y: NDArray[Any
         "failure": fit.failure,
         "warned": fit.warned,
     }
-
-
-class _Store:
-    """Records by unit, in memory and in a file that is always whole."""
-
-    def __init__(self, path: Path | None) -> None:
-        import pandas as pd
-
-        self.path = path
-        self.records: dict[tuple[str, str, int, int], dict[str, Any]] = {}
-        if path is None or not path.is_file():
-            return
-        try:
-            frame = pd.read_csv(path, keep_default_na=False, dtype={"fingerprint": str, "method": str})
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{path} cannot be read as a table of an earlier run ({error}); name another file"
-            ) from error
-        if tuple(frame.columns) != COLUMNS:
-            raise InputError(f"{path} is not the table of an earlier run: its columns are others; name another file")
-        frame["error"] = pd.to_numeric(frame["error"], errors="coerce")
-        for record in frame.to_dict("records"):
-            self._put({str(key): value for key, value in record.items()})
-
-    def _put(self, record: dict[str, Any]) -> None:
-        key = (record["fingerprint"], record["method"], int(record["repeat"]), int(record["n"]))
-        self.records[key] = record
-
-    def has(self, key: tuple[str, str, int, int]) -> bool:
-        return key in self.records and not self.records[key]["failure"]
-
-    def add(self, record: dict[str, Any]) -> None:
-        import pandas as pd
-
-        self._put(record)
-        if self.path is not None:
-            buffer = io.StringIO()
-            pd.DataFrame(self.records.values(), columns=list(COLUMNS)).to_csv(buffer, index=False)
-            write_whole(self.path, buffer.getvalue().encode())

@@ -21,6 +21,7 @@ from scotl_matgl.exceptions import DegenerateScoreWarning, ScotlMatglWarning
 from scotl_matgl.learners.heads import FOREST, HEADS, make_head, out_of_fold_loss
 from scotl_matgl.learners.kernel import manhattan
 from scotl_matgl.sources.cards import SourceCard, all_cards, select
+from scotl_matgl.studies.records import ResultsFile, number, truth
 from scotl_matgl.tables.folds import Folds, make_folds
 from scotl_matgl.tables.table import Table
 from scotl_matgl.vocabulary import NO_TRANSFER, Floats
@@ -49,6 +50,13 @@ KEY = ["table", "n", "repeat", "protocol", "source"]
 
 
 MEASURED = ["full", "head", "n_test", "error", "se", "blocks", "checksum", "seconds"]
+
+
+_KINDS: Mapping[str, Callable[[str], Any]] = {
+    **dict.fromkeys(("table", "protocol", "source", "head", "blocks"), str),
+    **dict.fromkeys(("n", "repeat", "n_test"), int),
+    "full": truth,
+}
 
 
 Progress = Callable[[str], None]
@@ -352,7 +360,9 @@ def evaluate(
     # The forest is also scored on descriptors beside the embedding, and a member of ensembles.
     names += [] if "forest" in names else ["forest"]
     named = named_estimators(names, classification=problem.classification, random_state=random_state)
-    stored = _Results(None if path is None else Path(path))
+    results = ResultsFile(
+        None if path is None else Path(path), key=[*KEY, "full"], columns=[*KEY, *MEASURED], grows=True
+    )
     for split in _splits(
         problem.y,
         sizes=sizes,
@@ -362,10 +372,11 @@ def evaluate(
         seed=random_state,
         classes=problem.classification,
     ):
+        results.refresh()  # another run may share the file
         missing = [
             (source, checksum)
             for source, checksum in _checksums(problem)
-            if not stored.has(table, split, source, checksum, protocols)
+            if not _is_measured(results, table, split, source, checksum, protocols)
         ]
         if not missing:
             continue
@@ -373,8 +384,9 @@ def evaluate(
             progress(f"{table}, n = {split.n}, repeat {split.repeat}: {len(missing)} sources")
         scorer = _Scorer.of(problem, split, named, random_state)
         for source, checksum in missing:
-            stored.add(_records(problem, split, scorer, source, checksum, protocols))
-    found = stored.frame
+            results.add(_records(problem, split, scorer, source, checksum, protocols))
+    results.refresh()
+    found = pd.DataFrame(results.records(_KINDS), columns=results.columns)
     return pd.DataFrame(found[found["table"] == table]).reset_index(drop=True)
 
 
@@ -421,38 +433,12 @@ def _records(
     return records
 
 
-class _Results:
-    """Rows measured so far, in memory and in a file that is always whole."""
-
-    def __init__(self, path: Path | None) -> None:
-        import pandas as pd
-
-        self.path = path
-        if path is not None and path.is_file():
-            self.frame = pd.read_csv(path)
-        else:
-            self.frame = pd.DataFrame(columns=[*KEY, *MEASURED])
-
-    def has(self, table: str, split: _Split, source: str, checksum: float, protocols: Sequence[str]) -> bool:
-        frame = self.frame
-        rows = frame[
-            (frame["table"] == table)
-            & (frame["n"] == split.n)
-            & (frame["repeat"] == split.repeat)
-            & (frame["full"] == split.full)
-            & (frame["source"] == source)
-        ]
-        same = np.isclose(rows["checksum"].to_numpy(dtype=np.float64), checksum, rtol=1e-4)
-        return set(protocols) <= set(rows["protocol"][same])
-
-    def add(self, records: Sequence[Mapping[str, Any]]) -> None:
-        import pandas as pd
-
-        new = pd.DataFrame(records)
-        frame = new if self.frame.empty else pd.concat([self.frame, new], ignore_index=True)
-        self.frame = frame.drop_duplicates([*KEY, "full"], keep="last").reset_index(drop=True)
-        if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            partial = self.path.with_name(f".{self.path.name}.partial")
-            self.frame.to_csv(partial, index=False, float_format="%.7g")
-            partial.replace(self.path)
+def _is_measured(
+    results: ResultsFile, table: str, split: _Split, source: str, checksum: float, protocols: Sequence[str]
+) -> bool:
+    """Whether a file has all that is wanted of a source, measured on the same embedding."""
+    for protocol in protocols:
+        row = results.get(table, split.n, split.repeat, protocol, source, split.full)
+        if row is None or not np.isclose(number(row["checksum"]), checksum, rtol=1e-4):
+            return False
+    return True
