@@ -25,7 +25,7 @@ from scotl_matgl.learners.heads import HEADS, make_head
 from scotl_matgl.sources.cards import all_cards
 from scotl_matgl.tables.files import read_table
 from scotl_matgl.tables.folds import make_folds
-from scotl_matgl.tables.table import Table
+from scotl_matgl.tables.rows import Rows
 
 RESULTS = Path(__file__).parent / "results" / "transfer_gain.csv"
 
@@ -36,14 +36,14 @@ MOST_ROWS = 1000
 FEWEST_TEST_ROWS = 40
 
 
-def read(name: str) -> Table:
+def read(name: str) -> Rows:
     path = Path(os.environ["SCOTL_MATGL_ASSETS"]) / "targets" / f"{name}.csv"
     rows = read_table(path, formula="composition", target="target")
     y = np.log10(rows["target"]) if name in LOGARITHMS else rows["target"]
-    return Table.read(rows["composition"], y, task="classification" if name in CLASSES else "regression")
+    return Rows.read(rows["composition"], y, task="classification" if name in CLASSES else "regression")
 
 
-def splits(table: Table, n: str, repeats: range) -> Iterator[tuple[int, Any, Any]]:
+def splits(table: Rows, n: str, repeats: range) -> Iterator[tuple[int, Any, Any]]:
     """Number, training rows and test rows of each split."""
     m = len(table.y)
     if n == "all" or (n == "whole" and m > MOST_ROWS):
@@ -58,7 +58,7 @@ def splits(table: Table, n: str, repeats: range) -> Iterator[tuple[int, Any, Any
             yield repeat, np.sort(order[: int(n)]), np.sort(order[int(n) : int(n) + MOST_ROWS])
 
 
-def control(table: Table, X: Any, train: Any, test: Any, known: dict[str, float]) -> tuple[str, float]:
+def control(table: Rows, X: Any, train: Any, test: Any, known: dict[str, float]) -> tuple[str, float]:
     """Best head on descriptors alone, by its out-of-fold error on the training rows, and its test error."""
     errors = {head: known[f"{head} on descriptors"] for head in HEADS}
     head = min(errors, key=errors.__getitem__)
@@ -66,12 +66,12 @@ def control(table: Table, X: Any, train: Any, test: Any, known: dict[str, float]
     return head, error(table, predicted, test)
 
 
-def error(table: Table, predicted: Any, test: Any) -> float:
+def error(table: Rows, predicted: Any, test: Any) -> float:
     wrong = predicted != table.y[test] if table.classification else np.abs(predicted - table.y[test])
     return float(np.mean(wrong))
 
 
-def measure(table: Table, X: Any, train: Any, test: Any, sources: Any) -> dict[str, Any]:
+def measure(table: Rows, X: Any, train: Any, test: Any, sources: Any) -> dict[str, Any]:
     kind = TransferClassifier if table.classification else TransferRegressor
     known, new = ([table.compositions.text[row] for row in rows] for rows in (train, test))
     started = time.perf_counter()

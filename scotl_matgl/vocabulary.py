@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scotl_matgl.exceptions import InputError
 
-Floats = NDArray[np.float64]
+Floats: TypeAlias = NDArray[np.float64]
+
+#: Called with (done, total) steps.
+Progress: TypeAlias = Callable[[int, int], None]
 
 
 def counted(number: int, noun: str) -> str:

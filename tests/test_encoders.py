@@ -701,7 +701,7 @@ def test_no_hook_stays_behind(name: str, encoder_of: Any, monkeypatch: pytest.Mo
 def test_a_run_says_nothing_and_imports_late(models: Path) -> None:
     program = """
 import os, sys
-from scotl_matgl import zoo
+from scotl_matgl.sources import zoo
 from scotl_matgl.encoders import base, dgl_backend, fast, graphs, matgl, probes, pyg_backend
 heavy = {"torch", "dgl", "torch_geometric", "matgl", "matminer", "pymatgen"} & set(sys.modules)
 assert not heavy, heavy

@@ -274,9 +274,9 @@ def test_without_guard_the_transferred_model_is_the_trained_network(crystals: Co
     alone = short(source=MEGNET).fit(crystals, y)
     np.testing.assert_array_equal(model.predict(crystals), np.clip(alone.predict(crystals), y.min(), y.max()))
     assert model.members_ == {f"FullTransferRegressor of {MEGNET} on crystals": 1.0}
-    rows = read_rows(model, crystals, formula=None, strict=True, reset=False, crystals=True)
+    rows = read_rows(crystals, strict=True, crystals=True).with_target(y)
     predicted = np.empty(len(y))
-    for train, test in rows.folds(y, classification=False, random_state=0):
+    for train, test in rows.folds():
         found = clone(alone).fit(rows.crystals[train], y[train]).predict(rows.crystals[test])
         predicted[test] = np.clip(found, y[train].min(), y[train].max())
     assert model.error_ == pytest.approx(np.abs(predicted - y).mean(), rel=1e-6)

@@ -41,7 +41,7 @@ from scotl_matgl.learners.kernel import kernel_out_of_fold, manhattan
 from scotl_matgl.sources.cards import SourceCard, all_cards, select
 from scotl_matgl.studies.judging import ordered_pairs
 from scotl_matgl.tables.folds import make_folds
-from scotl_matgl.tables.table import Table
+from scotl_matgl.tables.rows import Rows
 from scotl_matgl.vocabulary import NO_TRANSFER
 
 ENTHALPY = "MEGNet-MP-2018.6.1-Eform"
@@ -225,10 +225,10 @@ def test_labels_are_ranked_for_the_embedding_alone_by_what_takes_them(small) -> 
 
 
 @pytest.fixture(scope="module", params=["expt_formation_enthalpy", "expt_gap_nonmetals"])
-def held_out(request, assets) -> tuple[Table, np.ndarray, np.ndarray]:
+def held_out(request, assets) -> tuple[Rows, np.ndarray, np.ndarray]:
     """A measured table, 200 of its rows to rank on, and 800 others."""
     frame = pd.read_csv(assets / "targets" / f"{request.param}.csv", keep_default_na=False)
-    table = Table.read(frame["composition"], frame["target"])
+    table = Rows.read(frame["composition"], frame["target"])
     order = np.random.default_rng(0).permutation(len(table.y))
     return table, order[:200], order[200:1000]
 

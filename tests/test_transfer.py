@@ -30,7 +30,7 @@ from scotl_matgl.exceptions import InputError, ScotlMatglWarning
 from scotl_matgl.learners.blend import blend_weights, share_of_transfer, without_gaps
 from scotl_matgl.learners.domain import TrainingDomain
 from scotl_matgl.learners.heads import HEADS, out_of_fold_loss
-from scotl_matgl.learners.members import Features, FittedHead, Member
+from scotl_matgl.learners.members import BlendMember, Features, FittedHead
 from scotl_matgl.learners.uncertainty import Uncertainty
 from scotl_matgl.sources.cards import CardError, all_cards, select
 from scotl_matgl.tables.folds import make_folds
@@ -162,7 +162,7 @@ def test_forests_are_read_by_their_mean_and_their_median(known, new) -> None:
     for head in HEADS:
         expected = out_of_fold_loss(head, X, y, make_folds(y, classification=False, random_state=0)).mean()
         assert model.member_errors_[f"{head} on descriptors"] == pytest.approx(expected, rel=1e-9)
-    only_median = Member("extra trees", ("numbers",), median=True)
+    only_median = BlendMember("extra trees", ("numbers",), median=True)
     features = Features({"numbers": X}, {"numbers": np.ones(X.shape[1])})
     forest = FittedHead(clone(trees).fit(X, y))
     np.testing.assert_array_equal(
@@ -434,8 +434,8 @@ def test_further_columns_stand_beside_the_formula(known, new) -> None:
 
 def test_rows_of_one_composition_are_in_one_fold() -> None:
     formulas = np.repeat(load_example()["formula"].to_numpy()[:20], 3)
-    rows = read_rows(quick(), formulas, formula=None, strict=True, reset=True)
-    for train, test in rows.folds(np.arange(60.0), classification=False, random_state=0):
+    rows = read_rows(formulas, strict=True).with_target(np.arange(60.0))
+    for train, test in rows.folds():
         assert not set(formulas[train]) & set(formulas[test])
         assert len(train) + len(test) == 60
 

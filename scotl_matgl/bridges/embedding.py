@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,12 +15,12 @@ from scotl_matgl.bridges.base import Bridge
 from scotl_matgl.bridges.store import find_bridge, find_look_up
 from scotl_matgl.chemistry.compositions import Compositions
 from scotl_matgl.chemistry.elements import SYMBOLS
-from scotl_matgl.descriptors.base import CompositionDescriptor
+from scotl_matgl.descriptors.described import Described
 from scotl_matgl.encoders.contracts import DescribedEncoder
 from scotl_matgl.sources.cards import CardError, SourceCard, all_cards, select
 from scotl_matgl.vocabulary import Floats
 
-LookUp = bool | Literal["auto"]
+LookUpChoice = bool | Literal["auto"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,45 +85,43 @@ class SourceEmbedding:
     mean: Floats = field(repr=False)
 
     @classmethod
-    def without_bridge(cls, card: SourceCard, layer: str) -> SourceEmbedding:
-        """Source that is only named: its own network is trained on, so that formulas need no embedding."""
+    def of(cls, card: SourceCard, layer: str, bridge: Bridge | None) -> SourceEmbedding:
+        """Embedding that has not seen formulas yet; without a bridge the source reads formulas, or is only named."""
         return cls(
-            card.name, layer, dict(card.weights), tuple(card.elements), None, card, look_up=False, mean=np.zeros(0)
+            card.name, layer, dict(card.weights), tuple(card.elements), bridge, card, look_up=False, mean=np.zeros(0)
         )
 
-    def embed(self, compositions: Compositions, X: Floats, descriptor: CompositionDescriptor) -> Floats:
-        """Embedding (n, d), float64; rows that the source refuses hold the mean.
-
-        Parameters
-        ----------
-        compositions : Compositions
-            n formulas.
-        X : ndarray of shape (n, p)
-            Their descriptors.
-        descriptor : CompositionDescriptor
-            What X comes from.
-        """
-        if not len(compositions):
+    def embed(self, described: Described) -> Floats:
+        """Embedding (n, d), float64, of n formulas; rows that the source refuses hold the mean."""
+        if not len(described):
             return np.empty((0, len(self.mean)))
-        values, _ = self._raw(compositions, X, descriptor)
+        values, _ = self.embed_raw(described)
         filled = np.array(values, dtype=np.float64)
         filled[~np.logical_and.reduce(np.isfinite(filled), axis=1)] = self.mean
         return filled
 
-    def _raw(
-        self, compositions: Compositions, X: Floats, descriptor: CompositionDescriptor
-    ) -> tuple[NDArray[np.floating[Any]], NDArray[np.bool_]]:
-        """Embedding, NaN in rows that are refused, and which rows are looked up."""
-        none = np.zeros(len(compositions), dtype=bool)
+    def embed_raw(self, described: Described) -> tuple[NDArray[np.floating[Any]], NDArray[np.bool_]]:
+        """Embedding (n, d), NaN in rows that are refused, and which rows (n,) are looked up."""
+        none = np.zeros(len(described), dtype=bool)
         if self.bridge is None:
-            return own_embedding(self._registered_card(), compositions, X, descriptor, self.layer), none
-        values = self.bridge.transform(X)
+            (values,) = own_embeddings(self._registered_card(), self._encoder, described, (self.layer,)).values()
+            return values, none
+        values = self.bridge.transform(described.X)
         # Only a card says which look-up belongs to it: it is read from the registry when it is used.
         table = find_look_up(self._registered_card(), self.layer) if self.look_up else None
         if table is None:
             return values, none
-        found, known = table.find(compositions.keys())
+        found, known = table.find(described.compositions.keys())
         return np.where(known[:, None], found, values), known
+
+    @cached_property
+    def _encoder(self) -> Any:
+        """Encoder of a source of composition modality, read once."""
+        return _load(self._registered_card())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the encoder, which its card reads again."""
+        return {name: value for name, value in self.__dict__.items() if name != "_encoder"}
 
     def _registered_card(self) -> SourceCard:
         card = self.card or select(all_cards(lambda *_: None), self.name)[0]
@@ -148,117 +147,135 @@ def elements_outside(compositions: Compositions, known: Iterable[str]) -> list[t
     ]
 
 
-def embeddings(
+def embed_source(
     card: SourceCard,
-    compositions: Compositions,
-    X: Floats,
-    descriptor: CompositionDescriptor,
+    described: Described,
     *,
-    layer: str = "readout",
-    look_up: LookUp = "auto",
+    layers: Sequence[str] = ("readout",),
+    look_up: LookUpChoice = "auto",
     folders: Sequence[Path] | None = None,
-) -> list[tuple[SourceEmbedding, Embedded]]:
-    """Ways to embed formulas by a source: by its bridge, and with known crystals looked up where there are any.
+) -> dict[str, list[tuple[SourceEmbedding, Embedded]]]:
+    """Embed formulas by layers of a source: by its bridges, and with known crystals looked up where there are any.
 
     Parameters
     ----------
     card : SourceCard
         Of either modality.
-    compositions : Compositions
+    described : Described
         n formulas.
-    X : ndarray of shape (n, p)
-        Their descriptors.
-    descriptor : CompositionDescriptor
-        What X comes from.
-    layer : str, default="readout"
-        Layer of the source.
+    layers : sequence of str, default=("readout",)
+        Layers of the source. A source of composition modality is run once for all of them.
     look_up : bool or "auto", default="auto"
-        ``"auto"`` returns both ways if some formulas are known; True the one with look-up, where there is one.
+        ``"auto"`` returns both embeddings if some formulas are known crystals; True the one with look-up, where there
+        is one.
     folders : sequence of path, optional
         Where bridges are looked for.
 
     Returns
     -------
-    list of (SourceEmbedding, Embedded)
-        What embeds other formulas in the same way, and the embeddings of these. For a source of composition modality
-        its own embedding.
+    dict of str to list of (SourceEmbedding, Embedded)
+        By layer: what embeds other formulas in the same way, and the embeddings of these. For a source of composition
+        modality its own embedding.
 
     Raises
     ------
     ValueError
-        If the source has no bridge, or refuses every formula.
+        If the source has no bridge to a layer, or refuses every formula.
     """
-    bridge = None if card.modality == "composition" else find_bridge(card, layer, descriptor, folders).load()
-    without = SourceEmbedding(
-        card.name, layer, dict(card.weights), tuple(card.elements), bridge, card, look_up=False, mean=np.zeros(0)
-    )
-    ways = [replace(without, look_up=True)] if look_up and bridge is not None else []
-    found = []
-    for way in (without, *ways):
-        values, known = way._raw(compositions, X, descriptor)
-        if way.look_up and not known.any():
-            continue
-        embedded = Embedded.of(values, known)
-        mean = embedded.values[~embedded.refused].mean(axis=0)
-        found.append((replace(way, mean=mean), embedded))
-    return found[-1:] if look_up is True else found
+    if card.modality == "composition":
+        encoder = _load(card)
+        own = own_embeddings(card, encoder, described, layers)
+        return {layer: [_fitted(SourceEmbedding.of(card, layer, None), values)] for layer, values in own.items()}
+    found = {}
+    for layer in layers:
+        bridged = SourceEmbedding.of(card, layer, find_bridge(card, layer, described, folders).load())
+        options = [_fitted(bridged, *bridged.embed_raw(described))]
+        if look_up:
+            looking = replace(bridged, look_up=True)
+            values, known = looking.embed_raw(described)
+            if known.any():
+                options.append(_fitted(looking, values, known))
+        found[layer] = options[-1:] if look_up is True else options
+    return found
 
 
-def varying(ways: Sequence[tuple[SourceEmbedding, Embedded]]) -> list[tuple[SourceEmbedding, Embedded]]:
-    """Ways that do not give the same values for all formulas, from which nothing could be learned.
+def _fitted(
+    source: SourceEmbedding, values: NDArray[np.floating[Any]], known: NDArray[np.bool_] | None = None
+) -> tuple[SourceEmbedding, Embedded]:
+    """What embeds other formulas, with the mean of these for those that it refuses, and the embeddings of these."""
+    embedded = Embedded.of(values, known)
+    return replace(source, mean=embedded.values[~embedded.refused].mean(axis=0)), embedded
+
+
+def varying(options: Sequence[tuple[SourceEmbedding, Embedded]]) -> list[tuple[SourceEmbedding, Embedded]]:
+    """Embeddings that differ from formula to formula: from the others nothing could be learned.
 
     Raises
     ------
     ValueError
         If there is none.
     """
-    found = [way for way in ways if np.ptp(way[1].values, axis=0).max() > 0]
+    found = [option for option in options if np.ptp(option[1].values, axis=0).max() > 0]
     if not found:
         raise ValueError("the source gives the same embedding for every formula of the table")
     return found
 
 
-def own_embedding(
-    card: SourceCard, compositions: Compositions, X: Floats, descriptor: CompositionDescriptor, layer: str
-) -> NDArray[np.floating[Any]]:
-    """Embedding (n, d) by a source of composition modality, which may be anyone's, so that its form is checked.
+def _load(card: SourceCard) -> Any:
+    """Encoder of a card, which may be anyone's."""
+    try:
+        return card.load()
+    except CardError:
+        raise
+    except (Exception, SystemExit) as error:  # a plugin may raise anything
+        raise ValueError(f"its loader or encoder raises {type(error).__name__}: {error}") from error
+
+
+def own_embeddings(
+    card: SourceCard, encoder: Any, described: Described, layers: Sequence[str]
+) -> dict[str, NDArray[np.floating[Any]]]:
+    """Embeddings (n, d) by layers of a source of composition modality, which may be anyone's, so that they are checked.
 
     Parameters
     ----------
     card : SourceCard
         Of composition modality.
-    compositions : Compositions
-        n formulas.
-    X : ndarray of shape (n, p)
-        Their descriptors, which sources that read this very descriptor take instead of computing them anew.
-    descriptor : CompositionDescriptor
-        What X comes from.
-    layer : str
-        One of the layers of the card.
+    encoder : CompositionEncoder
+        What its loader gave.
+    described : Described
+        n formulas. Sources that read this very descriptor take it instead of computing it anew.
+    layers : sequence of str
+        Layers of the card.
 
     Returns
     -------
-    ndarray of shape (n, d)
+    dict of str to ndarray of shape (n, d)
         Rows of formulas that the source refuses are NaN.
 
     Raises
     ------
     ValueError
-        If the loader or the encoder fails, or returns something else.
+        If the encoder fails, or returns something else.
     """
-    if layer not in card.layers:
-        raise ValueError(f"it has no layer {layer!r}; it has {', '.join(card.layers)}")
+    for layer in layers:
+        if layer not in card.layers:
+            raise ValueError(f"it has no layer {layer!r}; it has {', '.join(card.layers)}")
+    compositions = described.compositions
     try:
-        encoder = card.load()
-        if isinstance(encoder, DescribedEncoder) and encoder.fingerprint == descriptor.fingerprint():
-            values = np.asarray(encoder.encode_described(compositions, X, layer=layer))
+        if isinstance(encoder, DescribedEncoder) and encoder.fingerprint == described.fingerprint():
+            found = dict(encoder.encode_described_layers(compositions, described.X, layers=layers))
         else:
-            values = np.asarray(encoder.encode(compositions, layer=layer))
+            found = {layer: encoder.encode(compositions, layer=layer) for layer in layers}
     except CardError:
         raise
     except (Exception, SystemExit) as error:  # a plugin may raise anything
         raise ValueError(f"its loader or encoder raises {type(error).__name__}: {error}") from error
-    expected = (len(compositions), card.layers[layer])
+    return {layer: _checked(np.asarray(found[layer]), card.layers[layer], compositions) for layer in layers}
+
+
+def _checked(values: NDArray[Any], width: int, compositions: Compositions) -> NDArray[np.floating[Any]]:
+    """Raise unless values are embeddings of formulas, of which only whole rows may be NaN."""
+    expected = (len(compositions), width)
     if values.shape != expected or values.dtype.kind != "f":
         raise ValueError(
             f"its encoder returns {values.dtype} of the shape {values.shape}; floating-point numbers of the shape "

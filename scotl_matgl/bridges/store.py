@@ -8,13 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from scotl_matgl.bridges.base import MANIFEST as MANIFEST
 from scotl_matgl.bridges.base import Bridge, BridgeError, load_bridge, read_header
 from scotl_matgl.bridges.index import index_path, look_up_in_index
 from scotl_matgl.bridges.lookup import LookUp
-from scotl_matgl.descriptors.base import CompositionDescriptor
 from scotl_matgl.exceptions import StoredFileWarning
 from scotl_matgl.sources.cards import SourceCard
 from scotl_matgl.storage import home
@@ -77,8 +76,15 @@ def list_bridges(folders: Sequence[Path] | None = None) -> Iterator[BridgeFile]:
             yield found
 
 
+class Fingerprinted(Protocol):
+    """A descriptor, or formulas that one has described."""
+
+    def fingerprint(self) -> str:
+        """What the columns and their element tables are known by."""
+
+
 def find_bridge(
-    card: SourceCard, layer: str, descriptor: CompositionDescriptor, folders: Sequence[Path] | None = None
+    card: SourceCard, layer: str, descriptor: Fingerprinted, folders: Sequence[Path] | None = None
 ) -> BridgeFile:
     """The bridge of a source and layer from a descriptor.
 
@@ -112,9 +118,10 @@ def find_bridge(
                 near.append(f"{path} was fitted for {provenance.get('descriptor')} with other columns or tables")
             else:
                 return found
+    of = getattr(descriptor, "descriptor", descriptor)
     remark = f" ({'; '.join(near)})" if near else ""
     raise BridgeError(
-        f"there is no bridge from {descriptor!r} to the layer {layer!r} of {card.name}{remark}; "
+        f"there is no bridge from {of!r} to the layer {layer!r} of {card.name}{remark}; "
         f"build it with `scotl-matgl bridge build --sources {card.name} --layer {layer} --structures FILE`"
     )
 

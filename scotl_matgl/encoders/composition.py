@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,7 @@ from scotl_matgl.encoders.network import Network, layer_widths
 from scotl_matgl.exceptions import InputError, StoredFileError
 from scotl_matgl.sources.cards import SourceCard
 from scotl_matgl.storage import TensorKind, check_form, file_sha256, home, read_tensors, write_tensors
-
-Floats = NDArray[np.float64]
+from scotl_matgl.vocabulary import Floats
 
 NETWORKS_FILE = TensorKind("file of networks", 1, {}, "restore it, or train the source again")
 
@@ -64,7 +63,7 @@ class NetworkEncoder:
 
     Notes
     -----
-    :meth:`encode_described` is what an encoder may have beside the contract of ``CompositionEncoder``: many sources of
+    :meth:`encode_described_layers` is what an encoder may have beyond ``CompositionEncoder``: many sources of
     one table then share one matrix of descriptors.
     """
 
@@ -102,10 +101,12 @@ class NetworkEncoder:
         if not len(compositions):
             return np.empty((0, self.card.layers[layer]), dtype=np.float32)
         X = np.asarray(self._descriptor().transform(compositions), dtype=np.float64)
-        return self.encode_described(compositions, X, layer=layer)
+        return self.encode_described_layers(compositions, X, layers=(layer,))[layer]
 
-    def encode_described(self, compositions: Compositions, X: Floats, *, layer: str = "readout") -> NDArray[np.float32]:
-        """Embeddings of formulas that are described already, as :meth:`encode` gives them.
+    def encode_described_layers(
+        self, compositions: Compositions, X: Floats, *, layers: Sequence[str]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Embeddings of formulas that are described already, by several layers in one pass.
 
         Parameters
         ----------
@@ -113,17 +114,22 @@ class NetworkEncoder:
             n formulas.
         X : ndarray of float64, shape (n, p)
             Their descriptors, by one of the same :attr:`fingerprint`.
-        layer : str, default="readout"
-            One of :attr:`layers`.
+        layers : sequence of str
+            Some of :attr:`layers`.
 
         Returns
         -------
-        ndarray of float32, shape (n, width)
+        dict of str to ndarray of float32, shape (n, width)
+            By layer, as :meth:`encode` gives them.
         """
-        self._check_layer(layer)
-        values = self.network.forward(X)[layer]
-        values[~np.isfinite(values).all(axis=1) | self._unknown(compositions)] = np.nan
-        return values
+        for layer in layers:
+            self._check_layer(layer)
+        computed = self.network.forward(X)
+        unknown = self._unknown(compositions)
+        found = {layer: computed[layer] for layer in layers}
+        for values in found.values():
+            values[~np.isfinite(values).all(axis=1) | unknown] = np.nan
+        return found
 
     def _check_layer(self, layer: str) -> None:
         if layer not in self.layers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -88,7 +88,7 @@ class DescribedEncoder(CompositionEncoder, Protocol):
 
     fingerprint: str
 
-    def encode_described(
-        self, compositions: Compositions, X: NDArray[np.float64], *, layer: str = "readout"
-    ) -> NDArray[np.float32]:
-        """What ``encode(compositions, layer=layer)`` gives, from descriptors X (n_formulas, p) of these formulas."""
+    def encode_described_layers(
+        self, compositions: Compositions, X: NDArray[np.float64], *, layers: Sequence[str]
+    ) -> Mapping[str, NDArray[np.float32]]:
+        """What ``encode`` gives for each of some layers, in one pass, from descriptors X (n_formulas, p)."""

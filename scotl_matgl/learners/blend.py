@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scotl_matgl.exceptions import InputError, ScotlMatglWarning
-from scotl_matgl.learners.members import Features, FittedHead, Member, Task, out_of_fold
+from scotl_matgl.learners.members import BlendMember, Features, FittedHead, LearningTask, out_of_fold
 from scotl_matgl.vocabulary import Floats
 
 # A member that counts less than this is not worth its time.
@@ -36,7 +36,7 @@ class Blend:
 
     Attributes
     ----------
-    members : tuple of Member
+    members : tuple of BlendMember
         All that were considered.
     weights : ndarray of shape (k,)
         Of the members; they add up to 1.
@@ -49,10 +49,10 @@ class Blend:
     fitted : dict of int to FittedHead
         Heads fitted on all rows, by the position of their member.
     base : int
-        Member that residuals are learned from.
+        BlendMember that residuals are learned from.
     """
 
-    members: tuple[Member, ...]
+    members: tuple[BlendMember, ...]
     weights: Floats
     errors: dict[str, float]
     error: float
@@ -64,11 +64,11 @@ class Blend:
     @classmethod
     def build(
         cls,
-        members: Sequence[Member],
+        members: Sequence[BlendMember],
         sampled: Features,
-        task: Task,
+        task: LearningTask,
         features: Features,
-        whole: Task,
+        whole: LearningTask,
         *,
         guard: bool,
     ) -> tuple[Blend, list[Floats]]:
@@ -78,15 +78,15 @@ class Blend:
 
         Parameters
         ----------
-        members : sequence of Member
+        members : sequence of BlendMember
             Those without transfer first.
         sampled : Features
             Of the rows of the task.
-        task : Task
+        task : LearningTask
             Rows by which members are weighed.
         features : Features
             Of all rows.
-        whole : Task
+        whole : LearningTask
             All rows; their folds are for residuals alone.
         guard : bool
             Whether the blend with transfer only gets its share by the evidence; the members without transfer have the
@@ -119,9 +119,9 @@ class Blend:
     @classmethod
     def _weighed(
         cls,
-        members: Sequence[Member],
+        members: Sequence[BlendMember],
         predictions: Sequence[Floats],
-        task: Task,
+        task: LearningTask,
         base: int,
         failed: dict[str, str],
         *,
@@ -163,7 +163,7 @@ class Blend:
         """Whether a fitted head looks at a block of columns."""
         return any(block in self.members[i].blocks for i in self.fitted)
 
-    def _fit(self, features: Features, task: Task, heads: dict[str, FittedHead]) -> str:
+    def _fit(self, features: Features, task: LearningTask, heads: dict[str, FittedHead]) -> str:
         """Fit the members that count and are not among the `heads` yet; return the source whose network fails."""
         needed = {i for i in range(len(self.weights)) if self.weights[i] > 0}
         left = task
@@ -188,7 +188,7 @@ class Blend:
         """Predictions (n, m) of the members that count, NaN in rows that a head refuses, and their weights."""
         found = {}
         for i, head in self.fitted.items():
-            with quiet_networks() if self.members[i].held else contextlib.nullcontext():
+            with quiet_networks() if self.members[i].clipped else contextlib.nullcontext():
                 found[i] = self.members[i].outputs(head, features, n_classes)
         counted = [i for i in found if self.weights[i] > 0]
         return (
@@ -198,10 +198,10 @@ class Blend:
 
 
 def _out_of_fold(
-    members: Sequence[Member], features: Features, task: Task, failed: dict[str, str]
-) -> tuple[list[Member], list[Floats], int]:
+    members: Sequence[BlendMember], features: Features, task: LearningTask, failed: dict[str, str]
+) -> tuple[list[BlendMember], list[Floats], int]:
     """Members that do not fail, their out-of-fold predictions, and the one that residuals are learned from."""
-    kept: list[Member] = []
+    kept: list[BlendMember] = []
     predictions: list[Floats] = []
     base = 0
     for _, readings in itertools.groupby(members, key=lambda member: member.fit_name):
@@ -225,7 +225,7 @@ def _out_of_fold(
     return kept, predictions, base
 
 
-def _surroundings(member: Member) -> Any:
+def _surroundings(member: BlendMember) -> Any:
     """What holds while a head is fitted: one thread for algebra and boosting; networks set their own, and are quiet.
 
     Small matrices gain nothing from more, and where another process takes a core, threads that wait for each other have
@@ -233,7 +233,7 @@ def _surroundings(member: Member) -> Any:
     """
     from threadpoolctl import threadpool_limits
 
-    return quiet_networks() if member.held else threadpool_limits(1)
+    return quiet_networks() if member.clipped else threadpool_limits(1)
 
 
 def _reason(error: Exception) -> str:
@@ -241,7 +241,7 @@ def _reason(error: Exception) -> str:
 
 
 def _weights(
-    members: Sequence[Member], predictions: Sequence[Floats], task: Task, *, guard: bool
+    members: Sequence[BlendMember], predictions: Sequence[Floats], task: LearningTask, *, guard: bool
 ) -> tuple[Floats, Floats]:
     """Weights of all members, and of those without transfer in a blend of their own (0 if there are none)."""
     losses = np.array([task.losses(item) for item in predictions])

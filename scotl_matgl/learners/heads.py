@@ -133,11 +133,11 @@ def out_of_fold_loss(
     if name == "kernel ridge":
         distances = manhattan(X) if distances is None else distances
         if not classification:
-            predicted = kernel_out_of_fold(distances, y.astype(np.float64)[:, None], folds)[:, 0]
+            predicted = kernel_out_of_fold(distances, y.astype(np.float64)[:, None], folds)[0][:, 0]
             return np.asarray(np.abs(predicted - y), dtype=np.float64)
         classes = np.unique(y)
         indicators = (y[:, None] == classes).astype(np.float64)
-        predicted = classes[kernel_out_of_fold(distances, indicators, folds).argmax(axis=1)]
+        predicted = classes[kernel_out_of_fold(distances, indicators, folds)[0].argmax(axis=1)]
     else:
         predicted = np.empty(len(y), dtype=y.dtype if classification else np.float64)
         y, factor = (y, 1.0) if classification else scaled_for_trees(np.asarray(y, dtype=np.float64))

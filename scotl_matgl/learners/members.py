@@ -17,6 +17,9 @@ from scotl_matgl.learners.scaling import scaled_for_trees
 from scotl_matgl.tables.folds import Folds
 from scotl_matgl.vocabulary import Floats
 
+#: Blocks of columns that are known without a source.
+DESCRIPTORS, COLUMNS, FRACTIONS = "descriptors", "columns", "fractions"
+
 
 @dataclass(frozen=True, eq=False)
 class Features:
@@ -53,7 +56,7 @@ class Features:
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class LearningTask:
     """What is learned: the target, its kind, and the folds in which all heads are compared.
 
     Attributes
@@ -83,7 +86,7 @@ class Task:
             return np.asarray(self.y, dtype=np.float64)[:, None]
         return np.asarray(self.y[:, None] == np.arange(self.n_classes), dtype=np.float64)
 
-    def residual(self, predictions: Floats) -> Task:
+    def residual(self, predictions: Floats) -> LearningTask:
         """The same for what predictions (n, 1) of the property leave."""
         return replace(self, y=self.y - predictions[:, 0])
 
@@ -92,15 +95,19 @@ class Task:
         difference = predictions - self.outputs
         return np.asarray((difference**2).sum(axis=1) if self.n_classes else np.abs(difference[:, 0]))
 
+    def errors(self, predictions: Floats) -> Floats:
+        """Error (n,) of predictions as it is told: the absolute error, or 1 for a wrong label and 0 for a right one."""
+        if self.n_classes:
+            return np.asarray(predictions.argmax(axis=1) != self.y, dtype=np.float64)
+        return np.asarray(np.abs(predictions[:, 0] - self.y))
+
     def error(self, predictions: Floats) -> float:
         """Mean absolute error, or share of wrong labels."""
-        if self.n_classes:
-            return float(np.mean(predictions.argmax(axis=1) != self.y))
-        return float(np.mean(np.abs(predictions[:, 0] - self.y)))
+        return float(np.mean(self.errors(predictions)))
 
 
 @dataclass(frozen=True, eq=False)
-class Member:
+class BlendMember:
     """One head of a blend.
 
     Attributes
@@ -120,7 +127,7 @@ class Member:
         where values are skewed, or many are the same: with half of the trees at a band gap of 0 it predicts a metal.
     all_columns : bool
         Whether trees try all columns at a split; for few columns of which each says something of its own.
-    held : bool
+    clipped : bool
         Whether predictions are held to the range of the training target: nothing else bounds a network that is given
         something new.
     """
@@ -132,7 +139,7 @@ class Member:
     source: str = ""
     median: bool = False
     all_columns: bool = False
-    held: bool = False
+    clipped: bool = False
 
     @property
     def name(self) -> str:
@@ -147,7 +154,7 @@ class Member:
         """Name of what is fitted: mean and median are two readings of one forest."""
         return replace(self, median=False).name
 
-    def unfitted(self, features: Features, task: Task) -> Any:
+    def unfitted(self, features: Features, task: LearningTask) -> Any:
         """Estimator to fit on the stacked blocks."""
         if isinstance(self.head, str):
             head = make_head(
@@ -163,12 +170,12 @@ class Member:
             head.set_params(random_state=task.random_state)
         return head
 
-    def fit(self, features: Features, y: NDArray[Any], task: Task) -> FittedHead:
+    def fit(self, features: Features, y: NDArray[Any], task: LearningTask) -> FittedHead:
         """Fit the head on rows and their targets (n,); the task says of which kind these are."""
         factor, bounds = 1.0, None
         if not task.n_classes and self.head == "extra trees":
             y, factor = scaled_for_trees(y)
-        if self.held:
+        if self.clipped:
             bounds = float(np.min(y)), float(np.max(y))
         head = self.unfitted(features, task)
         if task.n_classes and len(np.unique(y)) == 1:  # of which not every classifier can learn
@@ -216,12 +223,48 @@ class FittedHead:
     bounds: tuple[float, float] | None = None
 
 
-def out_of_fold(members: Sequence[Member], features: Features, task: Task) -> list[Floats]:
+def members_without_transfer(
+    features: Features, *, head: Any = "auto", classification: bool = False
+) -> list[BlendMember]:
+    """Heads on what is known without a source: all that transfer has to beat.
+
+    Parameters
+    ----------
+    features : Features
+        With blocks among `DESCRIPTORS`, `COLUMNS` and `FRACTIONS`, or others that stand alone.
+    head : "auto", str or estimator, default="auto"
+        ``"auto"``: kernel ridge, extra trees and gradient boosting on the descriptors, and extra trees on the element
+        fractions, which each know of effects that averages over elements blur; for a property, trees are read by their
+        mean and by their median.
+    classification : bool, default=False
+        Whether labels are learned, which have no median.
+    """
+    on_descriptors = tuple(block for block in features.columns if block != FRACTIONS)
+    everything = isinstance(head, str) and head == "auto"
+    members = [BlendMember(item, on_descriptors) for item in check_head(head)]
+    if everything:
+        members.append(BlendMember("gradient boosting", on_descriptors))
+        if FRACTIONS in features.columns:
+            beside = tuple(block for block in on_descriptors if block != DESCRIPTORS)
+            members.append(BlendMember("extra trees", (FRACTIONS, *beside), all_columns=True))
+    return with_medians(members) if everything and not classification else members
+
+
+def with_medians(members: Sequence[BlendMember]) -> list[BlendMember]:
+    """Members, and behind each forest the same read by the median of its trees."""
+    return [
+        reading
+        for member in members
+        for reading in ((member, replace(member, median=True)) if member.head == "extra trees" else (member,))
+    ]
+
+
+def out_of_fold(members: Sequence[BlendMember], features: Features, task: LearningTask) -> list[Floats]:
     """Out-of-fold predictions (n, m) of members that differ only in how they read one fitted head."""
     first = members[0]
     if first.head == "kernel ridge":
         distances = manhattan(features.stacked(first.blocks), features.stacked_weights(first.blocks))
-        predictions = kernel_out_of_fold(distances, task.outputs, task.folds)
+        predictions, _ = kernel_out_of_fold(distances, task.outputs, task.folds)
         return [indicators_to_probabilities(predictions) if task.n_classes else predictions]
     found = [np.empty_like(task.outputs) for _ in members]
     for train, test in task.folds:

@@ -330,6 +330,11 @@ def find(
     return [card for card in cards if all(text in getattr(card, key).lower() for key, text in wanted.items())]
 
 
+def no_sources(sources: Any) -> bool:
+    """Whether a parameter `sources` names none: None, or an empty list."""
+    return sources is None or (isinstance(sources, list | tuple) and len(sources) == 0)
+
+
 def select(cards: Sequence[SourceCard], sources: str | SourceCard | Iterable[str | SourceCard]) -> list[SourceCard]:
     """Cards that a user asked for: ``"all"``, a name, a card, or several of these; ``*`` in a name matches anything.
 

@@ -14,11 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from scotl_matgl.chemistry.formulas import SkippedRow
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.storage import write_whole
-from scotl_matgl.studies.fitting import Loss, Metric, Rows, fit_and_predict, loss_of, named_methods, rows_left_out
+from scotl_matgl.studies.fitting import Loss, Metric, RowNumbers, fit_and_predict, loss_of, named_methods, rows_left_out
 from scotl_matgl.studies.power_law import Estimate, PowerLaw
 from scotl_matgl.studies.records import ResultsFile
 from scotl_matgl.tables.folds import make_folds
-from scotl_matgl.tables.table import Table
+from scotl_matgl.tables.rows import Rows
 from scotl_matgl.vocabulary import check_whole
 
 if TYPE_CHECKING:
@@ -193,8 +193,8 @@ class _Unit:
     method: str
     repeat: int
     n: int
-    train: Rows
-    test: Rows
+    train: RowNumbers
+    test: RowNumbers
 
     @property
     def key(self) -> tuple[str, str, int, int]:
@@ -263,7 +263,7 @@ def learning_curves(
     Raises
     ------
     InputError
-        If the table cannot be used (see :class:`~scotl_matgl.tables.table.Table`), or a parameter is wrong. A fit
+        If the table cannot be used (see :class:`~scotl_matgl.tables.rows.Rows`), or a parameter is wrong. A fit
         that fails is listed in ``failures`` and ends nothing.
 
     Examples
@@ -277,14 +277,14 @@ def learning_curves(
     import pandas as pd
     from joblib import Parallel, delayed
 
-    table = Table.read(formulas, y, task=task)
+    table = Rows.read(formulas, y, task=task)
     chosen = named_methods(methods, classification=table.classification)
     check_whole("repeats", repeats, 1)
     check_whole("folds", folds, 2)
     splits = _splits(table, repeats=repeats, folds=folds, seed=random_state)
     counts = _sizes(sizes, min(len(train) for train, _ in splits), len(table.y))
     name, loss = loss_of(metric, classification=table.classification)
-    base = [*table.compositions.keys(), *map(str, table.y.tolist()), name, str(folds), str(random_state)]
+    base = [*table.formulas.keys(), *map(str, table.y.tolist()), name, str(folds), str(random_state)]
     units = [
         _Unit(_fingerprint(base, estimator), method, repeat, n, train[:n], test)
         for repeat, (train, test) in enumerate(splits)
@@ -293,7 +293,7 @@ def learning_curves(
     ]
     results = ResultsFile(None if path is None else Path(path), key=COLUMNS[:4], columns=COLUMNS)
     missing = [one for one in units if (results.get(*one.key) or {"failure": "not measured"})["failure"]]
-    text = np.array(table.compositions.text, dtype=object)
+    text = np.array(table.formulas.text, dtype=object)
     if progress is not None:
         progress(len(units) - len(missing), len(units))
     jobs = (delayed(_measure)(one, chosen[one.method], text, table.y, loss) for one in missing)
@@ -316,9 +316,9 @@ def learning_curves(
     )
 
 
-def _splits(table: Table, *, repeats: int, folds: int, seed: int) -> list[tuple[Rows, Rows]]:
-    """Rows to learn from, in random order, and rows to test on, of each repeat."""
-    splits: list[tuple[Rows, Rows]] = []
+def _splits(table: Rows, *, repeats: int, folds: int, seed: int) -> list[tuple[RowNumbers, RowNumbers]]:
+    """RowNumbers to learn from, in random order, and rows to test on, of each repeat."""
+    splits: list[tuple[RowNumbers, RowNumbers]] = []
     while len(splits) < repeats:
         cycle = make_folds(table.y, classification=table.classification, n_folds=folds, random_state=seed + len(splits))
         for train, test in cycle:

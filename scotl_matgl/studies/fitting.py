@@ -16,7 +16,7 @@ from scotl_matgl.chemistry.formulas import SkippedRow
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.vocabulary import NO_TRANSFER
 
-Rows = NDArray[np.intp]
+RowNumbers = NDArray[np.intp]
 
 
 Loss = Callable[[NDArray[Any], NDArray[Any]], float]
@@ -51,7 +51,9 @@ class Fit:
         return float("nan") if self.predicted is None else float(loss(true, self.predicted))
 
 
-def fit_and_predict(estimator: Any, formulas: NDArray[Any], y: NDArray[Any], train: Rows, test: Rows) -> Fit:
+def fit_and_predict(
+    estimator: Any, formulas: NDArray[Any], y: NDArray[Any], train: RowNumbers, test: RowNumbers
+) -> Fit:
     """Fit a clone of an estimator on the training rows, and predict the test rows.
 
     Parameters

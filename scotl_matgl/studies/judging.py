@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from scotl_matgl.estimators import rank_average
-from scotl_matgl.ranking.ranker import EMBEDDING_SCORES
 from scotl_matgl.studies.measuring import KEY, MEASURED, RANDOM
 from scotl_matgl.vocabulary import NO_TRANSFER, Floats
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 ENSEMBLES: Mapping[str, tuple[str, ...]] = {
     "loo, logme, gp": ("loo", "logme", "gp"),
     "forest, kernel, logme": ("forest", "kernel", "logme"),
-    ", ".join(EMBEDDING_SCORES): EMBEDDING_SCORES,
+    "forest, kernel, loo, logme": ("forest", "kernel", "loo", "logme"),
     "head+X, gp": ("head+X", "gp"),
     "head+X, kernel, logme": ("head+X", "kernel", "logme"),
     "head+X, kernel, gp, logme": ("head+X", "kernel", "gp", "logme"),

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
-from scotl_matgl.bridges.embedding import Embedded, embeddings
+from scotl_matgl.bridges.embedding import Embedded, embed_source
 from scotl_matgl.descriptors.composite import get_descriptor
+from scotl_matgl.descriptors.described import Described
 from scotl_matgl.estimators import LogME, LOORidge, TransferabilityEstimator, embedding_estimators, named_estimators
 from scotl_matgl.estimators.spectrum import Spectra
 from scotl_matgl.exceptions import DegenerateScoreWarning, ScotlMatglWarning
@@ -23,7 +24,7 @@ from scotl_matgl.learners.kernel import manhattan
 from scotl_matgl.sources.cards import SourceCard, all_cards, select
 from scotl_matgl.studies.records import ResultsFile, number, truth
 from scotl_matgl.tables.folds import Folds, make_folds
-from scotl_matgl.tables.table import Table
+from scotl_matgl.tables.rows import Rows
 from scotl_matgl.vocabulary import NO_TRANSFER, Floats
 
 if TYPE_CHECKING:
@@ -232,22 +233,20 @@ def _problem(
     seed: int,
 ) -> tuple[_Problem, dict[str, str]]:
     """Read the table and estimate all embeddings once; sources that cannot be used, and why."""
-    table = Table.read(formulas, y, task=task)
+    table = Rows.read(formulas, y, task=task)
     columns = get_descriptor(descriptor)
-    described = columns.fit(table.compositions).transform(table.compositions)
-    X = np.nan_to_num(described)
+    described = Described.of(table.formulas, columns.fit(table.formulas))
+    X = described.filled
     embedded: dict[str, list[Embedded]] = {}
     static: dict[str, dict[str, float]] = {}
     failed: dict[str, str] = {}
     for card in cards:
         try:
-            ways = embeddings(
-                card, table.compositions, described, columns, layer=layer, look_up="auto" if look_up else False
-            )
+            options = embed_source(card, described, layers=(layer,), look_up="auto" if look_up else False)[layer]
         except Exception as error:  # one source must not end the run, whatever it raises
             failed[card.name] = str(error)
             continue
-        embedded[card.name] = [item for _, item in ways]
+        embedded[card.name] = [item for _, item in options]
         static[card.name] = {
             "width": float(card.layers[layer]),
             "parameters": float("nan") if card.parameters is None else float(card.parameters),

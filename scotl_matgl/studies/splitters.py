@@ -15,7 +15,7 @@ from scotl_matgl.chemistry.compositions import Compositions, parse_compositions
 from scotl_matgl.chemistry.elements import SYMBOLS
 from scotl_matgl.descriptors.composite import get_descriptor
 from scotl_matgl.exceptions import InputError
-from scotl_matgl.studies.fitting import Rows
+from scotl_matgl.studies.fitting import RowNumbers
 from scotl_matgl.vocabulary import check_whole
 
 Scheme = Literal["random", "cluster", "element", "chemical system"]
@@ -33,7 +33,7 @@ class FormulaSplitter(BaseEstimator):  # type: ignore[misc]  # scikit-learn is n
 
     column: str | None
 
-    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[Rows, Rows]]:  # noqa: ARG002
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[RowNumbers, RowNumbers]]:  # noqa: ARG002
         """Yield row numbers (train, test) of each fold.
 
         Raises
@@ -89,10 +89,10 @@ class _Parts(FormulaSplitter):
     def _groups(self, compositions: Compositions) -> Sequence[str]: ...
 
     @abstractmethod
-    def _part(self, compositions: Compositions, group: Rows) -> Rows: ...
+    def _part(self, compositions: Compositions, group: RowNumbers) -> RowNumbers: ...
 
 
-def _balanced(group: Rows, n_splits: int, random_state: int | None) -> Rows:
+def _balanced(group: RowNumbers, n_splits: int, random_state: int | None) -> RowNumbers:
     """Part (n,) of each row: groups in random order, each to the part with fewest rows so far."""
     counts = np.bincount(group)
     order = np.random.default_rng(random_state).permutation(len(counts))
@@ -113,7 +113,7 @@ class _RandomParts(_Parts):
         self.column = column
         self.random_state = random_state
 
-    def _part(self, compositions: Compositions, group: Rows) -> Rows:  # noqa: ARG002
+    def _part(self, compositions: Compositions, group: RowNumbers) -> RowNumbers:  # noqa: ARG002
         return _balanced(group, self.n_splits, self.random_state)
 
 
@@ -212,7 +212,7 @@ class LeaveOneClusterOut(_Parts):
     def _groups(self, compositions: Compositions) -> Sequence[str]:
         return compositions.keys()
 
-    def _part(self, compositions: Compositions, group: Rows) -> Rows:
+    def _part(self, compositions: Compositions, group: RowNumbers) -> RowNumbers:
         from sklearn.cluster import KMeans
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.preprocessing import StandardScaler

@@ -13,7 +13,7 @@ from scotl_matgl.chemistry.formulas import SkippedRow
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.studies.fitting import Fit, Loss, Metric, fit_and_predict, loss_of, named_methods, rows_left_out
 from scotl_matgl.studies.splitters import SCHEMES, make_splitter
-from scotl_matgl.tables.table import Table
+from scotl_matgl.tables.rows import Rows
 from scotl_matgl.vocabulary import check_whole
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def validate(
 
     from scotl_matgl.storage import installed_versions
 
-    table = Table.read(formulas, y, task=task)
+    table = Rows.read(formulas, y, task=task)
     methods = named_methods(estimator, classification=table.classification)
     name, loss = loss_of(metric, classification=table.classification)
     if max_folds is not None:
@@ -173,7 +173,7 @@ def validate(
     for scheme in dict.fromkeys(("random", *schemes)):
         splitter = make_splitter(scheme, n_splits=n_splits, min_formulas=min_formulas, random_state=random_state)
         try:
-            folds = splitter.folds(table.compositions)
+            folds = splitter.folds(table.formulas)
         except InputError as error:
             if scheme == "random":
                 raise
@@ -186,7 +186,7 @@ def validate(
             folds = [folds[index] for index in chosen]
         units += [(scheme, held_out, test) for held_out, test in folds]
 
-    text = np.array(table.compositions.text, dtype=object)
+    text = np.array(table.formulas.text, dtype=object)
     jobs = (
         delayed(fit_and_predict)(model, text, table.y, np.flatnonzero(~test), np.flatnonzero(test))
         for model in methods.values()
@@ -217,7 +217,7 @@ def _records(
     method: str,
     units: Sequence[tuple[str, str, NDArray[np.bool_]]],
     fits: Sequence[Fit],
-    table: Table,
+    table: Rows,
     loss: Loss,
 ) -> list[dict[str, Any]]:
     """Rows of the frame for one method."""

@@ -1,26 +1,40 @@
-"""Rows as scikit-learn hands them over: formulas or crystals, also beside numeric columns, or numbers alone."""
+"""The user's table: formulas, crystals or numbers, further columns and a target, read and checked in one place."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import warnings
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.validation import validate_data
 
 from scotl_matgl.chemistry.compositions import Compositions, column_of, parse_compositions
 from scotl_matgl.chemistry.crystals import StructureError, as_crystal
-from scotl_matgl.chemistry.formulas import SkippedRow, shown
+from scotl_matgl.chemistry.formulas import CompositionError, SkippedRow, shown
 from scotl_matgl.exceptions import InputError
-from scotl_matgl.tables.folds import Folds, make_folds
+from scotl_matgl.tables.folds import Folds, make_folds, sample_rows
+from scotl_matgl.tables.target import Task, group_median, group_mode, read_target
 from scotl_matgl.vocabulary import Floats
+
+#: Fewest compositions that can be learned from: below, five folds leave next to nothing.
+MIN_ROWS = 10
+
+
+class RowError(CompositionError, InputError):
+    """A row cannot be used; the message names it, its value and the remedy."""
+
+
+def _no_objects() -> NDArray[np.object_]:
+    return np.empty(0, dtype=object)
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Rows that could be read.
+    """Rows of a table that can be used, and the others with the reason why they cannot.
 
     Attributes
     ----------
@@ -35,62 +49,238 @@ class Rows:
     labels : sequence of hashable
         Label of each row of the input.
     skipped : tuple of SkippedRow
-        The other rows of the input, and why.
+        The rows of the input that cannot be used, and why.
     crystals : ndarray of shape (n,), object
         The crystals whose formulas these are, if they were asked for; else of shape (0,).
+    y : ndarray of shape (n,)
+        Target: the property as float64, or the codes of the class labels; of shape (0,) where none was given.
+    classes : ndarray of shape (k,)
+        Class labels, sorted; empty for a property.
+    n_merged : int
+        Rows that were merged into others.
+    remarks : tuple of str
+        How formulas and target were understood, a sentence each.
     """
 
     compositions: Compositions | None
     numbers: Floats
     names: tuple[str, ...]
     kept: NDArray[np.intp]
-    labels: list[Hashable]
+    labels: Sequence[Hashable]
     skipped: tuple[SkippedRow, ...]
-    crystals: NDArray[np.object_] = field(default_factory=lambda: np.empty(0, dtype=object))
+    crystals: NDArray[np.object_] = field(default_factory=_no_objects)
+    y: NDArray[Any] = field(default_factory=_no_objects)
+    classes: NDArray[Any] = field(default_factory=_no_objects)
+    n_merged: int = 0
+    remarks: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, formulas: Any, y: ArrayLike, *, task: Task = "auto", strict: bool = False) -> Rows:
+        """Read formulas and target, with one row for each composition.
+
+        Parameters
+        ----------
+        formulas : sequence of length m
+            Formulas: all that :func:`~scotl_matgl.parse_compositions` reads.
+        y : array-like of shape (m,)
+            Measured property, or class labels.
+        task : {"auto", "regression", "classification"}, default="auto"
+            Kind of target, see :func:`~scotl_matgl.tables.target.read_target`.
+        strict : bool, default=False
+            Whether the first row that cannot be used is an error; otherwise such rows are left out and listed.
+
+        Raises
+        ------
+        CompositionError
+            If `strict`, for the first bad row.
+        InputError
+            If the lengths differ, fewer than 10 different compositions remain, or the target is constant or of no kind
+            that can be learned.
+
+        Examples
+        --------
+        >>> formulas = ["NaCl", "ClNa", *(f"Fe{i}O" for i in range(1, 10)), "FE2O3"]
+        >>> rows = Rows.read(formulas, [1.0, 3.0, *range(9), 5.0])
+        >>> len(rows), float(rows.y[0]), rows.n_merged, len(rows.skipped)
+        (10, 2.0, 1, 1)
+        """
+        return read_rows(formulas, strict=strict).with_target(y, task=task, strict=strict).merged()
 
     @property
     def n_input(self) -> int:
         """Number of rows of the input."""
         return len(self.labels)
 
+    @property
+    def formulas(self) -> Compositions:
+        """Formulas, where the rows are not numbers alone."""
+        if self.compositions is None:
+            raise InputError("the rows hold numbers alone; give formulas")
+        return self.compositions
+
+    @property
+    def classification(self) -> bool:
+        """Whether the target is of class labels."""
+        return len(self.classes) > 0
+
     def __len__(self) -> int:
         return len(self.kept)
 
-    def without(self, bad: NDArray[np.bool_], value: NDArray[Any], reason: str) -> Self:
-        """Leave out rows, for the `reason`; `value` (n,) is what is wrong with each."""
+    # -- selecting ------------------------------------------------------------------------------------------------
+
+    def take(self, index: NDArray[np.intp]) -> Self:
+        """Rows by position."""
+        return replace(
+            self,
+            compositions=None if self.compositions is None else self.compositions.take(index),
+            numbers=self.numbers[index],
+            kept=self.kept[index],
+            crystals=self.crystals[index] if len(self.crystals) else self.crystals,
+            y=self.y[index] if len(self.y) else self.y,
+        )
+
+    def without(self, bad: NDArray[np.bool_], value: NDArray[Any], reason: str | Sequence[str]) -> Self:
+        """Leave out rows; `value` (n,) is what is wrong with each, `reason` why, for all or for each of them."""
         if not bad.any():
             return self
+        reasons = [reason] * len(bad) if isinstance(reason, str) else list(reason)
         more = tuple(
-            SkippedRow(int(self.kept[i]), self.labels[self.kept[i]], repr(value[i : i + 1].tolist()[0]), reason)
-            for i in np.flatnonzero(bad)
+            SkippedRow(int(self.kept[i]), self.labels[self.kept[i]], repr(value[i : i + 1].tolist()[0]), reasons[i])
+            for i in np.flatnonzero(bad).tolist()
         )
         skipped = tuple(sorted((*self.skipped, *more), key=lambda row: row.row))
-        return self._take(np.flatnonzero(~bad), skipped)
+        return replace(self.take(np.flatnonzero(~bad)), skipped=skipped)
 
     def refuse_skipped(self) -> None:
         """Raise for the first row that was left out, if there is one."""
         if self.skipped:
             first = self.skipped[0]
-            raise InputError(f"row {first.row} ({first.value}): {first.reason}")
+            raise RowError(f"row {first.row} ({first.value}): {first.reason}", self.skipped)
 
-    def take(self, index: NDArray[np.intp]) -> Self:
-        """Rows by position."""
-        return self._take(index, self.skipped)
+    # -- the target -----------------------------------------------------------------------------------------------
 
-    def _take(self, index: NDArray[np.intp], skipped: tuple[SkippedRow, ...]) -> Self:
-        compositions = None if self.compositions is None else self.compositions.take(index)
-        crystals = self.crystals[index] if len(self.crystals) else self.crystals
-        return type(self)(
-            compositions, self.numbers[index], self.names, self.kept[index], self.labels, skipped, crystals
-        )
+    def with_target(self, y: ArrayLike, *, task: Task = "auto", strict: bool = False) -> Self:
+        """Add the target, and leave out rows that have none.
 
-    def folds(self, y: NDArray[Any], *, classification: bool, random_state: int) -> Folds:
-        """Shuffled folds in which all rows of one composition are on the same side."""
+        Parameters
+        ----------
+        y : array-like of shape (m,)
+            One value for each row of the input.
+        task : {"auto", "regression", "classification"}, default="auto"
+            Kind of target.
+        strict : bool, default=False
+            Whether the first row without a target is an error.
+        """
+        given = self._column(y)[self.kept]
+        target = read_target(given, task)
+        want = "no class label" if target.classification else "no finite number"
+        text = ["this row"] * len(self) if self.compositions is None else self.compositions.text
+        reasons = [f"the target of {name} is {want}; measure it or leave it out" for name in text]
+        rows = self.without(~target.usable, given, reasons)
+        if strict:
+            rows.refuse_skipped()
+        values = target.values[target.usable]
+        if not target.classification:
+            return replace(rows, y=values)
+        try:
+            classes, codes = np.unique(values, return_inverse=True)
+        except TypeError:  # labels of several types have no order
+            classes, codes = np.unique(values.astype(str), return_inverse=True)
+        return replace(rows, y=codes, classes=classes)
+
+    def _column(self, y: ArrayLike) -> NDArray[Any]:
+        """One value for each row of the input."""
+        # A list of mixed values must not become an array of text, nor a column of integers with a gap one of floats.
+        plain = isinstance(getattr(y, "dtype", None), np.dtype)
+        given = np.asarray(y) if plain else np.asarray(y, dtype=object)
+        if given.ndim == 2 and given.shape[1] == 1:
+            message = "A column-vector y was passed when a 1d array was expected; it is taken as one column."
+            warnings.warn(message, DataConversionWarning, stacklevel=4)
+            given = given.ravel()
+        if given.ndim != 1 or len(given) != self.n_input:
+            kind = "rows" if self.compositions is None or len(self.crystals) else "formulas"
+            raise InputError(
+                f"there are {self.n_input} {kind} and the target has shape {given.shape}; give one value for each"
+            )
+        return given
+
+    def merged(self) -> Self:
+        """One row for each composition: the median of the property, or the most frequent label.
+
+        Raises
+        ------
+        InputError
+            If fewer than 10 rows remain, or there is nothing to learn.
+        """
+        return self.merged_places()[0]
+
+    def merged_places(self) -> tuple[Self, NDArray[np.intp], NDArray[np.intp]]:
+        """:meth:`merged`, sorted by composition so that the order of the rows changes nothing.
+
+        Returns
+        -------
+        merged : Rows
+        place : ndarray of shape (n,)
+            Position of each row among the merged ones.
+        first : ndarray of shape (n_merged_rows,)
+            Position of the row that stands for each composition: of several spellings the first by the alphabet.
+        """
+        assert self.compositions is not None  # noqa: S101 - numbers alone have no compositions to merge by
+        keys = np.array(self.compositions.keys())
+        order = np.lexsort((np.array(self.compositions.text), keys))
+        _, at, place = np.unique(keys[order], return_index=True, return_inverse=True)
+        first = order[at]
+        code = np.empty(len(order), dtype=np.intp)
+        code[order] = place
+        if len(first) < MIN_ROWS:
+            bad = self.skipped[:1]
+            seen = "".join(f"; row {row.row} ({row.value}) was skipped: {row.reason}" for row in bad)
+            raise InputError(
+                f"only {len(first)} different compositions can be used of {self.n_input} rows; at least "
+                f"{MIN_ROWS} are needed{seen}"
+            )
+        values = group_mode(self.y, code) if self.classification else group_median(self.y, code)
+        rows = replace(self.take(first), y=values, n_merged=len(code) - len(first))
+        if self.classification:  # a label that is never the most frequent one is gone
+            present, codes = np.unique(rows.y, return_inverse=True)
+            rows = replace(rows, y=codes, classes=self.classes[present])
+        rows._check_learnable()
+        return rows, code, first
+
+    def _check_learnable(self) -> None:
+        """Raise if the target is constant, or has about as many labels as rows."""
+        if not self.classification:
+            if np.ptp(self.y) == 0:
+                raise InputError(f"the target is {self.y[0]:g} in every row; there is nothing to learn")
+            return
+        n_classes = len(np.unique(self.y))
+        if n_classes < 2:
+            raise InputError(f"every row has the class {str(self.classes[self.y[0]])!r}; there is nothing to learn")
+        if 2 * n_classes > len(self):
+            raise InputError(
+                f"the target has {n_classes} different values in {len(self)} rows, such as {str(self.classes[0])!r}, "
+                "which are too many for class labels; give numbers, or coarser classes"
+            )
+
+    # -- samples and folds ----------------------------------------------------------------------------------------
+
+    def sample(self, max_rows: int, random_state: int) -> NDArray[np.intp]:
+        """Sorted positions of all rows, or of `max_rows` drawn at random where there are more."""
+        return sample_rows(len(self), max_rows, random_state)
+
+    def folds(self, *, n_folds: int = 5, random_state: int = 0) -> Folds:
+        """Shuffled folds in which all rows of one composition are on the same side, stratified for class labels."""
+        y = self.y if len(self.y) else np.zeros(len(self))
+        settings: dict[str, Any] = {
+            "classification": self.classification,
+            "n_folds": n_folds,
+            "random_state": random_state,
+        }
         if self.compositions is None:
-            return make_folds(y, classification=classification, random_state=random_state)
+            return make_folds(y, **settings)
         _, first, group = np.unique(np.array(self.compositions.keys()), return_index=True, return_inverse=True)
         if len(first) < 2 and len(self.crystals):  # polymorphs of one formula are different crystals
-            return make_folds(y, classification=classification, random_state=random_state)
+            return make_folds(y, **settings)
         if len(first) < 2:
             raise InputError(
                 f"all {len(y)} rows have the composition {self.compositions.text[0]}: there is none to test on"
@@ -98,40 +288,40 @@ class Rows:
         # In the order of the rows, so that a table without repeats has the folds of a ranking.
         order = np.argsort(first)
         number = np.argsort(order)[group]
-        parts = make_folds(y[first[order]], classification=classification, random_state=random_state)
+        parts = make_folds(y[first[order]], **settings)
         return [
             (np.flatnonzero(np.isin(number, train)), np.flatnonzero(np.isin(number, test))) for train, test in parts
         ]
 
 
 def read_rows(
-    estimator: Any,
     X: Any,
     *,
-    formula: Hashable | None,
-    strict: bool,
-    reset: bool,
-    numbers_alone: bool | None = None,
+    formula: Hashable | None = None,
+    strict: bool = False,
     crystals: bool = False,
+    numbers_alone: bool | None = None,
+    estimator: Any = None,
+    reset: bool = True,
 ) -> Rows:
-    """Read the X of an estimator.
+    """Read formulas, crystals or numbers, also with further columns.
 
     Parameters
     ----------
-    estimator : BaseEstimator
-        Its ``n_features_in_`` and ``feature_names_in_`` are set or checked for tables of several columns.
     X : Compositions, sequence of formulas, table of one column, table with a column of formulas, or numbers
         Two-dimensional data of a numeric type, or of several columns without `formula`, count as numbers alone.
     formula : hashable, optional
         Column that holds the formulas; the others must be numbers.
-    strict : bool
+    strict : bool, default=False
         Whether the first row that cannot be read is an error.
-    reset : bool
-        Whether the estimator is being fitted.
-    numbers_alone : bool, optional
-        Whether X must be numbers alone, or must not, as in ``fit``. Default: see :func:`is_numeric`.
     crystals : bool, default=False
         Whether there must be crystals in the place of formulas.
+    numbers_alone : bool, optional
+        Whether X must be numbers alone, or must not, as in ``fit``. Default: see :func:`is_numeric`.
+    estimator : BaseEstimator, optional
+        Its ``n_features_in_`` and ``feature_names_in_`` are set or checked for tables of several columns.
+    reset : bool, default=True
+        Whether the estimator is being fitted.
 
     Raises
     ------
@@ -141,11 +331,16 @@ def read_rows(
         If `strict`, for the first bad formula.
     """
     if formula is not None:
-        return _read_table(estimator, X, formula, strict=strict, reset=reset, crystals=crystals)
+        rows = _read_table(X, formula, strict=strict, crystals=crystals)
+        if estimator is not None:
+            validate_data(estimator, X, skip_check_array=True, reset=reset)
+        return rows
     numeric = is_numeric(X)
     if numeric and numbers_alone is False:
         raise InputError("X holds numbers or several columns, but the model was fitted on one column of formulas")
     if numeric or numbers_alone:
+        if estimator is None:
+            raise InputError("X holds numbers or several columns; name its column of formulas, or give that alone")
         numbers = validate_data(estimator, X, dtype=np.float64, reset=reset)
         names = getattr(estimator, "feature_names_in_", [f"x{i}" for i in range(numbers.shape[1])])
         n = len(numbers)
@@ -202,14 +397,13 @@ def is_numeric(X: Any) -> bool:
     return all(kind in "biufc" for kind in kinds)
 
 
-def _read_table(estimator: Any, X: Any, formula: Hashable, *, strict: bool, reset: bool, crystals: bool) -> Rows:
+def _read_table(X: Any, formula: Hashable, *, strict: bool, crystals: bool) -> Rows:
     import pandas as pd
 
     frame = X if isinstance(X, pd.DataFrame) else pd.DataFrame(X)
     if formula not in frame.columns:
         columns = ", ".join(map(str, frame.columns[:10]))
         raise InputError(f"there is no column {formula!r} of formulas; the columns are: {columns}")
-    validate_data(estimator, X, skip_check_array=True, reset=reset)
     others = frame.drop(columns=[formula])
     read = _read_column(frame[formula], strict=strict, crystals=crystals)
     given = others.to_numpy(dtype=object)[read.kept]

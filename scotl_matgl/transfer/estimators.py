@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.learners.blend import gaps, spread, weighted, without_gaps
-from scotl_matgl.learners.members import Task
+from scotl_matgl.learners.members import LearningTask
 from scotl_matgl.learners.uncertainty import Uncertainty
+from scotl_matgl.tables.rows import Rows
 from scotl_matgl.transfer.files import load_model
 from scotl_matgl.transfer.model import CRYSTALS_BLOCK, TransferModel
 from scotl_matgl.vocabulary import Floats
@@ -32,9 +33,10 @@ class TransferRegressor(RegressorMixin, TransferModel):  # type: ignore[misc]  #
 
     Parameters
     ----------
-    sources : "auto", str, SourceCard or list of these, default="auto"
-        Which sources may be transferred from: ``"auto"`` are all that can be used, names may hold ``*``, an empty
-        list is none.
+    sources : "all", str, SourceCard, list of these, or fitted TransferabilityRanker, default="all"
+        Which sources may be transferred from: names may hold ``*``, an empty list is none. A fitted ranker hands on its
+        ranking, so that nothing is ranked twice; it has seen the rows, so that cross-validation of this model is then
+        not honest.
     method : {"frozen", "fine-tune", "full"} or FullTransferRegressor, default="frozen"
         ``"frozen"``: heads on the embeddings as they are. ``"fine-tune"``: the bridge network with a linear head,
         trained on from its weights (:class:`~scotl_matgl.training.bridge.FineTunedBridge`); needs torch. ``"full"``:
@@ -135,23 +137,9 @@ class TransferRegressor(RegressorMixin, TransferModel):  # type: ignore[misc]  #
     >>> values, deviation = model.predict(new["formula"], return_std=True)
     """
 
-    def _read_target(self, target: NDArray[Any], *, numbers_alone: bool) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        import pandas as pd
+    _target_kind = "regression"
 
-        if target.dtype.kind in "mMc":
-            raise InputError(f"the target holds values of type {target.dtype}; give real numbers")
-        if numbers_alone:
-            values = target.astype(np.float64)
-            if not np.isfinite(values).all():
-                raise InputError("Input y contains NaN or infinity; leave these rows out")
-        else:
-            values = np.asarray(pd.to_numeric(pd.Series(target), errors="coerce"), dtype=np.float64)
-        return values, ~np.isfinite(values)
-
-    def _encode_target(self, values: NDArray[Any]) -> NDArray[Any]:
-        return values
-
-    def _calibrate(self, predictions: Sequence[Floats], task: Task) -> None:
+    def _calibrate(self, predictions: Sequence[Floats], task: LearningTask) -> None:
         distance = self._domain.out_of_fold_distance(task.folds)
         weights = self._blend.weights.copy()
         refused = gaps([item for item, weight in zip(predictions, weights, strict=True) if weight > 0])
@@ -242,21 +230,17 @@ class TransferClassifier(ClassifierMixin, TransferModel):  # type: ignore[misc] 
             raise InputError(f"method={self.method!r} is for regression; use method='frozen' for labels")
         return heads
 
-    def _read_target(self, target: NDArray[Any], *, numbers_alone: bool) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        import pandas as pd
+    _target_kind = "classification"
 
-        if numbers_alone:
-            check_classification_targets(target)
-        return target, np.asarray(pd.isna(target), dtype=bool)
-
-    def _encode_target(self, values: NDArray[Any]) -> NDArray[Any]:
-        check_classification_targets(values)
-        self.classes_, codes = np.unique(values, return_inverse=True)
+    def _read_training(self, X: Any, y: ArrayLike) -> Rows:
+        rows = super()._read_training(X, y)
+        check_classification_targets(rows.classes)
+        self.classes_ = rows.classes
         if len(self.classes_) < 2:
             raise InputError(
                 f"the target has one class only, {self.classes_[:1].tolist()[0]!r}; there is nothing to learn"
             )
-        return np.asarray(codes)
+        return rows
 
     def predict_proba(self, X: Any) -> Floats:
         """Probabilities (m, k) of the classes, in the order of ``classes_``; NaN for rows that cannot be read."""

@@ -1,4 +1,4 @@
-"""What the transferred models and the featurizer share: reading rows, describing them, embedding them."""
+"""What the transferred models and the featurizer share: reading rows, describing them, choosing sources, embedding."""
 
 from __future__ import annotations
 
@@ -7,39 +7,47 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
 from scotl_matgl.bridges.embedding import SourceEmbedding
 from scotl_matgl.descriptors.base import CompositionDescriptor
+from scotl_matgl.descriptors.described import Described
 from scotl_matgl.exceptions import InputError, ScotlMatglWarning
 from scotl_matgl.learners.members import Features
-from scotl_matgl.tables.rows import Rows
-from scotl_matgl.transfer.choice import no_sources
-from scotl_matgl.vocabulary import counted
-
-# Fewest rows with a source: below, five folds leave next to nothing to choose it by.
-MIN_ROWS = 10
-
-
-# A further column counts as much as this share of all descriptors in the distances of kernel ridge.
-_COLUMN_SHARE = 0.25
+from scotl_matgl.ranking.control import control_features
+from scotl_matgl.ranking.ranker import TransferabilityRanker
+from scotl_matgl.ranking.result import Ranking
+from scotl_matgl.ranking.search import CardSource, Found, Search
+from scotl_matgl.sources.cards import SourceCard, all_cards, no_sources, select
+from scotl_matgl.tables.rows import MIN_ROWS, Rows
+from scotl_matgl.vocabulary import check_whole, counted
 
 
 class FormulaEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
-    """What all estimators of this module share: reading rows, describing them, embedding them."""
+    """What all estimators of this module share: reading rows, describing them, choosing sources, embedding."""
 
     formula: Hashable | None
     on_error: str
     descriptor: Any
     sources: Any
+    layer: str
+    look_up: Any
+    max_rows: int
+    random_state: int
+
+    errors_: dict[str, str]
+    sources_: tuple[SourceEmbedding, ...]
+    ranking_: Ranking | None
+    _descriptor: CompositionDescriptor
+    _elements: tuple[int, ...]
 
     def _check_common(self) -> None:
         if self.on_error not in ("warn", "raise", "skip"):
             raise InputError(f"on_error is {self.on_error!r}; it must be 'warn', 'raise' or 'skip'")
         for name, least in (("n_sources", 1), ("max_rows", MIN_ROWS), ("random_state", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-                raise InputError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+            check_whole(name, getattr(self, name), least)
 
     def _warn(self, skipped: Sequence[Any], consequence: str, *, stacklevel: int = 4) -> None:
         if skipped and self.on_error == "warn":
@@ -50,34 +58,71 @@ class FormulaEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is 
 
     def _warn_left_out(self, errors: Mapping[str, str], *, stacklevel: int) -> None:
         """Warn about sources that were asked for and cannot be used."""
-        if errors and self.sources not in ("auto", "all") and self.on_error == "warn":
+        if errors and self.sources != "all" and self.on_error == "warn":
             shown = "; ".join(f"{name}: {reason}" for name, reason in list(errors.items())[:2])
             message = f"{counted(len(errors), 'source')} left out: {shown}"
             warnings.warn(message, ScotlMatglWarning, stacklevel=stacklevel)
 
-    def _features(self, rows: Rows) -> Features:
-        """Blocks that the control sees: descriptors and further columns, or the numbers alone."""
-        if rows.compositions is None:
-            return Features({"numbers": rows.numbers}, {"numbers": np.ones(rows.numbers.shape[1])})
-        described = np.asarray(self._descriptor.transform(rows.compositions), dtype=np.float64)
-        columns = {"descriptors": np.nan_to_num(described)}
-        weights = {"descriptors": np.ones(described.shape[1])}
-        if rows.names:
-            # One column among some hundred that all describe the formula would be lost in their distances.
-            columns["columns"] = rows.numbers
-            weights["columns"] = np.full(len(rows.names), _COLUMN_SHARE * described.shape[1])
-        return Features(columns, weights)
+    # -- what is known without a source ---------------------------------------------------------------------------
 
-    def _with_sources(self, features: Features, rows: Rows) -> Features:
+    def _describe(self, rows: Rows) -> Described | None:
+        """Descriptors of the formulas; None for numbers alone."""
+        return None if rows.compositions is None else Described.of(rows.compositions, self._descriptor)
+
+    def _features(self, rows: Rows, described: Described | None) -> Features:
+        """Blocks that the control sees: descriptors, further columns and element fractions, or the numbers alone."""
+        if described is None:
+            return Features({"numbers": rows.numbers}, {"numbers": np.ones(rows.numbers.shape[1])})
+        return control_features(described, rows.numbers, rows.names, np.array(self._elements, dtype=np.intp))
+
+    # -- sources --------------------------------------------------------------------------------------------------
+
+    def _cards(self) -> list[SourceCard]:
+        """Cards of the sources that may be used; zoos that cannot be read are noted in ``errors_``."""
+        if no_sources(self.sources):
+            return []
+        return select(all_cards(self.errors_.__setitem__), self.sources)
+
+    def _given_ranker(self) -> TransferabilityRanker | None:
+        """Ranker that was given in place of sources."""
+        if not isinstance(self.sources, TransferabilityRanker):
+            return None
+        check_is_fitted(self.sources, "ranking_", msg="the ranker given as sources is not fitted; fit it first")
+        return self.sources
+
+    def _search(
+        self, cards: Sequence[SourceCard], rows: Rows, described: Described, features: Features, **settings: Any
+    ) -> tuple[Found, NDArray[np.intp]]:
+        """Search sources for a table as a ranking does; also the place (n,) of each row among those that it had.
+
+        Rows of one composition are merged, as in a ranking, unless further columns tell them apart.
+        """
+        outputs = settings.pop("outputs", False)
+        search = Search(
+            layer=self.layer,
+            look_up=self.look_up,
+            max_rows=self.max_rows,
+            random_state=self.random_state,
+            **settings,
+        )
+        sources = [CardSource(card) for card in cards]
+        if rows.names or len(rows.crystals):
+            place = np.arange(len(rows))
+            found = search.run(sources, rows, described, features, outputs=outputs)
+        else:
+            merged, place, first = rows.merged_places()
+            found = search.run(sources, merged, described.take(first), features.take(first), outputs=outputs)
+        if not found.measured and cards:
+            name, reason = next((card.name, found.ranking.errors[card.name]) for card in cards)
+            raise InputError(f"no source can be used ({len(cards)} tried); {name}: {reason}")
+        return found, place
+
+    def _with_sources(self, features: Features, described: Described) -> Features:
         """Add a block for each source."""
         columns = dict(features.columns)
         for source in self.sources_:
-            assert rows.compositions is not None  # noqa: S101 - there are no sources for numbers alone
-            columns[source.name] = source.embed(rows.compositions, columns["descriptors"], self._descriptor)
+            columns[source.name] = source.embed(described)
         return Features(columns, features.weights)
-
-    _descriptor: CompositionDescriptor
-    sources_: tuple[SourceEmbedding, ...]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -10,14 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from scotl_matgl.bridges.embedding import embeddings
+from scotl_matgl.bridges.embedding import embed_source
 from scotl_matgl.descriptors.composite import get_descriptor
+from scotl_matgl.descriptors.described import Described
 from scotl_matgl.exceptions import InputError
-from scotl_matgl.learners.members import Task
-from scotl_matgl.ranking.result import Ranking
+from scotl_matgl.learners.members import DESCRIPTORS
+from scotl_matgl.sources.cards import SourceCard
 from scotl_matgl.tables.rows import Rows, is_numeric, read_rows
-from scotl_matgl.tables.table import Table
-from scotl_matgl.transfer.choice import cards_for, choose_sources
 from scotl_matgl.transfer.features import FormulaEstimator
 from scotl_matgl.vocabulary import Floats
 
@@ -29,7 +28,7 @@ class TransferFeaturizer(TransformerMixin, FormulaEstimator):  # type: ignore[mi
 
     Parameters
     ----------
-    sources : "auto", str, SourceCard or list of these, default="auto"
+    sources : "all", str, SourceCard, list of these, or fitted TransferabilityRanker, default="all"
         Which sources; if they are more than `n_sources`, ``fit`` ranks them and needs the target.
     n_sources : int, default=1
         How many of the best to use.
@@ -67,7 +66,7 @@ class TransferFeaturizer(TransformerMixin, FormulaEstimator):  # type: ignore[mi
 
     def __init__(
         self,
-        sources: Any = "auto",
+        sources: Any = "all",
         *,
         n_sources: int = 1,
         descriptor: Any = "standard",
@@ -103,89 +102,70 @@ class TransferFeaturizer(TransformerMixin, FormulaEstimator):  # type: ignore[mi
         self._check_common()
         if self.combine not in ("concat", "embedding"):
             raise InputError(f"combine is {self.combine!r}; it must be 'concat' or 'embedding'")
-        # What can be read only once is read here.
-        X = X if hasattr(X, "__len__") else list(X)
         rows = self._formulas(X)
-        self.skipped_ = rows.skipped
-        self._descriptor = get_descriptor(self.descriptor).fit(rows.compositions)
-        errors: dict[str, str] = {}
-        cards = cards_for(self.sources, errors)
-        if not cards and self.combine == "embedding":
+        self.skipped_, self.errors_ = rows.skipped, {}
+        self.sources_, self.ranking_ = (), None
+        self._descriptor = get_descriptor(self.descriptor).fit(rows.formulas)
+        self._elements = tuple(np.unique(rows.formulas.numbers).tolist())
+        ranker = self._given_ranker()
+        cards = self._cards() if ranker is None else []
+        if not cards and ranker is None and self.combine == "embedding":
             raise InputError("combine='embedding' without sources leaves no features; name a source")
-        self.errors_ = errors
-        self.ranking_: Ranking | None = None
-        self.sources_ = ()
-        if len(cards) > self.n_sources:
-            self._rank(cards, X, y, errors)
-        else:
-            described = self._features(rows).columns["descriptors"]
-            assert rows.compositions is not None  # noqa: S101 - _formulas has made sure
-            # Without a target there is no telling which way is better: the bridge serves alone, unless asked.
-            look_up = self.look_up is True
-            for card in cards:
-                try:
-                    ways = embeddings(
-                        card, rows.compositions, described, self._descriptor, layer=self.layer, look_up=look_up
-                    )
-                except (Exception, SystemExit) as error:  # one source must not end the run, whatever it raises
-                    errors[card.name] = str(error) or type(error).__name__
-                else:
-                    self.sources_ += (ways[-1][0],)
-            if cards and not self.sources_:
-                name, reason = next(iter(errors.items()))
-                raise InputError(f"no source can be used ({len(cards)} tried); {name}: {reason}")
-            self._warn_left_out(errors, stacklevel=3)
+        if ranker is not None:
+            self.ranking_, self.sources_ = ranker.ranking_, ranker.embeddings_[: self.n_sources]
+        elif len(cards) > self.n_sources:
+            self._rank(cards, rows, y)
+        elif cards:
+            self._take_all(cards, Described.of(rows.formulas, self._descriptor))
         self._warn(self.skipped_, "skipped", stacklevel=3)
         return self
+
+    def _take_all(self, cards: Sequence[SourceCard], described: Described) -> None:
+        """Use all sources that can be used: there is no choice to make."""
+        for card in cards:
+            try:
+                # Without a target there is no telling which way is better: the bridge serves alone, unless asked.
+                options = embed_source(card, described, layers=(self.layer,), look_up=self.look_up is True)[self.layer]
+            except (Exception, SystemExit) as error:  # one source must not end the run, whatever it raises
+                self.errors_[card.name] = str(error) or type(error).__name__
+            else:
+                self.sources_ += (options[-1][0],)
+        if not self.sources_:
+            name, reason = next(iter(self.errors_.items()))
+            raise InputError(f"no source can be used ({len(cards)} tried); {name}: {reason}")
+        self._warn_left_out(self.errors_, stacklevel=4)
 
     def _formulas(self, X: Any) -> Rows:
         if is_numeric(X):
             raise InputError("X holds numbers or several columns; give one column of formulas")
-        rows = read_rows(self, X, formula=None, strict=self.on_error == "raise", reset=True)
+        rows = read_rows(X, strict=self.on_error == "raise", estimator=self)
         if not len(rows):
             raise InputError(f"none of the {rows.n_input} rows holds a formula that can be read")
         return rows
 
-    def _rank(self, cards: Sequence[Any], X: Any, y: ArrayLike | None, errors: dict[str, str]) -> None:
+    def _rank(self, cards: Sequence[SourceCard], rows: Rows, y: ArrayLike | None) -> None:
         if y is None:
             raise InputError(f"to choose {self.n_sources} of {len(cards)} sources takes a target: pass y, or name them")
-        # As in a ranking: rows of one composition are merged, and the kind of target is found out.
-        table = Table.read(X, y, task=self.task, strict=self.on_error == "raise")
-        self.skipped_ = table.skipped
-        codes = np.unique(table.y, return_inverse=True)[1] if table.classification else table.y
-        n_classes = int(codes.max()) + 1 if table.classification else 0
-        n = len(table.compositions)
-        rows = Rows(table.compositions, np.empty((n, 0)), (), np.arange(n), list(range(n)), table.skipped)
-        sample = table.sample(self.max_rows, self.random_state)
-        folds = rows.take(sample).folds(
-            codes[sample], classification=table.classification, random_state=self.random_state
-        )
-        choice = choose_sources(
-            list(cards),
-            table.compositions,
-            self._features(rows),
-            Task(codes[sample], n_classes, folds, self.random_state),
-            self._descriptor,
-            n_sources=self.n_sources,
-            layer=self.layer,
-            look_up=self.look_up,
-            sample=sample,
-            skipped=table.skipped,
-            errors=errors,
-        )
-        self.sources_, self.ranking_, self.errors_ = choice.sources, choice.ranking, dict(choice.errors)
+        rows = rows.with_target(y, task=self.task, strict=self.on_error == "raise")
+        self.skipped_ = rows.skipped
+        described = Described.of(rows.formulas, self._descriptor)
+        found, _ = self._search(cards, rows, described, self._features(rows, described))
+        self.sources_ = tuple(item.embedding for item in found.measured[: self.n_sources])
+        self.ranking_ = found.ranking
+        self.errors_ |= found.ranking.errors
         self._warn_left_out(self.errors_, stacklevel=4)
 
     def transform(self, X: Any) -> Floats:
         """Features (m, p) of m formulas; rows that cannot be read are NaN."""
         check_is_fitted(self, "sources_")
-        rows = read_rows(self, X, formula=None, strict=self.on_error == "raise", reset=False)
+        rows = read_rows(X, strict=self.on_error == "raise", estimator=self, reset=False)
         self._warn(rows.skipped, "without features", stacklevel=3)
         features = np.full((rows.n_input, len(self.get_feature_names_out())), np.nan)
         if len(rows):
-            embedded = self._with_sources(self._features(rows), rows)
+            described = Described.of(rows.formulas, self._descriptor)
+            embedded = self._with_sources(self._features(rows, described), described)
             names = [source.name for source in self.sources_]
-            features[rows.kept] = embedded.stacked(["descriptors", *names] if self.combine == "concat" else names)
+            features[rows.kept] = embedded.stacked([DESCRIPTORS, *names] if self.combine == "concat" else names)
         return features
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:  # noqa: ARG002  (scikit-learn's signature)

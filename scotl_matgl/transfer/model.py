@@ -12,24 +12,34 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 
-from scotl_matgl.bridges.embedding import SourceEmbedding, elements_outside, embeddings
+from scotl_matgl.bridges.embedding import SourceEmbedding, elements_outside
 from scotl_matgl.chemistry.elements import SYMBOLS
 from scotl_matgl.chemistry.formulas import SkippedRow
 from scotl_matgl.descriptors.composite import get_descriptor
+from scotl_matgl.descriptors.described import Described
 from scotl_matgl.exceptions import InputError, ScotlMatglWarning
 from scotl_matgl.learners.blend import Blend, gaps
 from scotl_matgl.learners.domain import TrainingDomain
 from scotl_matgl.learners.heads import HeldRidge
-from scotl_matgl.learners.members import Features, Member, Task, check_head
+from scotl_matgl.learners.members import (
+    DESCRIPTORS,
+    FRACTIONS,
+    BlendMember,
+    Features,
+    LearningTask,
+    check_head,
+    members_without_transfer,
+    with_medians,
+)
+from scotl_matgl.ranking.control import without_fractions
+from scotl_matgl.ranking.ranker import TransferabilityRanker
 from scotl_matgl.sources.cards import SourceCard
-from scotl_matgl.tables.folds import sample_rows
-from scotl_matgl.tables.rows import Rows, read_rows
+from scotl_matgl.tables.rows import MIN_ROWS, Rows, read_rows
 from scotl_matgl.training.bridge import FineTunedBridge
 from scotl_matgl.training.full import FullTransferRegressor, reason_against, refusals
-from scotl_matgl.transfer.choice import Choice, cards_for, choose_sources
-from scotl_matgl.transfer.features import MIN_ROWS, FormulaEstimator
+from scotl_matgl.transfer.features import FormulaEstimator
 from scotl_matgl.transfer.files import load_model, save_model
 from scotl_matgl.vocabulary import NO_TRANSFER, Floats, counted
 
@@ -41,11 +51,8 @@ if TYPE_CHECKING:
 _CLIPPED = 3
 
 
-# Blocks of columns with what all sources predict, and with the atomic fractions of the elements of the training rows.
+# Block of columns with what all sources predict.
 _PREDICTIONS = "source predictions"
-
-
-_FRACTIONS = "fractions"
 
 
 # Block of one column with the crystals themselves.
@@ -57,7 +64,7 @@ class TransferModel(FormulaEstimator):
 
     def __init__(
         self,
-        sources: Any = "auto",
+        sources: Any = "all",
         *,
         method: Literal["frozen", "fine-tune", "full"] | FullTransferRegressor = "frozen",
         head: Any = "auto",
@@ -94,6 +101,7 @@ class TransferModel(FormulaEstimator):
 
     # -- fitting --------------------------------------------------------------------------------------------------
 
+    _target_kind: Literal["regression", "classification"]
     classes_: NDArray[Any]
     predictors_: tuple[SourceEmbedding, ...]
 
@@ -121,48 +129,40 @@ class TransferModel(FormulaEstimator):
         """
         self._check_common()
         heads = self._check_parameters()
-        rows, target = self._read_training(X, y)
-        self.skipped_ = rows.skipped
+        rows = self._read_training(X, y)
+        self.skipped_, self.errors_ = rows.skipped, {}
+        self.sources_, self.predictors_, self.ranking_ = (), (), None
         self._descriptor = get_descriptor(self.descriptor)
+        self._elements = ()
         if rows.compositions is not None:
             self._descriptor.fit(rows.compositions)
-        features = self._features(rows)
-        control = tuple(features.columns)
-        n_classes = len(getattr(self, "classes_", ()))
-        sample = sample_rows(len(rows), self.max_rows, self.random_state)
-        folds = rows.take(sample).folds(target[sample], classification=n_classes > 0, random_state=self.random_state)
-        task = Task(target[sample], n_classes, folds, self.random_state, self.n_jobs)
-
-        from threadpoolctl import threadpool_limits
-
-        with threadpool_limits(1):  # small matrices gain nothing from more, and threads that wait for each other lose
-            choice = self._choose(rows, features, task, sample)
-            self.sources_ = choice.sources if choice else ()
-            self.ranking_ = choice.ranking if choice else None
-            self.errors_ = dict(choice.errors) if choice else {}
-            columns = dict(features.columns) | (dict(choice.values) if choice else {})
-            predicted = self._choose_predictors(rows, features)
-            if predicted:
-                columns[_PREDICTIONS] = np.hstack(predicted)
-            self._elements = () if rows.compositions is None else tuple(np.unique(rows.compositions.numbers).tolist())
-            features = self._with_formulas(Features(columns, features.weights), rows)
-            sampled = features.take(sample)
-            self._control = control
-            self._domain = TrainingDomain.of(sampled.stacked(control), features.stacked_weights(control))
+            self._elements = tuple(np.unique(rows.compositions.numbers).tolist())
+        described = self._describe(rows)
+        features = self._features(rows, described)
+        self._control = without_fractions(features)
+        sample = rows.sample(self.max_rows, self.random_state)
+        folds = rows.take(sample).folds(random_state=self.random_state)
+        task = LearningTask(rows.y[sample], len(rows.classes), folds, self.random_state, self.n_jobs)
+        features = self._choose(rows, described, features)
+        if self._trains_networks:
+            crystals: dict[str, Any] = {CRYSTALS_BLOCK: rows.crystals[:, None]}
+            features = Features({**features.columns, **crystals}, features.weights)
+        sampled = features.take(sample)
+        self._domain = TrainingDomain.of(sampled.stacked(self._control), features.stacked_weights(self._control))
         if self._trains_networks and self.on_error == "raise":
             self._refuse_refused(rows)
         if len(rows) > len(sample) and self.combine == "residual":
             # Residuals are left by out-of-fold predictions of all rows, of which the sample is a part.
-            folds = rows.folds(target, classification=False, random_state=self.random_state)
-        whole = replace(task, y=target, folds=folds)
-        members = self._members(heads, control)
+            folds = rows.folds(random_state=self.random_state)
+        whole = replace(task, y=rows.y, folds=folds)
+        members = self._members(heads, features)
         self._blend, predictions = Blend.build(members, sampled, task, features, whole, guard=self.guard)
         self._describe_blend(predictions, task)
         self._warn(self.skipped_, "skipped", stacklevel=3)
         self._note_refused(rows)
         return self
 
-    def _describe_blend(self, predictions: Sequence[Floats], task: Task) -> None:
+    def _describe_blend(self, predictions: Sequence[Floats], task: LearningTask) -> None:
         """Set what the user may read of the blend, and learn how sure its predictions are."""
         blend = self._blend
         self.errors_ |= blend.failed
@@ -181,7 +181,7 @@ class TransferModel(FormulaEstimator):
         self.control_error_ = min(alone, default=float("nan"))
         self._calibrate(predictions, task)
 
-    def _calibrate(self, predictions: Sequence[Floats], task: Task) -> None:
+    def _calibrate(self, predictions: Sequence[Floats], task: LearningTask) -> None:
         """Learn what is needed to say how sure a prediction is, if anything."""
 
     def _refuse_refused(self, rows: Rows) -> None:
@@ -222,92 +222,97 @@ class TransferModel(FormulaEstimator):
         except ValueError as error:
             raise InputError(str(error)) from None
 
-    def _read_training(self, X: Any, y: ArrayLike) -> tuple[Rows, NDArray[Any]]:
-        """Rows that have a target, and their targets: float64, or class codes."""
+    def _read_training(self, X: Any, y: ArrayLike) -> Rows:
+        """Rows that have a target."""
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         strict = self.on_error == "raise"
-        rows = read_rows(self, X, formula=self.formula, strict=strict, reset=True, crystals=self._trains_networks)
+        rows = read_rows(X, formula=self.formula, strict=strict, crystals=self._trains_networks, estimator=self)
         if self._trains_networks and not len(rows):
             first = f"; row {rows.skipped[0].row}: {rows.skipped[0].reason}" if rows.skipped else ""
             raise InputError(f"method='full' trains on crystals, and none of the {rows.n_input} rows holds one{first}")
-        target = column_or_1d(y, warn=True)
-        if len(target) != rows.n_input:
-            raise InputError(f"there are {rows.n_input} rows and {len(target)} targets; give one for each row")
-        values, bad = self._read_target(target[rows.kept], numbers_alone=rows.compositions is None)
-        rows = rows.without(bad, target[rows.kept], "its target cannot be used; measure it or leave the row out")
-        if strict:
-            rows.refuse_skipped()
+        rows = rows.with_target(y, task=self._target_kind, strict=strict)
+        if rows.compositions is None and rows.skipped:
+            raise InputError("Input y contains NaN or infinity; leave these rows out")
         if len(rows) < 2:
             raise InputError(f"n_samples={len(rows)} rows can be used of {rows.n_input}; at least 2 are needed")
-        return rows, self._encode_target(values[~bad])
+        return rows
 
-    def _read_target(self, target: NDArray[Any], *, numbers_alone: bool) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        raise NotImplementedError
-
-    def _encode_target(self, values: NDArray[Any]) -> NDArray[Any]:
-        raise NotImplementedError
-
-    def _choose(self, rows: Rows, features: Features, task: Task, sample: NDArray[np.intp]) -> Choice | None:
-        errors: dict[str, str] = {}
-        cards = cards_for(self.sources, errors)
-        if self._trains_networks:
-            cards = self._trainable(cards, errors)
-        elif self.method == "fine-tune":
-            cards = self._with_bridges(cards, errors)
-        if not cards:
-            return None
-        if rows.compositions is None:
+    def _choose(self, rows: Rows, described: Described | None, features: Features) -> Features:
+        """Choose sources; return the columns with theirs beside them."""
+        ranker = self._given_ranker()
+        cards = self._usable_cards() if ranker is None else []
+        if not cards and ranker is None:
+            return features
+        if described is None:
             raise InputError("X holds numbers, of which no source knows anything; give formulas, or sources=()")
         if len(rows) < MIN_ROWS:
             raise InputError(f"{len(rows)} rows can be used; to choose a source takes at least {MIN_ROWS}")
-        if len(set(rows.compositions.keys())) == 1:
-            if len(cards) > 1 or not self._trains_networks:
-                raise InputError(
-                    f"all rows have the composition {rows.compositions.text[0]}, which tells no source from another; "
-                    "with crystals and method='full' name the one source"
-                )
-            self._warn_left_out(errors, stacklevel=5)
-            return Choice((SourceEmbedding.without_bridge(cards[0], self.layer),), {}, None, errors)
-        choice = choose_sources(
+        if ranker is not None:
+            return self._with_ranked(ranker, described, features)
+        if len(set(described.compositions.keys())) == 1:
+            return self._with_the_only_one(cards, described, features)
+        found, place = self._search(
             cards,
-            rows.compositions,
+            rows,
+            described,
             features,
-            task,
-            self._descriptor,
-            # Training a network on takes six times as long as once: the best alone.
-            n_sources=1 if self._trains_networks else self.n_sources,
-            layer=self.layer,
-            look_up=self.look_up,
-            sample=sample,
-            skipped=rows.skipped,
-            errors=errors,
+            head=self.head,
+            n_jobs=self.n_jobs,
+            outputs=self.predictions and self.method == "frozen",
         )
-        self._warn_left_out(choice.errors, stacklevel=5)
-        return choice
+        self.errors_ |= found.ranking.errors
+        self._warn_left_out(self.errors_, stacklevel=5)
+        # Training a network on takes six times as long as once: the best alone.
+        chosen = found.measured[: 1 if self._trains_networks else self.n_sources]
+        self.ranking_ = found.ranking
+        self.sources_ = tuple(item.embedding for item in chosen)
+        self.predictors_ = tuple(source for source, _ in found.outputs)
+        columns = {item.embedding.name: item.values[place] for item in chosen}
+        if found.outputs:
+            columns[_PREDICTIONS] = np.hstack([values[place] for _, values in found.outputs])
+        return Features({**features.columns, **columns}, features.weights)
+
+    def _with_ranked(self, ranker: TransferabilityRanker, described: Described, features: Features) -> Features:
+        """Take the sources of a ranking that was made before."""
+        if self.method != "frozen":
+            raise InputError(f"a fitted ranker as sources is for method='frozen', not {self.method!r}")
+        self.ranking_ = ranker.ranking_
+        self.sources_ = ranker.embeddings_[: self.n_sources]
+        if not self.sources_:
+            raise InputError("the ranker given as sources has ranked none; its errors_ say why")
+        return self._with_sources(features, described)
+
+    def _with_the_only_one(self, cards: Sequence[SourceCard], described: Described, features: Features) -> Features:
+        """Take the one source that was named where all rows are polymorphs of one formula."""
+        if len(cards) > 1 or not self._trains_networks:
+            raise InputError(
+                f"all rows have the composition {described.compositions.text[0]}, which tells no source from another; "
+                "with crystals and method='full' name the one source"
+            )
+        self._warn_left_out(self.errors_, stacklevel=6)
+        self.sources_ = (SourceEmbedding.of(cards[0], self.layer, None),)
+        return features
+
+    def _usable_cards(self) -> list[SourceCard]:
+        """Cards of the sources that the method can use."""
+        cards = self._cards()
+        if self._trains_networks:
+            return self._without_reasons(cards, {card.name: reason_against(card) for card in cards})
+        if self.method == "fine-tune":
+            reason = "it reads formulas, so there is no bridge to train on"
+            reasons = {card.name: "" if card.modality == "structure" else reason for card in cards}
+            return self._without_reasons(cards, reasons)
+        return cards
 
     @property
     def _trains_networks(self) -> bool:
         return not isinstance(self.method, str) or self.method == "full"
 
-    def _trainable(self, cards: Sequence[SourceCard], errors: dict[str, str]) -> list[SourceCard]:
-        """Sources whose networks can be trained on."""
-        return self._usable(cards, {card.name: reason_against(card) for card in cards}, errors)
-
-    def _with_bridges(self, cards: Sequence[SourceCard], errors: dict[str, str]) -> list[SourceCard]:
-        """Sources whose bridges can be trained on."""
-        reasons = {
-            card.name: "" if card.modality == "structure" else "it reads formulas, so there is no bridge to train on"
-            for card in cards
-        }
-        return self._usable(cards, reasons, errors)
-
-    def _usable(
-        self, cards: Sequence[SourceCard], reasons: Mapping[str, str], errors: dict[str, str]
-    ) -> list[SourceCard]:
+    def _without_reasons(self, cards: Sequence[SourceCard], reasons: Mapping[str, str]) -> list[SourceCard]:
         """Sources without a reason against them; of the others those that were named are noted, or refused."""
-        if self.sources not in ("auto", "all"):
-            errors.update({name: reason for name, reason in reasons.items() if reason})
+        if self.sources != "all":
+            self.errors_.update({name: reason for name, reason in reasons.items() if reason})
         found = [card for card in cards if not reasons[card.name]]
         if cards and not found:
             # That weights are missing helps more than that a network is of another kind.
@@ -315,42 +320,15 @@ class TransferModel(FormulaEstimator):
             raise InputError(f"no source can be trained on ({len(cards)} tried); {name}: {reason}")
         return found
 
-    def _choose_predictors(self, rows: Rows, features: Features) -> list[Floats]:
-        """Outputs (n, k) of all sources that have any for these rows; sources that fail are noted in ``errors_``."""
-        predictors, outputs = [], []
-        if self.predictions and self.sources_ and self.method == "frozen" and rows.compositions is not None:
-            for card in cards_for(self.sources, {}):
-                if "final" not in card.layers or card.name in self.errors_:
-                    continue
-                try:
-                    (way, embedded), *_ = embeddings(
-                        card,
-                        rows.compositions,
-                        features.columns["descriptors"],
-                        self._descriptor,
-                        layer="final",
-                        look_up=self.look_up is True,
-                    )
-                except (Exception, SystemExit) as error:  # one source must not end the run, whatever it raises
-                    self.errors_[card.name] = f"its own prediction: {str(error) or type(error).__name__}"
-                    continue
-                predictors.append(way)
-                outputs.append(embedded.values)
-        self.predictors_ = tuple(predictors)
-        return outputs
-
-    def _members(self, heads: Sequence[Any], control: tuple[str, ...]) -> list[Member]:
+    def _members(self, heads: Sequence[Any], features: Features) -> list[BlendMember]:
         """Heads on descriptors, first, and on what `combine` puts in their place."""
-        beside = tuple(block for block in control if block != "descriptors")
+        control = self._control
+        beside = tuple(block for block in control if block != DESCRIPTORS)
         everything = isinstance(self.head, str) and self.head == "auto"
-        alone = self._read_both_ways([Member(head, control) for head in heads])
-        if everything:
-            # Beside embeddings it costs much and gives little; on descriptors it is what transfer has to beat.
-            alone.append(Member("gradient boosting", control))
-        if everything and self._elements:
-            # Each element of an alloy has effects of its own, which averages over elements blur.
-            on_fractions = Member("extra trees", (_FRACTIONS, *beside), all_columns=True)
-            alone += self._read_both_ways([on_fractions])
+        known = Features(
+            {name: features.columns[name] for name in (*control, FRACTIONS) if name in features.columns}, {}
+        )
+        alone = members_without_transfer(known, head=self.head, classification=self._n_classes > 0)
         names = tuple(source.name for source in self.sources_)
         if not names:
             return alone
@@ -359,21 +337,21 @@ class TransferModel(FormulaEstimator):
         if self.method != "frozen":
             transferred = self._trained_on(control)
             return [*alone, *transferred] if self.guard else transferred
-        transferred = [Member(head, blocks, transfers=True, residual=residual) for head in heads]
-        if self.predictors_:
+        transferred = [BlendMember(head, blocks, transfers=True, residual=residual) for head in heads]
+        if _PREDICTIONS in features.columns:
             among = (*control, _PREDICTIONS) if self.combine == "concat" else (_PREDICTIONS, *beside)
-            transferred += [Member(head, among, transfers=True, residual=residual) for head in heads]
-        transferred = self._read_both_ways(transferred)
+            transferred += [BlendMember(head, among, transfers=True, residual=residual) for head in heads]
         if everything and not self._n_classes:
+            transferred = with_medians(transferred)
             # What a source has learned is often linear in its embedding; in descriptors next to nothing is.
-            transferred.append(Member(HeldRidge(), (*names, *beside), transfers=True, residual=residual))
+            transferred.append(BlendMember(HeldRidge(), (*names, *beside), transfers=True, residual=residual))
         return [*alone, *transferred] if self.guard or residual else transferred
 
-    def _trained_on(self, control: tuple[str, ...]) -> list[Member]:
+    def _trained_on(self, control: tuple[str, ...]) -> list[BlendMember]:
         """Heads that hold a source of their own, which is trained on."""
         if not self._trains_networks:
             return [
-                Member(
+                BlendMember(
                     FineTunedBridge(
                         FrozenEstimator(source.bridge),
                         reinitialise=self.reinitialise,
@@ -389,17 +367,9 @@ class TransferModel(FormulaEstimator):
         network = clone(self.method) if own else FullTransferRegressor(random_state=self.random_state)
         (best,) = self.sources_
         return [
-            Member(network.set_params(source=best.card), (CRYSTALS_BLOCK,), transfers=True, source=best.name, held=True)
-        ]
-
-    def _read_both_ways(self, members: list[Member]) -> list[Member]:
-        """The same, with the median of the trees of each forest behind their mean."""
-        if self._n_classes or self.head != "auto":
-            return members
-        return [
-            reading
-            for member in members
-            for reading in ((member, replace(member, median=True)) if member.head == "extra trees" else (member,))
+            BlendMember(
+                network.set_params(source=best.card), (CRYSTALS_BLOCK,), transfers=True, source=best.name, clipped=True
+            )
         ]
 
     # -- files ----------------------------------------------------------------------------------------------------
@@ -453,7 +423,8 @@ class TransferModel(FormulaEstimator):
         import pandas as pd
 
         rows = self._read(X)
-        features = self._features(rows)
+        described = self._describe(rows)
+        features = self._features(rows, described)
         n = len(rows)
         found = pd.DataFrame(
             {
@@ -464,18 +435,18 @@ class TransferModel(FormulaEstimator):
             },
             index=rows.kept,
         )
-        if rows.compositions is not None and n:
+        if described is not None and n:
             used = self.sources_ if self.transfers_ else ()
             bridges = () if self._trains_networks else used
             seen = tuple(SYMBOLS[z - 1] for z in self._elements)
-            found["unseen"] = [" ".join(row) for row in elements_outside(rows.compositions, seen)]
-            unknown = [elements_outside(rows.compositions, source.elements or SYMBOLS) for source in used]
+            compositions = described.compositions
+            found["unseen"] = [" ".join(row) for row in elements_outside(compositions, seen)]
+            unknown = [elements_outside(compositions, source.elements or SYMBOLS) for source in used]
             found["unknown"] = [
                 " ".join(dict.fromkeys(symbol for row in of_row for symbol in row))
                 for of_row in (zip(*unknown, strict=True) if unknown else [()] * n)
             ]
-            X_described = features.columns["descriptors"]
-            found["clipped"] = np.max([np.zeros(n), *(source.clipped(X_described) for source in bridges)], axis=0)
+            found["clipped"] = np.max([np.zeros(n), *(source.clipped(described.X) for source in bridges)], axis=0)
         found["inside"] = (
             (found["unseen"] == "")
             & (found["unknown"] == "")
@@ -492,13 +463,13 @@ class TransferModel(FormulaEstimator):
     def _read(self, X: Any) -> Rows:
         check_is_fitted(self, "members_")
         rows = read_rows(
-            self,
             X,
             formula=self.formula,
             strict=self.on_error == "raise",
-            reset=False,
-            numbers_alone=not self._elements,
             crystals=self._trains_networks,
+            numbers_alone=not self._elements,
+            estimator=self,
+            reset=False,
         )
         self._warn(rows.skipped, "not predicted")
         return rows
@@ -515,11 +486,16 @@ class TransferModel(FormulaEstimator):
 
     def _blended(self, rows: Rows) -> tuple[list[Floats], Floats, Features]:
         """Predictions (n, m) of the members that count, NaN where a head refuses, their weights, and the columns."""
-        features = self._with_formulas(self._features(rows), rows)
-        if self.transfers_ and self.method == "frozen":
-            features = self._with_sources(features, rows)
+        described = self._describe(rows)
+        features = self._features(rows, described)
+        columns: dict[str, Any] = dict(features.columns)
+        if self._trains_networks:
+            columns[CRYSTALS_BLOCK] = rows.crystals[:, None]
+        elif described is not None and self.transfers_ and self.method == "frozen":
+            columns |= {source.name: source.embed(described) for source in self.sources_}
             if self._blend.uses(_PREDICTIONS):
-                features = self._with_predictions(features, rows)
+                columns[_PREDICTIONS] = np.hstack([source.embed(described) for source in self.predictors_])
+        features = Features(columns, features.weights)
         members, weights = self._blend.predict(features, self._n_classes)
         refused = np.flatnonzero(gaps(members))
         for i, fitted in self._blend.fitted.items():
@@ -528,23 +504,6 @@ class TransferModel(FormulaEstimator):
                 reasons = {int(row): found.get(k, "its prediction is not finite") for k, row in enumerate(refused)}
                 self._tell_refused(_refused(rows, reasons), self._without("predicted", i), stacklevel=6)
         return members, weights, features
-
-    def _with_formulas(self, features: Features, rows: Rows) -> Features:
-        """Add atomic fractions of the elements that training rows have, and the crystals if there are any."""
-        if rows.compositions is None:
-            return features
-        columns: dict[str, Any] = dict(features.columns)
-        columns[_FRACTIONS] = rows.compositions.dense_fractions()[:, np.array(self._elements) - 1]
-        if self._trains_networks:
-            columns[CRYSTALS_BLOCK] = rows.crystals[:, None]
-        return Features(columns, features.weights)
-
-    def _with_predictions(self, features: Features, rows: Rows) -> Features:
-        """Add the block of what all sources predict."""
-        assert rows.compositions is not None  # noqa: S101 - there are no sources for numbers alone
-        X = features.columns["descriptors"]
-        outputs = [source.embed(rows.compositions, X, self._descriptor) for source in self.predictors_]
-        return Features({**features.columns, _PREDICTIONS: np.hstack(outputs)}, features.weights)
 
 
 def _refused(rows: Rows, reasons: Mapping[int, str]) -> tuple[SkippedRow, ...]:

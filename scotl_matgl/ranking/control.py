@@ -1,0 +1,95 @@
+"""No transfer: what is known of a table without a source, and the best head on it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scotl_matgl.descriptors.described import Described
+from scotl_matgl.learners.members import (
+    COLUMNS,
+    DESCRIPTORS,
+    FRACTIONS,
+    BlendMember,
+    Features,
+    LearningTask,
+    members_without_transfer,
+    out_of_fold,
+)
+from scotl_matgl.vocabulary import Floats
+
+# A further column counts as much as this share of all descriptors in the distances of kernel ridge: one column among
+# some hundred that all describe the formula would be lost in them.
+_COLUMN_SHARE = 0.25
+
+
+def control_features(
+    described: Described, numbers: Floats, names: Sequence[str], elements: NDArray[np.intp]
+) -> Features:
+    """Blocks of columns that are known without a source.
+
+    Parameters
+    ----------
+    described : Described
+        n formulas.
+    numbers : ndarray of shape (n, q)
+        Further columns.
+    names : sequence of str
+        Their names.
+    elements : ndarray of int
+        Atomic numbers of the elements whose fractions are columns: those of the training rows.
+    """
+    width = described.X.shape[1]
+    columns = {DESCRIPTORS: described.filled}
+    weights = {DESCRIPTORS: np.ones(width)}
+    if len(names):
+        columns[COLUMNS] = numbers
+        weights[COLUMNS] = np.full(len(names), _COLUMN_SHARE * width)
+    columns[FRACTIONS] = described.compositions.dense_fractions()[:, elements - 1]
+    weights[FRACTIONS] = np.ones(len(elements))
+    return Features(columns, weights)
+
+
+def without_fractions(features: Features) -> tuple[str, ...]:
+    """Blocks that sources are put beside: element fractions are for trees of their own."""
+    return tuple(block for block in features.columns if block != FRACTIONS)
+
+
+@dataclass(frozen=True, eq=False)
+class Control:
+    """The best head without a source.
+
+    Attributes
+    ----------
+    member : BlendMember
+        The head, and the columns that it sees.
+    head : BlendMember
+        The best of the heads on descriptors, which sources are measured with.
+    errors : dict of str to float
+        Out-of-fold error of each head that was compared.
+    """
+
+    member: BlendMember
+    head: BlendMember
+    errors: dict[str, float]
+
+    @classmethod
+    def choose(cls, features: Features, task: LearningTask, *, head: Any = "auto") -> Control:
+        """Compare heads by their out-of-fold errors on some rows."""
+        members = members_without_transfer(features, head=head, classification=task.n_classes > 0)
+        errors: dict[str, float] = {}
+        for _, readings in itertools.groupby(members, key=lambda member: member.fit_name):
+            same = list(readings)
+            for member, predictions in zip(same, out_of_fold(same, features, task), strict=True):
+                errors[member.name] = task.error(predictions)
+        beside = [member for member in members if FRACTIONS not in member.blocks]
+        return cls(
+            min(members, key=lambda member: errors[member.name]),
+            min(beside, key=lambda member: errors[member.name]),
+            errors,
+        )

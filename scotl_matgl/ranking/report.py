@@ -1,0 +1,204 @@
+"""What a ranking says: its sentence, its table as text and as a page, and its figure."""
+
+from __future__ import annotations
+
+import html
+import math
+import shutil
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from scotl_matgl.vocabulary import NO_TRANSFER, counted, listing
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+    from scotl_matgl.ranking.result import Ranking
+
+# Narrowest printed form: a long name, its error, and its gain.
+_NARROWEST = 80
+
+_NEXT = "`scotl-matgl fit` weighs it against the descriptors by evidence"
+
+
+def summary(ranking: Ranking) -> str:
+    """Answer in a sentence or two: which source, how much better, how sure, what next, or none."""
+    unit = "" if ranking.classification or not ranking.target_unit else f" {ranking.target_unit}"
+    measure = "error rate" if ranking.classification else "mean absolute error"
+    control = f"{measure} without transfer {ranking.error_of_control:.3g}{unit} ({ranking.control_name})"
+    if not ranking.results:
+        return f"No source could be ranked; {control}."
+    if ranking.error_of_control == 0:
+        return f"Do not transfer: there is no error to reduce; {control}."
+    first = ranking.sources[0]
+    low, high = (100 * end for end in ranking.relative_interval)
+    change = f"{_change(100 * ranking.relative_gain)} (90 % interval {_bare(low)} to {_bare(high)} %)"
+    sure = f"probability that transfer helps {ranking.probability:.2f}"
+    tied = f" Not told apart from it: {listing(ranking.ties)}." if ranking.ties else ""
+    if ranking.verdict == "yes":
+        return f"Transfer from {first}: {change}, {sure}; {control}.{_beside(ranking)}{tied}"
+    if ranking.verdict == "likely":
+        return f"Transfer from {first} is likely to help: {change}, {sure}; {control}; {_NEXT}.{_beside(ranking)}{tied}"
+    n_sources = len(ranking.results) + len(ranking.screened)
+    return f"Do not transfer: the best of {counted(n_sources, 'source')}, {first}, gives {change}, {sure}; {control}."
+
+
+def _change(percent: float) -> str:
+    return f"{percent:.1f} % less error" if percent >= 0 else f"{-percent:.1f} % more error"
+
+
+def _bare(percent: float) -> str:
+    return f"{percent:.1f}".replace("-", "−")
+
+
+def _beside(ranking: Ranking) -> str:
+    """What the first sources give together, where that is more."""
+    together = ranking.judgement.together
+    if not ranking.n_together or together.gain <= ranking.judgement.gains[0].gain:
+        return ""
+    low, high = (100 * end for end in together.interval)
+    return f" The {ranking.together}: {_change(100 * together.gain)} (90 % interval {_bare(low)} to {_bare(high)} %)."
+
+
+def remarks(ranking: Ranking) -> list[str]:
+    """What else a reader should know, a sentence each."""
+    rows = f"{ranking.n_rows} formulas"
+    if len(ranking.control) < ranking.n_rows:
+        rows += f"; errors and gains on {len(ranking.control)} of them, drawn at random"
+    found = [rows, *ranking.remarks]
+    if ranking.results:
+        found.append("error: out of fold; gain: on rows that nobody has seen, the choice of the source counted in")
+    if ranking.combine == "embedding":
+        found.append("for training on the embedding alone: errors are out of bag, of a random forest")
+    if ranking.screened:
+        names = listing([result.source for result in ranking.screened])
+        found.append(
+            f"errors and gains of the {len(ranking.results)} sources that the screen put first; "
+            f"{len(ranking.screened)} others have their scores in .to_frame() and .to_csv(): {names}"
+        )
+    if ranking.skipped:
+        shown = "; ".join(f"row {row.row} ({row.value}): {row.reason}" for row in ranking.skipped[:3])
+        more = f"; and {len(ranking.skipped) - 3} more, all in .skipped" if len(ranking.skipped) > 3 else ""
+        found.append(f"rows skipped: {len(ranking.skipped)}: {shown}{more}")
+    if ranking.n_merged:
+        found.append(f"rows merged with another of the same composition: {ranking.n_merged}")
+    if ranking.errors:
+        first, reason = next(iter(ranking.errors.items()))
+        others = listing(tuple(ranking.errors)[1:])
+        also = f"; and, for reasons in .errors, {others}" if others else ""
+        found.append(f"sources not ranked: {len(ranking.errors)}: {first}: {reason}{also}")
+    if ranking.unscored:
+        scores = "; ".join(f"{name} ({reason})" for name, reason in ranking.unscored.items())
+        found.append(f"scores left out: {scores}")
+    if ranking.imputed:
+        found.append(
+            f"elements of which some tabulated property is unknown and was imputed: {listing(tuple(ranking.imputed))}"
+        )
+    return found
+
+
+def text(ranking: Ranking, width: int | None = None) -> str:
+    """Summary, table and remarks as plain text; see :meth:`Ranking.to_text`."""
+    width = max(_NARROWEST, shutil.get_terminal_size((120, 24)).columns if width is None else width)
+    # Names and commands must stay in one piece, to be copied.
+    wrapper = textwrap.TextWrapper(width, break_on_hyphens=False, break_long_words=False)
+    lines = [wrapper.fill(summary(ranking)), "", *_text_table(ranking, width), ""]
+    wrapper.initial_indent, wrapper.subsequent_indent = "* ", "  "
+    return "\n".join([*lines, *(wrapper.fill(remark) for remark in remarks(ranking))])
+
+
+def page(ranking: Ranking) -> str:
+    """Summary, table of the measured sources, and remarks as HTML."""
+    columns = _columns(ranking)
+    heading = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
+    body = "".join(
+        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)}</tr>"
+        for cells in zip(*columns.values(), strict=True)
+    )
+    listed = "".join(f"<li>{html.escape(remark)}</li>" for remark in remarks(ranking))
+    table = f"<table><thead><tr>{heading}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<p>{html.escape(summary(ranking))}</p>{table}<ul>{listed}</ul>"
+
+
+def plot(ranking: Ranking, ax: Axes | None, *, most: int) -> Axes:
+    """Draw the gains of the first sources."""
+    from scotl_matgl.plotting import plot_gains
+
+    return plot_gains(ranking, ax, most=most)
+
+
+def _shortened(words: str, most: int = 32) -> str:
+    return words if len(words) <= most else f"{words[: most - 1].rstrip()}…"
+
+
+def _decimals(value: float, digits: int) -> int:
+    """Decimal places that show so many significant digits of a value."""
+    if not math.isfinite(value) or value == 0:
+        return digits - 1
+    return max(0, digits - 1 - math.floor(math.log10(abs(value))))
+
+
+def _columns(ranking: Ranking) -> dict[str, list[str]]:
+    """Cells by heading: one row per source that was measured, the control where it belongs."""
+    frame = ranking.to_frame()
+    frame = frame[frame["error"].notna()]
+    control = (frame["source"] == NO_TRANSFER).to_numpy()
+    places = _decimals(ranking.error_of_control, 4)
+    percent = 100.0 / ranking.error_of_control if ranking.error_of_control > 0 else math.nan
+    intervals = [
+        "" if empty or math.isnan(percent) else f"{low * percent:+.1f} to {high * percent:+.1f}"
+        for empty, low, high in zip(control, frame["gain_low"], frame["gain_high"], strict=True)
+    ]
+    columns = {
+        "": [str(rank) for rank in frame.index],
+        "source": list(frame["source"]),
+        "trained on": [_shortened(words.removesuffix(" [1]")) for words in frame["property"]],
+        "error rate" if ranking.classification else "error": _cells(frame, "error", f".{places}f"),
+        "gain %": [
+            "" if empty else cell for empty, cell in zip(control, _cells(frame, "gain_percent", "+.1f"), strict=True)
+        ],
+        "90 % interval": intervals,
+        "P(helps)": _cells(frame, "p_helps", ".2f"),
+        "P(best)": _cells(frame, "p_best", ".2f"),
+        "LOO": _cells(frame, "loo_rmse", f".{_decimals(float(frame['loo_rmse'].min()), 4)}f"),
+        "looked up": _known(frame),
+    }
+    optional = ("looked up", "LOO")
+    return {name: cells for name, cells in columns.items() if name not in optional or any(cells)}
+
+
+def _cells(frame: pd.DataFrame, name: str, form: str) -> list[str]:
+    return ["" if math.isnan(value) else format(value, form) for value in frame[name]]
+
+
+def _known(frame: pd.DataFrame) -> list[str]:
+    """Shares of formulas that were looked up; nothing if there are none."""
+    if not frame["looked_up"].any():
+        return [""] * len(frame)
+    total = frame["looked_up"] + frame["bridged"] + frame["refused"]
+    return [f"{a / b:.0%}" if b > 0 else "" for a, b in zip(frame["looked_up"], total, strict=True)]
+
+
+def _text_table(ranking: Ranking, width: int) -> list[str]:
+    """Lines of a plain-text table; columns that do not fit are left out, the least important first."""
+    columns = _columns(ranking)
+
+    def widths() -> list[int]:
+        return [max(len(heading), *map(len, cells)) for heading, cells in columns.items()]
+
+    for spare in ("looked up", "LOO", "trained on", "P(best)", "90 % interval", "P(helps)"):
+        if sum(widths()) + 2 * (len(columns) - 1) <= width:
+            break
+        columns.pop(spare, None)
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            cell.ljust(size) if heading in ("source", "trained on") else cell.rjust(size)
+            for heading, cell, size in zip(columns, cells, widths(), strict=True)
+        ]
+        return "  ".join(padded).rstrip()
+
+    rule = "-" * (sum(widths()) + 2 * (len(columns) - 1))
+    return [line(list(columns)), rule, *(line(cells) for cells in zip(*columns.values(), strict=True))]
