@@ -106,6 +106,7 @@ class Found:
     Attributes
     ----------
     ranking : Ranking
+    control : Control
     measured : tuple of Screened
         In the order of the ranking, with embeddings.
     outputs : tuple of (SourceEmbedding, ndarray of shape (n, k))
@@ -113,6 +114,7 @@ class Found:
     """
 
     ranking: Ranking
+    control: Control
     measured: tuple[Screened, ...]
     outputs: tuple[tuple[SourceEmbedding, Floats], ...]
 
@@ -208,7 +210,7 @@ class Search:
             imputed=described.descriptor.imputed_elements(described.compositions),
             settings=self._recorded(described),
         )
-        return Found(ranking, tuple(item for item, _ in kept), screen.outputs)
+        return Found(ranking, control, tuple(item for item, _ in kept), screen.outputs)
 
     def _recorded(self, described: Described) -> dict[str, Any]:
         return {
