@@ -19,14 +19,17 @@ def evaluate(
     target: Annotated[str, typer.Option(help="Column of the measured property or class.")] = "target",
     sources: SourcesOption = None,
     task: Annotated[Task, typer.Option(help="Kind of target.")] = Task.auto,
-    repeats: Annotated[int, typer.Option(help="Random subsets of 50, 100 and 200 rows.")] = 3,
+    head: Annotated[
+        str, typer.Option(help="Head of the rankings; 'auto' tries all, which takes longer.")
+    ] = "kernel ridge",
+    repeats: Annotated[int, typer.Option(help="Random subsets of 50, 100, 200 and 400 rows.")] = 3,
     seed: Annotated[int, typer.Option(help="Seed of subsets, folds and heads.")] = 0,
     output: Annotated[
         Path | None, typer.Option(help="CSV of all that is measured; a run goes on where it was.")
     ] = None,
 ) -> None:
-    """Measure how good the scores are: each beside what transfer from each source really gives."""
-    from scotl_matgl.studies.judging import summarise
+    """Measure how good rankings of your table are: what they say beside what transfer really gives on other rows."""
+    from scotl_matgl.studies.judging import judge_rankings, orders, summarise
     from scotl_matgl.studies.measuring import evaluate as measure
     from scotl_matgl.tables.files import read_table
 
@@ -37,12 +40,21 @@ def evaluate(
         sources or "all",
         table=table.stem,
         path=output,
+        head=head,
         task=task.value,
         repeats=repeats,
         random_state=seed,
         progress=lambda line: typer.echo(line, err=True),
     )
-    typer.echo(summarise(records).to_string(float_format=lambda value: f"{value:.3f}"))
+    for title, found in (
+        (
+            "What rankings said, and what transfer gave, as shares of the error without transfer:",
+            judge_rankings(records),
+        ),
+        ("In all:", summarise(judge_rankings(records)).reset_index()),
+        ("Ways to order the sources (pairs: share of certain pairs ordered rightly):", orders(records)),
+    ):
+        typer.echo(f"{title}\n{found.to_string(index=False, float_format=lambda value: f'{value:.3f}')}\n")
 
 
 @app.command()

@@ -23,7 +23,7 @@ from scotl_matgl.learners.heads import FOREST, out_of_bag_loss
 from scotl_matgl.learners.kernel import indicators_to_probabilities, kernel_out_of_fold, manhattan
 from scotl_matgl.learners.members import BlendMember, Features, LearningTask, out_of_fold
 from scotl_matgl.ranking.control import Control, without_fractions
-from scotl_matgl.ranking.judge import ALONE_WEIGHT, Judgement, judge
+from scotl_matgl.ranking.judge import Judgement, criterion, judge
 from scotl_matgl.ranking.result import Ranking, SourceResult
 from scotl_matgl.sources.cards import SourceCard
 from scotl_matgl.storage import installed_versions
@@ -425,10 +425,10 @@ class _Work:
         part, own = self.few, manhattan(Z)
         alone, alpha = part.kernel(own)
         if self.search.combine == "embedding":
-            return float(part.task.errors(alone).mean()), alpha
+            return part.task.error(alone), alpha
         both, _ = part.kernel(part.distances + own)
-        errors = part.task.errors
-        return float(errors(both).mean() + self.alone_weight * errors(alone).mean()), alpha
+        errors = part.task.error(both), part.task.error(alone)
+        return float(criterion(np.array(errors[0]), np.array(errors[1]), len(part.rows))), alpha
 
     def _scores(self, source: str, spectra: Spectra) -> dict[str, float]:
         """Scores of the estimators that were asked for; NaN where one fails."""
@@ -471,11 +471,6 @@ class _Work:
 
     # -- judge ----------------------------------------------------------------------------------------------------
 
-    @property
-    def alone_weight(self) -> float:
-        """Weight of the error on the embedding alone, in the screen as in the judgement."""
-        return 1.0 if self.search.combine == "embedding" else ALONE_WEIGHT
-
     def judge(self, control: Floats, measured: Sequence[Measured]) -> Judgement:
         """Judge the sources that were measured."""
         task = self.whole.task
@@ -488,6 +483,6 @@ class _Work:
             np.array([found.predictions for found in measured]).reshape(len(measured), m, k),
             task.errors,
             task.errors(np.tile(middle, (m, 1))),
-            alone_weight=self.alone_weight,
+            alone_weight=1.0 if self.search.combine == "embedding" else None,
             random_state=task.random_state,
         )

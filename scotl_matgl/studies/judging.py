@@ -1,45 +1,25 @@
-"""How good scores are: order, regret and correlation against what transfer really gave."""
+"""How good rankings are: what they say, against what transfer gave on rows that they have not seen."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from numpy.typing import ArrayLike
 
-from scotl_matgl.estimators import rank_average
-from scotl_matgl.studies.measuring import KEY, MEASURED, RANDOM
+from scotl_matgl.studies.measuring import KEY, MEASURED
 from scotl_matgl.vocabulary import NO_TRANSFER, Floats
 
 if TYPE_CHECKING:
     import pandas as pd
 
+#: Order of a ranking, among the scores that :func:`orders` compares.
+PLACE = "ranking"
 
-#: Scores that are the mean of the ranks of others.
-ENSEMBLES: Mapping[str, tuple[str, ...]] = {
-    "loo, logme, gp": ("loo", "logme", "gp"),
-    "forest, kernel, logme": ("forest", "kernel", "logme"),
-    "forest, kernel, loo, logme": ("forest", "kernel", "loo", "logme"),
-    "head+X, gp": ("head+X", "gp"),
-    "head+X, kernel, logme": ("head+X", "kernel", "logme"),
-    "head+X, kernel, gp, logme": ("head+X", "kernel", "gp", "logme"),
-}
-
-
-#: The score that speaks for or against transfer, whatever score picks the source: the out-of-fold error of the head.
-GAIN = "head+X"
-
-
-#: The source that is best on the other tables.
-FIXED = "fixed source"
-
-
-# Half the width of a 90 % interval, in standard errors.
-_REACH = float(stats.norm.ppf(0.95))
+# Pairs of sources that a table must have to count in the share that is ordered rightly.
+_MIN_PAIRS = 10
 
 
 def paired_standard_errors(blocks: ArrayLike) -> Floats:
@@ -111,29 +91,6 @@ def regret(scores: ArrayLike, errors: ArrayLike) -> float:
     return float(error[score == score.max()].mean() / error.min())
 
 
-def held_out_regret(scores: ArrayLike, blocks: ArrayLike) -> float:
-    """Regret against the best source that half of the held-out rows would name, measured on the other half.
-
-    The smallest of many measured errors is small by chance too, so that plain regret is above one even for a perfect
-    score. Here the even groups name the best source and the odd ones measure it and the pick, and the other way round;
-    the mean of the two may be below one.
-
-    Parameters
-    ----------
-    scores : array-like of shape (m,)
-        Higher is better.
-    blocks : array-like of shape (m, b)
-        Mean losses on groups of held-out rows.
-    """
-    score = np.asarray(scores, dtype=np.float64)
-    score = np.where(np.isnan(score), -np.inf, score)
-    means = np.asarray(blocks, dtype=np.float64)
-    halves = means[:, ::2].mean(axis=1), means[:, 1::2].mean(axis=1)
-    picked = score == score.max()
-    ratios = [other[picked].mean() / other[one.argmin()] for one, other in (halves, halves[::-1])]
-    return float(np.mean(ratios))
-
-
 def rank_correlations(scores: ArrayLike, errors: ArrayLike) -> dict[str, float]:
     """Spearman, Kendall (τ_b) and weighted Kendall of a score with minus the realised error; 0 for a constant score.
 
@@ -169,222 +126,225 @@ def rank_correlations(scores: ArrayLike, errors: ArrayLike) -> dict[str, float]:
     }
 
 
-def judge(frame: pd.DataFrame, *, caution: float = 0.0, pooled: bool = True) -> pd.DataFrame:
-    """Compare every score with the realised errors, unit by unit.
+# -- rankings ---------------------------------------------------------------------------------------------------------
+
+
+def _units(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Table, size and rows of each ranking; the folds of a whole table belong together."""
+    for (table, size), part in frame.groupby(["table", "size"], sort=False):
+        if size == "whole":
+            yield str(table), str(size), part
+        else:
+            for _, draw in part.groupby("draw", sort=False):
+                yield str(table), str(size), draw
+
+
+def _realised(unit: pd.DataFrame) -> pd.DataFrame:
+    """Means (sources, groups of rows) of the realised losses, those of all folds side by side, by source."""
+    import pandas as pd
+
+    folds = []
+    for _, part in unit.groupby("draw", sort=False):
+        blocks = np.array([text.split() for text in part["blocks"]], dtype=np.float64)
+        folds.append(pd.DataFrame(blocks, index=part["source"]))
+    return pd.concat(folds, axis=1).dropna()
+
+
+def judge_rankings(frame: pd.DataFrame) -> pd.DataFrame:
+    """Judge what rankings said.
 
     Parameters
     ----------
-    frame : pandas.DataFrame
-        What :func:`evaluate` returns, of one or more tables; rank ensembles (`ENSEMBLES`), chance and the fixed source
-        are added.
-    caution : float, default=0
-        Standard errors by which the out-of-fold gain of the source that a score picks must exceed 0 before transfer is
-        called for.
-    pooled : bool, default=True
-        Whether the realised error of a source at n is its mean over the random subsets, or that of the very subset
-        that the score saw, luck of rows and seeds included.
+    frame : DataFrame
+        What :func:`~scotl_matgl.studies.measuring.evaluate` returns, of one table or several.
 
     Returns
     -------
-    pandas.DataFrame
-        One row for each (table, n, repeat, protocol, score): rank correlations, ``right`` of ``pairs`` certain pairs,
-        ``regret`` and ``held_out_regret``, ``right_random`` of ``pairs_random`` certain pairs of a source and the
-        random embedding. Under D a ranking picks the source of the highest score and then calls for transfer if the
-        head's out-of-fold error, `GAIN`, is smaller with it than without: ``transfers`` says whether it does,
-        ``called`` is 1 if that was right, 0 if wrong, NaN if the realised errors of pick and control do not differ for
-        certain, and ``helps`` is 1 where the pick is better for certain, 0 where the control is. ``covered`` is the
-        share of sources whose realised gain lies within the 90 % interval of the gain that the score expects.
+    DataFrame
+        One row for each ranking: ``stated`` and ``realised`` gain of its answer (the first source, or the first
+        together where they are stated to gain more) as shares of the error without transfer, ``covered`` (whether the
+        90 % interval holds the realised gain), ``probability``, ``verdict``, ``certain`` (whether the realised gain is
+        more than two standard errors from 0), and the stated and realised gain of the first source alone.
     """
     import pandas as pd
 
-    frame = frame.assign(**{FIXED: _fixed(frame)})
-    judged = []
-    for key, group in frame.groupby(["table", "n", "full", "protocol"]):
-        frames = {repeat: unit.set_index("source") for repeat, unit in group.groupby("repeat")}
-        # A run that was interrupted, or that had fewer sources, leaves repeats in which some are missing.
-        sources = sorted(set.union(*(set(unit.index) for unit in frames.values())))
-        units = {repeat: _Unit.of(unit.loc[sources]) for repeat, unit in frames.items() if len(unit) == len(sources)}
-        if not units:
-            raise ValueError(
-                f"{key[0]}, n = {key[1]}, protocol {key[3]}: no repeat holds all {len(sources)} sources of the others; "
-                "let the evaluation run to its end"
-            )
-        together = _Truth.of(list(units.values()))
-        known = dict(zip(("table", "n", "full", "protocol"), key, strict=True))
-        for repeat, unit in units.items():
-            truth = together if pooled else _Truth.of([unit])
-            for name, score in unit.scores.items():
-                figures = _judge_score(unit, truth, name, score, decides=key[3] == "D", caution=caution)
-                judged.append(known | {"repeat": repeat, "score": name} | figures)
-    return pd.DataFrame(judged)
-
-
-@dataclass(frozen=True, eq=False)
-class _Unit:
-    """Measurements of m sources on one subset, as arrays: pandas would take a hundred times longer to judge them."""
-
-    real: NDArray[np.intp]  # places of the sources that are neither the control nor noise
-    control: int | None
-    noise: int | None
-    error: Floats
-    blocks: Floats
-    scores: Mapping[str, Floats]
-    spreads: Mapping[str, Floats]  # standard errors of the gains that some scores expect
-
-    @classmethod
-    def of(cls, unit: pd.DataFrame) -> _Unit:
-        """From the rows of one unit, whose index is the source."""
-        sources = list(unit.index)
-        real = np.array([i for i, source in enumerate(sources) if source not in (NO_TRANSFER, RANDOM)], dtype=np.intp)
-        control = sources.index(NO_TRANSFER) if NO_TRANSFER in sources else None
-        noise = sources.index(RANDOM) if RANDOM in sources else None
-        names = [str(name) for name in unit.columns if name not in {*KEY, *MEASURED}]
-        columns = dict(zip(names, unit[names].to_numpy(dtype=np.float64).T, strict=True))
-        spreads = {name.removesuffix(" se"): columns.pop(name) for name in names if name.endswith(" se")}
-        return cls(
-            real=real,
-            control=control,
-            noise=noise,
-            error=unit["error"].to_numpy(dtype=np.float64),
-            blocks=np.array([np.fromstring(text, sep=" ") for text in unit["blocks"]]),
-            scores=_with_ensembles(columns, real, control, noise),
-            spreads=spreads,
+    rows = []
+    for (table, size, draw), unit in frame.groupby(["table", "size", "draw"], sort=False):
+        by_name = unit.set_index("source")
+        control = by_name.loc[NO_TRANSFER]
+        first = unit.loc[unit["place"] == 1].iloc[0] if (unit["place"] == 1).any() else None
+        if first is None or control["error"] == 0:
+            continue
+        together = unit[unit["place"].isna() & (unit["source"] != NO_TRANSFER)]
+        answer = together.iloc[0] if len(together) and together.iloc[0]["gain"] > first["gain"] else first
+        difference = _blocks(control) - _blocks(answer)
+        realised = 1.0 - answer["error"] / control["error"]
+        error = float(difference.std(ddof=1) / math.sqrt(len(difference)))
+        rows.append(
+            {
+                "table": table,
+                "size": size,
+                "draw": draw,
+                "n_train": control["n_train"],
+                "answer": answer["source"],
+                "stated": answer["gain"],
+                "realised": realised,
+                "covered": bool(answer["gain_low"] <= realised <= answer["gain_high"]),
+                "probability": control["probability"],
+                "verdict": control["verdict"],
+                "certain": bool(abs(difference.mean()) > 2 * error),
+                "first stated": first["gain"],
+                "first realised": 1.0 - first["error"] / control["error"],
+            }
         )
+    return pd.DataFrame(rows)
 
 
-def _with_ensembles(
-    columns: Mapping[str, Floats], real: NDArray[np.intp], control: int | None, noise: int | None
-) -> dict[str, Floats]:
-    """Scores of one unit by name, with chance and the rank ensembles, but those that are NaN for every source."""
-    m = len(real) + (control is not None) + (noise is not None)
-    chance = np.zeros(m)
-    if control is not None:
-        chance[control] = np.nan
-    scores = dict(columns) | {"chance": chance}
-    ranked = np.array([i for i in range(m) if i != noise])
-    for name, members in ENSEMBLES.items():
-        if all(member in scores for member in members):
-            table = np.column_stack([scores[member][ranked] for member in members])
-            if not np.isnan(table).all(axis=0).any():
-                scores[name] = np.full(m, np.nan)
-                scores[name][ranked] = rank_average(table)
-    return {name: score for name, score in scores.items() if not np.isnan(score[real]).all()}
+def _blocks(row: Any) -> Floats:
+    return np.array(row["blocks"].split(), dtype=np.float64)
 
 
-@dataclass(frozen=True, eq=False)
-class _Truth:
-    """Realised errors (m,) of sources, standard errors (m, m) of their differences, and mean losses of groups."""
-
-    error: Floats
-    width: Floats
-    blocks: Floats
-
-    @classmethod
-    def of(cls, units: Sequence[_Unit]) -> _Truth:
-        """Mean over random subsets; its standard error is that of the test rows or of the subsets, the larger one."""
-        errors = np.array([unit.error for unit in units])
-        within = np.array([paired_standard_errors(unit.blocks) for unit in units])
-        width = np.sqrt(np.sum(within**2, axis=0)) / len(units)
-        if len(units) > 1:
-            width = np.maximum(width, paired_standard_errors(errors.T))
-        return cls(errors.mean(axis=0), width, np.hstack([unit.blocks for unit in units]))
-
-
-def _fixed(frame: pd.DataFrame) -> Floats:
-    """Minus the mean, over the other tables, of the log error of a source relative to the mean of all sources."""
-    import pandas as pd
-
-    unit = ["table", "n", "full", "repeat", "protocol"]
-    real = ~frame["source"].isin([NO_TRANSFER, RANDOM])
-    logarithm = np.log(np.maximum(frame["error"].to_numpy(dtype=np.float64), 1e-300))
-    relative = frame[unit].assign(source=frame["source"], value=logarithm)[real]
-    relative["value"] -= relative.groupby(unit)["value"].transform("mean")
-    # Full size is one size, whatever the number of rows.
-    relative["size"] = relative["n"].where(~relative["full"].astype(bool), -1)
-    by_table = relative.groupby(["protocol", "size", "source", "table"])["value"].mean()
-    total, count = (by_table.groupby(level=[0, 1, 2]).agg(what) for what in ("sum", "count"))
-    others = (total - by_table) / (count - 1).where(count > 1)
-    keys = relative[["protocol", "size", "source", "table"]]
-    values = np.full(len(frame), np.nan)
-    values[real.to_numpy()] = -others.reindex(pd.MultiIndex.from_frame(keys)).to_numpy()
-    return values
-
-
-def _judge_score(
-    unit: _Unit, truth: _Truth, name: str, score: Floats, *, decides: bool, caution: float
-) -> dict[str, float]:
-    """Figures for one score in one unit; `decides` says whether it is asked for a call (protocol D)."""
-    real, control, noise = unit.real, unit.control, unit.noise
-    error, width = truth.error, truth.width
-    candidates, decided = real, score[real]
-    figures: dict[str, float] = {}
-    if decides and control is not None:
-        best = real[np.nanargmax(score[real])]
-        expected = unit.scores[GAIN][best] - unit.scores[GAIN][control]
-        transfers = bool(expected > caution * unit.spreads[GAIN][best])
-        candidates = np.append(real, control)
-        decided = np.append(decided, -np.inf if transfers else np.inf)
-        gain = error[control] - error[best]
-        certain = abs(gain) > 2.0 * width[control, best]
-        figures["transfers"] = float(transfers)
-        figures["called"] = float((gain > 0) == transfers) if certain else math.nan
-        figures["helps"] = float(gain > 0) if certain else math.nan
-        if name in unit.spreads:
-            spread = np.hypot(unit.spreads[name][real], width[real, control])
-            deviation = np.abs((score[real] - score[control]) - (error[control] - error[real]))
-            figures["covered"] = float(np.mean(deviation <= _REACH * spread))
-    figures["right"], figures["pairs"] = ordered_pairs(score[real], error[real], width[np.ix_(real, real)])
-    figures["regret"] = regret(decided, error[candidates])
-    figures["held_out_regret"] = held_out_regret(decided, truth.blocks[candidates])
-    if noise is not None and not math.isnan(score[noise]):
-        figures["right_random"], figures["pairs_random"] = _agreeing(
-            score[real] - score[noise], error[real] - error[noise], width[real, noise]
-        )
-    return figures | rank_correlations(score[real], error[real])
-
-
-def summarise(frame: pd.DataFrame, *, caution: float = 0.0, pooled: bool = True, by_size: bool = False) -> pd.DataFrame:
-    """Mean over tables of what :func:`judge` finds, best score first.
+def summarise(judged: pd.DataFrame) -> pd.DataFrame:
+    """Figures of merit of rankings, by size.
 
     Parameters
     ----------
-    frame : pandas.DataFrame
-        What :func:`evaluate` returns, of one or more tables.
-    caution, pooled
-        See :func:`judge`.
-    by_size : bool, default=False
-        Whether sizes are kept apart (full size is -1).
+    judged : DataFrame
+        What :func:`judge_rankings` returns.
 
     Returns
     -------
-    pandas.DataFrame
-        One row for each protocol (and size) and score. ``pairs_right`` is the share of certain pairs ordered rightly,
-        ``call_right`` that of certain decisions, ``random_right`` that of certain pairs with the random embedding; each
-        is computed for every table and then averaged over those that have any. ``pairs``, ``calls`` count them.
-        ``regret``, ``held_out_regret`` and the correlations are means over the units of a table, then over tables.
+    DataFrame
+        One row for each size: ``tables``, ``rankings``; ``stated`` and ``realised`` gain and ``bias`` in percent of the
+        error without transfer; ``slope`` of realised on stated gains; ``cover``: share of the 90 % intervals that hold
+        the realised gain; ``ece``: calibration error of the probability that transfer helps; ``right``:
+        share of the certain cases in which the direction of the verdict is right ("likely" counts as yes), of
+        ``n_certain``; ``yes`` and ``yes_wrong``: rankings that say yes, and share of them that are wrong for certain.
     """
-    judged = judge(frame, caution=caution, pooled=pooled)
-    judged["size"] = judged["n"].where(~judged["full"].astype(bool), -1)
-    keys = ["protocol", *(["size"] if by_size else []), "score"]
-    judged["calls"] = judged.get("called", np.nan) * 0 + 1
-    means = ["regret", "held_out_regret", "spearman", "kendall", "weighted_kendall", "transfers", "helps", "covered"]
-    for name in ("called", "transfers", "helps", "covered", "right_random", "pairs_random"):
-        if name not in judged:
-            judged[name] = np.nan
-    table = judged.groupby([*keys, "table"]).agg(
-        **{name: (name, "mean") for name in means},
-        **{name: (name, "sum") for name in ("right", "pairs", "right_random", "pairs_random", "called", "calls")},
-    )
-    for share, part, whole in (
-        ("pairs_right", "right", "pairs"),
-        ("random_right", "right_random", "pairs_random"),
-        ("call_right", "called", "calls"),
-    ):
-        table[share] = table[part] / table[whole].where(table[whole] > 0)
-    grouped = table.groupby(level=keys)
-    shares = ["pairs_right", "random_right", "call_right"]
-    result = grouped[[*shares, *means]].mean().join(grouped[["pairs", "calls"]].sum())
-    result["tables"] = grouped.size()
-    order = [*keys[:-1], "pairs_right"]
-    result = result.sort_values(order, ascending=[True] * (len(keys) - 1) + [False])
-    return result[["pairs_right", "pairs", "call_right", "calls", *means, "random_right", "tables"]]
+    import pandas as pd
+
+    rows = {}
+    for size, part in judged.groupby("size", sort=False):
+        rows[size] = _figures(part)
+    rows["all"] = _figures(judged)
+    return pd.DataFrame(rows).T.rename_axis("size")
+
+
+def _figures(part: pd.DataFrame) -> dict[str, float]:
+    stated, realised = part["stated"].to_numpy(), part["realised"].to_numpy()
+    helped = realised > 0
+    certain = part["certain"].to_numpy(dtype=bool)
+    said = (part["verdict"] != "no").to_numpy()
+    yes = (part["verdict"] == "yes").to_numpy()
+    varied = len(part) > 1 and np.ptp(stated) > 0
+    return {
+        "tables": part["table"].nunique(),
+        "rankings": len(part),
+        "stated": 100 * stated.mean(),
+        "realised": 100 * realised.mean(),
+        "bias": 100 * (stated - realised).mean(),
+        "slope": float(np.polyfit(stated, realised, 1)[0]) if varied else math.nan,
+        "cover": part["covered"].mean(),
+        "ece": calibration_error(part["probability"].to_numpy(), helped),
+        "n_certain": int(certain.sum()),
+        "right": float((said == helped)[certain].mean()) if certain.any() else math.nan,
+        "yes": int(yes.sum()),
+        "yes_wrong": float((certain & ~helped)[yes].mean()) if yes.any() else math.nan,
+    }
+
+
+def calibration_error(probability: ArrayLike, happened: ArrayLike, bins: int = 10) -> float:
+    """Expected calibration error: mean difference of stated probability and observed share, by bins of equal width.
+
+    Source: Naeini, Cooper and Hauskrecht, AAAI 2015.
+
+    Examples
+    --------
+    >>> calibration_error([0.9, 0.9, 0.9, 0.9], [True, True, True, False])
+    0.15
+    """
+    p, y = np.asarray(probability, dtype=np.float64), np.asarray(happened, dtype=np.float64)
+    at = np.minimum((p * bins).astype(int), bins - 1)
+    counts = np.bincount(at, minlength=bins)
+    gaps = np.bincount(at, weights=p - y, minlength=bins)
+    return float(round(np.abs(gaps).sum() / max(counts.sum(), 1), 12))
+
+
+# -- orders -----------------------------------------------------------------------------------------------------------
+
+
+def orders(
+    frame: pd.DataFrame, *, static: Callable[[str], Mapping[str, float]] | None = None, seed: int = 0
+) -> pd.DataFrame:
+    """Compare ways to order sources: the ranking, each score, and what needs no measurement.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        What :func:`~scotl_matgl.studies.measuring.evaluate` returns.
+    static : callable, optional
+        From a table to the score of each source in a fixed list (:func:`static_lists`).
+    seed : int, default=0
+        Of the order by chance.
+
+    Returns
+    -------
+    DataFrame
+        One row for each size and way: ``pairs``, the share of the certain pairs of sources that it orders rightly, mean
+        over tables of at least ten such pairs; ``regret``, the error of its first source over that of the best of all;
+        ``gain`` of its first source, in percent.
+    """
+    import pandas as pd
+
+    rng = np.random.default_rng(seed)
+    ignored = {*KEY, *MEASURED} - {"width", "parameters"}
+    names = [name for name in frame.columns if name not in ignored]
+    rows = []
+    for table, size, unit in _units(frame):
+        means = _realised(unit)
+        sources = unit[unit["place"].notna()]
+        scores = sources.groupby("source")[["place", *names]].mean(numeric_only=True)
+        scores = scores.loc[[name for name in scores.index if name in means.index]]
+        blocks = means.loc[scores.index].to_numpy()
+        errors, width = blocks.mean(axis=1), paired_standard_errors(blocks)
+        known = {PLACE: -scores["place"].to_numpy(), "chance": rng.random(len(scores))}
+        known |= {name: scores[name].to_numpy() for name in names}
+        if static is not None:
+            fixed = static(table)
+            known["static list"] = np.array([fixed.get(name, math.nan) for name in scores.index])
+        control = means.loc[NO_TRANSFER].mean()
+        for name, score in known.items():
+            right, total = ordered_pairs(score, errors, width)
+            lost = regret(score, errors)
+            gain = 100 * (1 - lost * errors.min() / control)
+            row = {"size": size, "way": name, "table": table, "right": right, "total": total}
+            rows.append({**row, "regret": lost, "gain": gain})
+    grouped = pd.DataFrame(rows).groupby(["size", "way", "table"], sort=False)
+    tables = grouped[["right", "total"]].sum().join(grouped[["regret", "gain"]].mean())
+    tables["pairs"] = (tables["right"] / tables["total"]).where(tables["total"] >= _MIN_PAIRS)
+    means = tables.groupby(level=["size", "way"], sort=False)[["pairs", "regret", "gain"]].mean()
+    return pd.DataFrame(means.reset_index())
+
+
+def static_lists(frame: pd.DataFrame, families: Mapping[str, str]) -> Callable[[str], Mapping[str, float]]:
+    """Fixed lists of sources: the mean gain of each on the tables of other families.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        What :func:`~scotl_matgl.studies.measuring.evaluate` returns, of several tables.
+    families : mapping of str to str
+        Family of each table; a table without one is its own.
+    """
+    key = ["table", "size", "draw"]
+    control = frame.loc[frame["source"] == NO_TRANSFER, [*key, "error"]].rename(columns={"error": "control"})
+    sources = frame[frame["place"].notna()].merge(control, on=key)
+    sources["loss"] = np.log(sources["error"] / sources["control"])
+    by_table = sources.groupby(["table", "source"])["loss"].mean().unstack()
+
+    def score(table: str) -> Mapping[str, float]:
+        family = families.get(table, table)
+        others = [name for name in by_table.index if families.get(name, name) != family]
+        return {str(name): float(-value) for name, value in by_table.loc[others].mean().items()}
+
+    return score

@@ -147,6 +147,7 @@ def evaluate(
     second, on 400 rows ten.
     """
     import pandas as pd
+    from threadpoolctl import threadpool_limits
 
     cards = select(all_cards(), sources)
     read = Rows.read(formulas, y, task=task)
@@ -169,7 +170,8 @@ def evaluate(
             continue
         if progress is not None:
             progress(f"{table}, {len(unit.train)} rows, draw {unit.draw}: {len(cards)} sources")
-        results.add(record | {"fingerprint": key} for record in _measure(measured, unit))
+        with threadpool_limits(1):  # small matrices gain nothing from more, and threads that wait for each other lose
+            results.add([record | {"fingerprint": key} for record in _measure(measured, unit)])
     results.refresh()
     found = pd.DataFrame(results.records(dict.fromkeys(_TEXT, str)), columns=results.columns)
     return pd.DataFrame(found[found["table"] == table]).reset_index(drop=True)
@@ -203,9 +205,10 @@ def _measure(table: _Table, unit: _Unit) -> Iterator[dict[str, Any]]:
     found = table.search.run(
         [CardSource(card) for card in table.cards], rows, described, table.features.take(unit.train)
     )
-    for name, reason in list(found.ranking.errors.items())[:1]:
+    failed = found.ranking.errors
+    for name, reason in list(failed.items())[:1]:
         warnings.warn(
-            f"{len(found.ranking.errors)} of {len(table.cards)} sources are not evaluated, the first is {name}: {reason}",
+            f"{len(failed)} of {len(table.cards)} sources are not evaluated, the first is {name}: {reason}",
             ScotlMatglWarning,
             stacklevel=2,
         )
