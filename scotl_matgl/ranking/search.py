@@ -63,6 +63,16 @@ class CardSource:
         return embed_source(self.card, described, layers=layers, look_up=look_up)
 
 
+class Memory(Protocol):
+    """Where the screen keeps what it found, so that a search of very many sources can go on where it was killed."""
+
+    def recall(self, source: str) -> tuple[SourceResult, float] | None:
+        """Scores and criterion of a source that was screened before, or None."""
+
+    def keep(self, result: SourceResult, criterion: float) -> None:
+        """Keep scores and criterion of a source."""
+
+
 @dataclass(frozen=True, eq=False)
 class Screened:
     """A source that was embedded and screened.
@@ -77,7 +87,7 @@ class Screened:
         What embeds other formulas in the same way.
     values : ndarray of shape (n, d)
         Embeddings of all rows.
-    alpha : float
+    alpha : float or None
         Penalty of kernel ridge on the embedding alone, chosen on the rows of the screen.
     output : tuple of SourceEmbedding and ndarray of shape (n, k), or None
         Its own prediction, if it was asked for.
@@ -87,16 +97,21 @@ class Screened:
     criterion: float
     embedding: SourceEmbedding
     values: Floats
-    alpha: float
+    alpha: float | None
     output: tuple[SourceEmbedding, Floats] | None
 
-    def __lt__(self, other: Screened) -> bool:
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """A source by its criterion; of one that is dropped or only remembered, no more is known than its scores."""
+
+    result: SourceResult
+    criterion: float
+    screened: Screened | None
+
+    def __lt__(self, other: _Candidate) -> bool:
         """Whether it is behind another one, so that a heap has the last of them on top."""
         return (self.criterion, self.result.source) > (other.criterion, other.result.source)
-
-    def without_values(self) -> Screened:
-        """The same without what takes memory."""
-        return replace(self, values=np.empty((0, 0)), output=None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +140,7 @@ class Search:
 
     estimators: Mapping[str, TransferabilityEstimator] = field(default_factory=dict)
     head: Any = "auto"
+    screen: Literal["kernel", "ridge"] = "kernel"
     layer: str = "readout"
     look_up: LookUpChoice = "auto"
     combine: Literal["concat", "embedding"] = "concat"
@@ -142,6 +158,7 @@ class Search:
         features: Features,
         *,
         outputs: bool = False,
+        memory: Memory | None = None,
         progress: Progress | None = None,
     ) -> Found:
         """Search.
@@ -158,6 +175,8 @@ class Search:
             What is known of them without a source (:func:`~scotl_matgl.ranking.control.control_features`).
         outputs : bool, default=False
             Whether to keep what the sources themselves predict (the layer ``"final"``).
+        memory : Memory, optional
+            Where the screen keeps what it found.
         progress : callable, optional
             Called with (done, total) steps.
 
@@ -183,7 +202,7 @@ class Search:
             work = _Work(self, rows, described, features, layers)
             control, control_losses = work.choose_control()
             count.step()
-            screen = self._screen(sources, work, count)
+            screen = self._screen(sources, work, count, memory)
             measured = self._measure(screen.first, control.head, work, count)
             failed = screen.failed | {item.result.source: why for item, why in measured if isinstance(why, str)}
             kept = [(item, found) for item, found in measured if not isinstance(found, str)]
@@ -223,26 +242,35 @@ class Search:
             "versions": installed_versions(),
         }
 
-    def _screen(self, sources: Sequence[Source], work: _Work, count: _Count) -> _Screen:
+    def _screen(self, sources: Sequence[Source], work: _Work, count: _Count, memory: Memory | None) -> _Screen:
         """Embed and screen every source; keep the embeddings of the first."""
-        first: list[Screened] = []
-        behind: list[Screened] = []
+        first: list[_Candidate] = []
+        behind: list[_Candidate] = []
         failed: dict[str, str] = {}
         outputs: list[tuple[SourceEmbedding, Floats]] = []
-        for name, found in self._spread(work.embed_and_screen, sources):
+        for name, found in self._spread(partial(work.recall_or_screen, memory), sources):
             count.step()
             if isinstance(found, str):
                 failed[name] = found
                 continue
-            if found.output is not None:
-                outputs.append(found.output)
+            if found.screened is not None:
+                outputs += [found.screened.output] if found.screened.output is not None else []
+                if memory is not None:
+                    memory.keep(found.result, found.criterion)
             if len(first) < self.max_measured:
                 heapq.heappush(first, found)
             else:
-                behind.append(heapq.heappushpop(first, found).without_values())
+                behind.append(replace(heapq.heappushpop(first, found), screened=None))
+        whole = []
+        for candidate in sorted(first, reverse=True):
+            again = candidate.screened or work.screen_again(candidate.result.source, sources)
+            if isinstance(again, str):
+                failed[candidate.result.source] = again
+            else:
+                whole.append(again)
         return _Screen(
-            sorted(first, reverse=True),
-            tuple(item.result for item in sorted(behind, reverse=True)),
+            whole,
+            tuple(candidate.result for candidate in sorted(behind, reverse=True)),
             tuple(outputs),
             failed,
         )
@@ -329,6 +357,16 @@ class _Part:
         return (indicators_to_probabilities(predictions) if self.task.n_classes else predictions), alpha
 
 
+@dataclass(frozen=True, eq=False)
+class _Quick:
+    """What the screen knows of embeddings: their criterion, the penalty of kernel ridge, and their spectra."""
+
+    criterion: float
+    alpha: float | None
+    loo_rmse: float
+    spectra: Spectra
+
+
 @dataclass(eq=False)
 class _Work:
     """The stages, and what they share: the table, its parts, and the control."""
@@ -378,13 +416,27 @@ class _Work:
 
     # -- embed and screen -----------------------------------------------------------------------------------------
 
-    def embed_and_screen(self, source: Source) -> tuple[str, Screened | str]:
-        """Name of a source, and what the screen finds of it, or the reason why it cannot be embedded."""
+    def recall_or_screen(self, memory: Memory | None, source: Source) -> tuple[str, _Candidate | str]:
+        """Name of a source, and what is known of it, or the reason why it cannot be embedded."""
+        known = memory.recall(source.card.name) if memory is not None else None
+        if known is not None:
+            return source.card.name, _Candidate(*known, None)
+        found = self.embed_and_screen(source)
+        if isinstance(found, str):
+            return source.card.name, found
+        return source.card.name, _Candidate(found.result, found.criterion, found)
+
+    def screen_again(self, name: str, sources: Sequence[Source]) -> Screened | str:
+        """Embed a source that was only remembered."""
+        return self.embed_and_screen(next(source for source in sources if source.card.name == name))
+
+    def embed_and_screen(self, source: Source) -> Screened | str:
+        """What the screen finds of a source, or the reason why it cannot be embedded."""
         started = time.perf_counter()
         try:
-            return source.card.name, self._embed_and_screen(source, started)
+            return self._embed_and_screen(source, started)
         except (Exception, SystemExit) as error:  # one source must not end the run, whatever it raises
-            return source.card.name, str(error) or type(error).__name__
+            return str(error) or type(error).__name__
 
     def _embed(self, source: Source) -> Mapping[str, list[tuple[SourceEmbedding, Embedded]]]:
         """Embed by all layers that are wanted; one without an output is ranked without it."""
@@ -399,18 +451,16 @@ class _Work:
     def _embed_and_screen(self, source: Source, started: float) -> Screened:
         found = self._embed(source)
         options = varying(found[self.search.layer])
-        spectra = [Spectra(embedded.values) for _, embedded in options]
-        ridge = [LOORidge().fit(item, self._numeric).score_ for item in spectra]
-        best = int(np.argmax(ridge))
-        embedding, embedded = options[best]
+        screened = [self._quick(embedded.values) for _, embedded in options]
+        best = min(range(len(options)), key=lambda i: screened[i].criterion)
+        (embedding, embedded), quick = options[best], screened[best]
         card = source.card
-        quick, alpha = self._quick_criterion(embedded.values[self.few.rows])
         result = SourceResult(
             source=card.name,
             property=card.property,
             unit=card.unit,
-            scores=self._scores(card.name, spectra[best]),
-            loo_rmse=float("nan") if self.rows.classification else -ridge[best],
+            scores=self._scores(card.name, quick.spectra),
+            loo_rmse=quick.loo_rmse,
             looked_up=int(embedded.looked_up.sum()),
             bridged=int((~embedded.looked_up & ~embedded.refused).sum()),
             refused=int(embedded.refused.sum()),
@@ -418,17 +468,23 @@ class _Work:
         )
         output = found[OUTPUT_LAYER][0] if OUTPUT_LAYER in found and OUTPUT_LAYER in self.layers else None
         kept = None if output is None else (output[0], output[1].values)
-        return Screened(result, quick, embedding, embedded.values, alpha, kept)
+        return Screened(result, quick.criterion, embedding, embedded.values, quick.alpha, kept)
 
-    def _quick_criterion(self, Z: Floats) -> tuple[float, float]:
-        """Criterion of kernel ridge on a few rows, and the penalty of the embedding alone."""
-        part, own = self.few, manhattan(Z)
+    def _quick(self, values: Floats) -> _Quick:
+        """Scores by which embeddings (n, d) of all rows are compared."""
+        spectra = Spectra(values)
+        ridge = None if self.rows.classification else LOORidge().fit(spectra, self._numeric)
+        loo_rmse = float("nan") if ridge is None else -float(ridge.score_)
+        if self.search.screen == "ridge" and ridge is not None:
+            return _Quick(float(ridge.mae_), None, loo_rmse, spectra)
+        part = self.few
+        own = manhattan(values[part.rows])
         alone, alpha = part.kernel(own)
-        if self.search.combine == "embedding":
-            return part.task.error(alone), alpha
-        both, _ = part.kernel(part.distances + own)
-        errors = part.task.error(both), part.task.error(alone)
-        return float(criterion(np.array(errors[0]), np.array(errors[1]), len(part.rows))), alpha
+        quick = part.task.error(alone)
+        if self.search.combine == "concat":
+            both, _ = part.kernel(part.distances + own)
+            quick = float(criterion(np.array(part.task.error(both)), np.array(quick), len(part.rows)))
+        return _Quick(quick, alpha, loo_rmse, spectra)
 
     def _scores(self, source: str, spectra: Spectra) -> dict[str, float]:
         """Scores of the estimators that were asked for; NaN where one fails."""
