@@ -401,3 +401,41 @@ def test_home_follows_the_environment(tmp_path: Path, monkeypatch: pytest.Monkey
         else:
             monkeypatch.setenv("SCOTL_MATGL_HOME", empty)
         assert home() == platformdirs.user_cache_path("scotl_matgl")
+
+
+def test_a_home_that_cannot_be_written_costs_one_sentence_and_no_number(tmp_path: Path) -> None:
+    (tmp_path / "full").write_text("no folder")
+    store = EmbeddingStore(tmp_path / "full" / "embeddings")
+    encoder = Encoder()
+    with pytest.warns(StoredFileWarning, match="cannot be stored below .*; the run goes on") as caught:
+        result = store.encode(encoder, CRYSTALS, chunk=3)
+    assert len(caught) == 1
+    assert encoder.n_encoded == len(CRYSTALS)
+    np.testing.assert_array_equal(result.embeddings["readout"], expected(CRYSTALS))
+
+
+def test_nan_of_a_crystal_that_was_not_refused_is_damage(store: EmbeddingStore) -> None:
+    from scotl_matgl.encoders.store import EMBEDDINGS_FILE
+    from scotl_matgl.storage import read_tensors, write_tensors
+
+    store.encode(Encoder(), CRYSTALS[:3])
+    (path,) = shards(store)
+    header, tensors = read_tensors(path, EMBEDDINGS_FILE)
+    tensors["readout"][1, 0] = np.nan
+    write_tensors(path, tensors, EMBEDDINGS_FILE, header)
+    encoder = Encoder()
+    with pytest.warns(StoredFileWarning, match="not finite of crystals that were not refused"):
+        result = store.encode(encoder, CRYSTALS[:3])
+    assert encoder.n_encoded == 3
+    np.testing.assert_array_equal(result.embeddings["readout"], expected(CRYSTALS[:3]))
+
+
+def test_a_crystal_whose_embedding_is_not_finite_counts_as_refused(store: EmbeddingStore) -> None:
+    class Careless(Encoder):
+        def encode_layers(self, structures: Any, **options: Any) -> Encoded:
+            result = super().encode_layers(structures, **options)
+            result.embeddings["readout"][0] = np.inf
+            return result
+
+    for encoder in (Careless(), Careless(kill_at=0)):
+        assert store.encode(encoder, CRYSTALS[:1]).refused == {0: "its embedding is not finite"}

@@ -49,17 +49,24 @@ def emit(text: str, output: Path | None) -> None:
     if output is None:
         typer.echo(text.rstrip("\n"))
     else:
-        output.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+        from scotl_matgl.storage import write_whole
+
+        write_whole(output, (text.rstrip("\n") + "\n").encode())
         typer.echo(f"written to {output}", err=True)
 
 
 def save_figure(ax: Any, path: Path) -> None:
     """Write the figure of some axes to a file whose suffix names the format."""
+    import io
+
     from scotl_matgl.exceptions import InputError
+    from scotl_matgl.storage import write_whole
 
     figure = ax.get_figure()
     known = figure.canvas.get_supported_filetypes()
     if path.suffix.lower().lstrip(".") not in known:
         raise InputError(f"{path} must end in one of .{', .'.join(sorted(known))}")
-    figure.savefig(path, dpi=150)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=150, format=path.suffix.lower().lstrip("."))
+    write_whole(path, buffer.getvalue())
     typer.echo(f"drawn to {path}", err=True)

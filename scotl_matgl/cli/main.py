@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from scotl_matgl.cli import bridges, models, rank, sources, studies  # noqa: F401 - their commands join the application
+from scotl_matgl.cli import bridges, cache, models, rank, sources, studies  # noqa: F401 - their commands join the application
 from scotl_matgl.cli.app import app
 
 

@@ -1,0 +1,62 @@
+"""Commands on what the package keeps in its own folder."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from scotl_matgl.cli.app import app
+
+cache_app = typer.Typer(help="What is kept between runs: how much it is, whether it is whole.", no_args_is_help=True)
+
+app.add_typer(cache_app, name="cache")
+
+
+@cache_app.command("info")
+def cache_info() -> None:
+    """Show where files are kept, how many there are and how large they are."""
+    from scotl_matgl.bridges.cache import list_cache
+    from scotl_matgl.storage import home
+    from scotl_matgl.vocabulary import counted
+
+    found = list_cache()
+    for kind in dict.fromkeys(file.kind for file in found):
+        files = [file for file in found if file.kind == kind]
+        size = sum(file.size for file in files) / 1e6
+        typer.echo(f"{kind:>12}  {counted(len(files), 'file'):>12}  {size:10.1f} MB")
+    typer.echo(f"{home()}: {sum(file.size for file in found) / 1e6:.1f} MB")
+
+
+@cache_app.command("verify")
+def cache_verify() -> None:
+    """Compare every file with its hash; what is damaged is listed, with what to do, and the run ends with 1."""
+    from scotl_matgl.bridges.cache import damage_of, list_cache
+    from scotl_matgl.vocabulary import counted
+
+    found = list_cache()
+    damaged = 0
+    for file in found:
+        reason = damage_of(file)
+        if reason:
+            damaged += 1
+            typer.echo(reason)
+    typer.echo(f"{counted(len(found), 'file')}, {damaged} of them damaged")
+    raise typer.Exit(1 if damaged else 0)
+
+
+@cache_app.command("prune")
+def cache_prune(
+    limit: Annotated[
+        float, typer.Option(min=0.0, help="Megabytes of embeddings and look-ups that may stay; 0 deletes all of them.")
+    ] = 10_000.0,
+) -> None:
+    """Delete what is unfinished, and of what can be made again the least recently used until the rest is small enough.
+
+    Bridges and trained sources are never deleted.
+    """
+    from scotl_matgl.bridges.cache import prune
+    from scotl_matgl.vocabulary import counted
+
+    deleted = prune(int(limit * 1e6))
+    typer.echo(f"deleted {counted(len(deleted), 'file')}, {sum(file.size for file in deleted) / 1e6:.1f} MB")
