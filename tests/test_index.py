@@ -183,6 +183,83 @@ def test_what_cannot_be_fetched_is_a_sentence_and_leaves_the_old_file(
     assert not (tmp_path / "new").exists()
 
 
+class Served:
+    """A server of one file that knows ranges, and can end an answer early, answer slowly, or more than it should."""
+
+    def __init__(self, content: bytes, *, ends_at: int | None = None, ranges: bool = True) -> None:
+        self.asked: list[str] = []
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def log_message(self, *_: Any) -> None:
+                pass
+
+            def do_GET(self) -> None:
+                asked = self.headers.get("Range", "")
+                outer.asked.append(asked)
+                start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and ranges else 0
+                if start >= len(content):
+                    self.send_error(416)
+                    return
+                self.send_response(206 if asked and ranges else 200)
+                self.send_header("Content-Length", str(len(content) - start))
+                self.end_headers()
+                stop = len(content) if ends_at is None or outer.asked[1:] else ends_at
+                self.wfile.write(content[start:stop])
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def __enter__(self) -> Served:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}/index"
+
+
+@pytest.mark.parametrize("ranges", [True, False], ids=["ranges", "no ranges"])
+def test_a_fetch_that_was_cut_goes_on_where_it_stopped(home: Path, tmp_path: Path, ranges: bool) -> None:
+    write_index(tmp_path / "index", readout=spread())
+    content = (tmp_path / "index").read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    with Served(content, ends_at=1000, ranges=ranges) as server:
+        with pytest.raises(FetchError, match=r"ended after 0\.0 MB .*run `scotl-matgl data fetch` again"):
+            fetch_index(server.address, sha256=digest)
+        assert [path.stat().st_size for path in home.iterdir()] == [1000]
+        fetch_index(server.address, sha256=digest)
+        assert server.asked == ["", "bytes=1000-"]
+    assert index_path().read_bytes() == content
+    assert list(home.iterdir()) == [index_path()]
+
+
+def test_a_fetch_that_was_killed_at_its_end_is_only_checked(home: Path, tmp_path: Path) -> None:
+    write_index(tmp_path / "index", readout=spread())
+    content = (tmp_path / "index").read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    home.mkdir()
+    (home / f".{index_path().name[:40]}.{digest[:16]}.part").write_bytes(content)
+    with Served(content) as server:
+        fetch_index(server.address, sha256=digest)
+        assert server.asked == [f"bytes={len(content)}-"]
+    assert index_path().read_bytes() == content
+
+
+def test_a_fetch_is_bounded_in_size_and_time(home: Path) -> None:
+    with Served(bytes(10**6)) as server:
+        with pytest.raises(FetchError, match="has more than the 1000 bytes"):
+            fetch_index(server.address, sha256="0" * 64, max_bytes=1000)
+        assert list(home.iterdir()) == []
+        with pytest.raises(FetchError, match=r"takes too long: .* again, which goes on from there"):
+            fetch_index(server.address, sha256="0" * 64, seconds=0.0)
+    with pytest.raises(FetchError, match="neither a path nor an address of http, https or file"):
+        fetch_index("ftp://example.org/index", sha256="0" * 64)
+
+
 def test_the_manifest_of_the_shipped_bridges_names_the_index() -> None:
     digest, size = expected_index()
     assert len(digest) == 64

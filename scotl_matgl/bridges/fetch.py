@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from scotl_matgl.bridges.base import BridgeError
 from scotl_matgl.bridges.index import expected_index, index_path, read_index_header
 from scotl_matgl.exceptions import InputError
-from scotl_matgl.storage import write_whole
+from scotl_matgl.storage import file_sha256, lock_file
 
 #: Environment variable that names the address to fetch from: a URL, or the path of a file.
 ADDRESS_VARIABLE = "SCOTL_MATGL_INDEX"
+
+#: Bytes of an index of which the manifest does not tell the size.
+MAX_BYTES = 2 * 10**9
+
+# Seconds to wait for a server that says nothing.
+_PATIENCE = 30.0
+
+_BLOCK = 2**18
 
 
 class FetchError(InputError):
     """The corpus index cannot be fetched, or is not the right one; the message says why and what to do."""
 
 
-def fetch_index(address: str | None = None, *, sha256: str | None = None, path: str | Path | None = None) -> Path:
+def fetch_index(
+    address: str | None = None,
+    *,
+    sha256: str | None = None,
+    path: str | Path | None = None,
+    max_bytes: int | None = None,
+    seconds: float = 3600.0,
+) -> Path:
     """Fetch the corpus index from a URL or a file, check it, and put it where the ranking finds it.
 
     Parameters
@@ -30,6 +51,10 @@ def fetch_index(address: str | None = None, *, sha256: str | None = None, path: 
         Hash that the file must have. Default: that in the manifest of the shipped bridges.
     path : path, optional
         Where it is put. Default: :func:`~scotl_matgl.bridges.index.index_path`.
+    max_bytes : int, optional
+        A file of more is not fetched. Default: the size in the manifest; with a `sha256`, :data:`MAX_BYTES`.
+    seconds : float, default=3600
+        Time that the fetch may take.
 
     Returns
     -------
@@ -39,11 +64,18 @@ def fetch_index(address: str | None = None, *, sha256: str | None = None, path: 
     Raises
     ------
     FetchError
-        If no address is known, it cannot be reached, or the file is another one; what was there before stays.
+        If no address is known, it cannot be reached, takes too long, is too large, or the file is another one; what
+        was there before stays.
+
+    Notes
+    -----
+    What was fetched before an interruption is kept beside `path`, and the next fetch of the same hash goes on there.
     """
     target = index_path() if path is None else Path(path)
-    wanted = expected_index()[0] if sha256 is None else sha256
-    if target.is_file() and _hash(target.read_bytes()) == wanted:
+    known, size = expected_index()
+    wanted = known if sha256 is None else sha256
+    limit = max_bytes if max_bytes is not None else size if wanted == known else MAX_BYTES
+    if target.is_file() and file_sha256(target) == wanted:
         return target
     address = address or os.environ.get(ADDRESS_VARIABLE, "")
     remedy = (
@@ -55,45 +87,109 @@ def fetch_index(address: str | None = None, *, sha256: str | None = None, path: 
             f"no address of the corpus index is known: give a URL or a path, or set {ADDRESS_VARIABLE}. {remedy}"
         )
     try:
-        content = _read(address)
-    except Exception as error:  # pooch, requests and the file system have each their own
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _part_of(target, wanted) as (part, file):
+            _fetch(address, file, limit, time.monotonic() + seconds)
+            _finish(address, part, file, target, wanted, remedy)
+    except FetchError:
+        raise
+    except Exception as error:  # servers and file systems have each their own
         raise FetchError(f"{address} cannot be read: {error or type(error).__name__}. {remedy}") from error
-    found = _hash(content)
+    return target
+
+
+@contextlib.contextmanager
+def _part_of(target: Path, wanted: str) -> Iterator[tuple[Path, Any]]:
+    """The file beside the target that grows while it is fetched, locked against another fetch of the same."""
+    part = target.with_name(f".{target.name[:40]}.{wanted[:16]}.part")
+    descriptor = os.open(part, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    with os.fdopen(descriptor, "r+b") as file:
+        if not lock_file(file, wait=False):
+            raise FetchError(f"another process is fetching {target}; wait for it")
+        try:
+            yield part, file
+        finally:
+            if os.fstat(file.fileno()).st_size == 0:
+                part.unlink(missing_ok=True)
+
+
+def _fetch(address: str, file: Any, limit: int, deadline: float) -> None:
+    """Append what an address has beyond what the file has already."""
+    start = file.seek(0, os.SEEK_END)
+    if start > limit:
+        start = file.truncate(0)
+    with _open(address, start) as (source, resumes):
+        if not resumes:
+            file.truncate(0)
+            start = 0
+        file.seek(start)
+        total = start
+        while block := source.read(_BLOCK):
+            total += len(block)
+            if total > limit:
+                file.truncate(0)
+                raise FetchError(f"{address} has more than the {limit} bytes that the corpus index has; it is not used")
+            if time.monotonic() > deadline:
+                raise FetchError(
+                    f"{address} takes too long: {total / 1e6:.1f} MB so far; run `scotl-matgl data fetch` again, which "
+                    "goes on from there, or give it more time"
+                )
+            file.write(block)
+        file.flush()
+        announced = source.headers.get("Content-Length") if hasattr(source, "headers") else None
+        if announced is not None and total - start < int(announced):
+            raise FetchError(
+                f"{address} ended after {total / 1e6:.1f} MB of {(start + int(announced)) / 1e6:.1f}; run "
+                "`scotl-matgl data fetch` again, which goes on from there"
+            )
+
+
+@contextlib.contextmanager
+def _open(address: str, start: int) -> Iterator[tuple[Any, bool]]:
+    """What an address holds from byte `start` on, and whether it begins there; otherwise it begins at 0."""
+    if "://" not in address or address.startswith("file://"):
+        from urllib.request import url2pathname
+
+        path = Path(url2pathname(address.removeprefix("file://")) if "://" in address else address).expanduser()
+        with path.open("rb") as source:
+            yield source, False
+        return
+    if not address.startswith(("http://", "https://")):
+        raise FetchError(f"{address} is neither a path nor an address of http, https or file")
+    headers = {"Range": f"bytes={start}-"} if start else {}
+    request = urllib.request.Request(address, headers=headers)  # noqa: S310 - the protocol is checked above
+    try:
+        answer = urllib.request.urlopen(request, timeout=_PATIENCE)  # noqa: S310
+    except urllib.error.HTTPError as error:
+        if not (start and error.code == 416):  # the file is there in full: its hash tells
+            raise
+        error.close()
+        yield _Nothing(), True
+        return
+    with answer:
+        yield answer, answer.status == 206
+
+
+class _Nothing:
+    """A source that has been read to its end."""
+
+    def read(self, _size: int) -> bytes:
+        return b""
+
+
+def _finish(address: str, part: Path, file: Any, target: Path, wanted: str, remedy: str) -> None:
+    """Put the fetched file in its place if it is the right one; else delete it."""
+    file.seek(0)
+    found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != wanted:
+        part.unlink()
         raise FetchError(
             f"{address} has the sha256 {found[:12]}..., not {wanted[:12]}... as the bridges of this version expect; "
             f"it is not used. {remedy}"
         )
-    write_whole(target, content)
     try:
-        read_index_header(target, sha256=wanted)
+        read_index_header(part, sha256=wanted)
     except BridgeError as error:
-        target.unlink()
+        part.unlink()
         raise FetchError(f"{address} is no corpus index: {error}") from error
-    return target
-
-
-def _read(address: str) -> bytes:
-    if "://" not in address:
-        return Path(address).expanduser().read_bytes()
-    if address.startswith("file://"):
-        from urllib.request import url2pathname
-
-        return Path(url2pathname(address.removeprefix("file://"))).read_bytes()
-    import logging
-    import tempfile
-
-    import pooch
-
-    logger = pooch.get_logger()
-    level = logger.level
-    logger.setLevel(logging.WARNING)  # it would announce every download on stderr
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            return Path(pooch.retrieve(address, known_hash=None, path=folder, progressbar=False)).read_bytes()
-    finally:
-        logger.setLevel(level)
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+    part.replace(target)

@@ -151,10 +151,11 @@ def data_fetch(
     address: Annotated[
         str | None, typer.Argument(help="URL or path of the corpus index. Default: what SCOTL_MATGL_INDEX says.")
     ] = None,
+    minutes: Annotated[float, typer.Option(min=0.0, help="Give up after so long; the next call goes on.")] = 60.0,
 ) -> None:
     """Fetch the corpus index: with it, formulas that are known crystals take the embedding of their crystal."""
     from scotl_matgl.bridges.fetch import fetch_index
     from scotl_matgl.bridges.index import sources_in
 
-    path = fetch_index(address)
+    path = fetch_index(address, seconds=60 * minutes)
     typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {len(list(sources_in(path)))} sources")

@@ -186,7 +186,10 @@ def forged(path: Path, header: bytes, length: int | None = None) -> None:
         (lambda path: os.mkfifo(path), "it is no regular file"),
         (lambda path: path.mkdir(), "it is no regular file"),
         (lambda path: write_tensors(path, {}, TensorKind("other", 1, {}, ""), {}), "it is a other of format 1, not a"),
-        (lambda path: write_tensors(path, {}, TensorKind("thing", 2, {}, ""), {}), "it is a thing of format 2, not a thing"),
+        (
+            lambda path: write_tensors(path, {}, TensorKind("thing", 2, {}, ""), {}),
+            "it is a thing of format 2, not a thing",
+        ),
         (
             lambda path: write_tensors(path, {}, TensorKind("thing", 1, {}, ""), {"words": {"a": 1}}),
             "its header: words is a dict, not a list",
