@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from scotl_matgl.chemistry.compositions import Compositions
 from scotl_matgl.chemistry.crystal_files import read_crystals
-from scotl_matgl.chemistry.crystals import Crystal, Refused, as_crystal
+from scotl_matgl.chemistry.crystals import Crystal, Refused, as_crystal, as_list
 from scotl_matgl.chemistry.formulas import format_formula
+from scotl_matgl.chemistry.reading import ReadingLimits
 
 
 class Corpus(Sequence[Crystal]):
@@ -42,26 +43,28 @@ class Corpus(Sequence[Crystal]):
     """
 
     def __init__(self, crystals: Iterable[Any], refused: Iterable[Refused] = ()) -> None:
-        self._crystals = tuple(as_crystal(crystal) for crystal in crystals)
+        self._crystals = tuple(as_crystal(crystal) for crystal in as_list(crystals))
         self.refused = tuple(refused)
 
     @classmethod
-    def read(cls, path: str | Path) -> Corpus:
+    def read(cls, path: str | Path, *, limits: ReadingLimits | None = None) -> Corpus:
         """Read all crystals of a file or folder.
 
         Parameters
         ----------
         path : str or pathlib.Path
             See `read_crystals`.
+        limits : ReadingLimits, optional
+            What a file may hold; by default what the environment says.
 
         Returns
         -------
         Corpus
-            What could not be read is listed in ``refused``.
+            What could not be read is listed in ``refused``, and what to know of the rest in ``warnings``.
         """
         crystals: list[Crystal] = []
         refused: list[Refused] = []
-        for record in read_crystals(path):
+        for record in read_crystals(path, limits=limits):
             if isinstance(record, Crystal):
                 crystals.append(record)
             else:
@@ -81,6 +84,15 @@ class Corpus(Sequence[Crystal]):
 
     def __repr__(self) -> str:
         return f"Corpus({len(self)} crystals, {len(self.refused)} refused)"
+
+    @property
+    def warnings(self) -> tuple[tuple[str, str], ...]:
+        """What the reader noted of crystals that it read: identifier and message of each."""
+        return tuple(
+            (crystal.identifier, str(message))
+            for crystal in self._crystals
+            for message in crystal.properties.get("reader_warnings", ())
+        )
 
     @cached_property
     def hash(self) -> str:

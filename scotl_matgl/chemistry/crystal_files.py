@@ -3,39 +3,55 @@
 from __future__ import annotations
 
 import gzip
-import json
+import itertools
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from scotl_matgl.chemistry.cif import cif_blocks, read_cif_block
+from scotl_matgl.chemistry.crystal_records import identifier_of, properties_of, read_record
+from scotl_matgl.chemistry.crystals import Crystal, Refused, StructureError
+from scotl_matgl.chemistry.extended_xyz import read_xyz_frame, xyz_frames
+from scotl_matgl.chemistry.json_records import Fault, json_records
+from scotl_matgl.chemistry.poscar import read_poscar
+from scotl_matgl.chemistry.reading import Reading, ReadingLimits, crystal_of, how_to_raise
 
-from scotl_matgl.chemistry.crystals import Crystal, Refused, StructureError, as_crystal, with_its_warnings
-from scotl_matgl.chemistry.elements import SYMBOLS
+_FORMATS = "*.cif, POSCAR*, CONTCAR*, *.poscar, *.vasp, *.json, *.jsonl, *.ndjson, *.xyz, *.extxyz, each also with .gz"
 
-NUMBER_OF = {symbol: z for z, symbol in enumerate(SYMBOLS, start=1)} | {"D": 1, "T": 1}
+_SUFFIXES = {
+    "cif": "cif",
+    "poscar": "poscar",
+    "vasp": "poscar",
+    "json": "json",
+    "jsonl": "json",
+    "ndjson": "json",
+    "xyz": "xyz",
+    "extxyz": "xyz",
+}
 
 
-_FORMATS = "*.cif, POSCAR*, CONTCAR*, *.poscar, *.vasp, *.json, *.xyz, *.extxyz, each also with .gz"
-
-
-def read_crystals(path: str | Path) -> Iterator[Crystal | Refused]:
+def read_crystals(path: str | Path, *, limits: ReadingLimits | None = None) -> Iterator[Crystal | Refused]:
     """Read the crystals of a file or folder one by one; a bad record does not end the reading.
 
     Parameters
     ----------
     path : str or pathlib.Path
-        CIF (one or more blocks), POSCAR, extended XYZ (needs ASE), or JSON: one record or a list of them, each either
-        ``Structure.as_dict()`` or ``{"id": ..., "structure": <as_dict or text>, "fmt": "poscar" | "cif",
-        "properties": {...}}``. All may be compressed with gzip. Of a folder, all such files in order of name.
+        CIF (one or more blocks), POSCAR, extended XYZ, or JSON: one record, a list of them, JSON lines, Matbench's
+        ``{"index": ..., "columns": ..., "data": ...}`` or an answer of a data base with a list under ``data``,
+        ``response`` or ``results``. A record is what `scotl_matgl.chemistry.crystal_records.read_record` takes, as
+        ``{"id": ..., "structure": <as_dict or text>, "fmt": "poscar" | "cif", "properties": {...}}``. All may be
+        compressed with gzip. Of a folder, all such files in order of name.
+    limits : ReadingLimits, optional
+        What a file may hold; by default what the environment says, see
+        :meth:`~scotl_matgl.chemistry.reading.ReadingLimits.from_environment`.
 
     Yields
     ------
     Crystal or Refused
         In the order of the file. Identifiers are those of the file, else its name, with ``#1``, ``#2``, ... where it
-        holds several. What pymatgen warned of while it read a record is in ``properties["reader_warnings"]``.
+        holds several. What a user should know of how a record was read is in ``properties["reader_warnings"]``.
 
     Raises
     ------
@@ -46,182 +62,163 @@ def read_crystals(path: str | Path) -> Iterator[Crystal | Refused]:
 
     Notes
     -----
-    Cost: 30 µs per crystal of a corpus of plain POSCAR records; a few milliseconds per CIF.
+    No file makes this package import a module or run code: nothing is read but text in these formats, by readers of
+    its own. Cost: 30 µs per crystal of a corpus of plain POSCAR records; about a millisecond per CIF.
     """
+    limits = ReadingLimits.from_environment() if limits is None else limits
     path = Path(path).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"there is no file or folder {path}: check the path")
     if not path.is_dir():
         if not _format(path):
             raise StructureError(f"{path} is of no known format: {_FORMATS} are read")
-        return _READERS[_format(path)](path)
+        return _read_file(path, limits)
     files = [entry for entry in sorted(path.iterdir()) if entry.is_file() and _format(entry)]
     if not files:
         raise StructureError(f"the folder {path} holds no file of crystals: {_FORMATS} are read")
-    return _read_folder(files)
+    if len(files) > limits.max_records:
+        raise StructureError(f"the folder {path} holds {len(files)} files: {how_to_raise('max_records')}")
+    return _read_folder(files, limits)
 
 
-def _read_folder(files: Iterable[Path]) -> Iterator[Crystal | Refused]:
+def _read_folder(files: Iterable[Path], limits: ReadingLimits) -> Iterator[Crystal | Refused]:
     for file in files:
         try:
-            yield from _READERS[_format(file)](file)
+            yield from _read_file(file, limits)
         except StructureError as error:
-            yield Refused(file.name, str(error))
+            yield Refused(_printable(file.name), str(error))
+
+
+def _read_file(path: Path, limits: ReadingLimits) -> Iterator[Crystal | Refused]:
+    records = _READERS[_format(path)](path, limits)
+    for count, record in enumerate(records):
+        if count == limits.max_records:
+            reason = f"the file holds more than {limits.max_records} records: {how_to_raise('max_records')}"
+            yield Refused(f"{_stem(path)}#{count + 1}", reason)
+            return
+        yield record
 
 
 def _format(path: Path) -> str:
     name = path.name.lower().removesuffix(".gz")
-    if name.startswith(("poscar", "contcar")) or name.endswith((".poscar", ".vasp")):
-        return "poscar"
     suffix = name.rpartition(".")[2] if "." in name else ""
-    return {"cif": "cif", "json": "json", "xyz": "xyz", "extxyz": "xyz"}.get(suffix, "")
+    if suffix in _SUFFIXES:
+        return _SUFFIXES[suffix]
+    return "poscar" if name.startswith(("poscar", "contcar")) else ""
 
 
 def _stem(path: Path) -> str:
-    name = path.name.removesuffix(".gz")
-    return re.sub(r"\.(cif|poscar|vasp|json|xyz|extxyz)$", "", name, flags=re.IGNORECASE)
+    name = re.sub(r"\.gz$", "", path.name, flags=re.IGNORECASE)
+    return _printable(re.sub(rf"\.({'|'.join(_SUFFIXES)})$", "", name, flags=re.IGNORECASE))
 
 
-def _text_of(path: Path) -> str:
+def _printable(text: str, longest: int = 200) -> str:
+    """Text on one line, with what a terminal would obey or not show made visible, and cut."""
+    if text.isprintable() and len(text) <= longest:
+        return text
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:longest])
+    return shown + ("..." if len(text) > longest else "")
+
+
+def _text_of(path: Path, limits: ReadingLimits) -> str:
+    most = int(limits.max_file_megabytes * 1e6)
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.name.lower().endswith(".gz") else path.read_bytes()
-        return raw.decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise StructureError(f"{path} cannot be read ({error}): is it complete, and text in UTF-8?") from error
-
-
-def _read_poscar_file(path: Path) -> Iterator[Crystal | Refused]:
-    yield _attempt(_stem(path), {}, _crystal_from_poscar, _text_of(path))
-
-
-def _read_cif_file(path: Path) -> Iterator[Crystal | Refused]:
-    # Blocks are cut apart so that one bad block does not cost the others; blocks without atoms hold bibliography.
-    blocks = [block for block in re.split(r"(?m)^(?=data_)", _text_of(path)) if "_atom_site_" in block]
-    if not blocks:
-        yield Refused(_stem(path), "the file has no block with atom sites: is it a CIF of a crystal?")
-    for i, block in enumerate(blocks, start=1):
-        yield _attempt(_stem(path) if len(blocks) == 1 else f"{_stem(path)}#{i}", {}, _crystal_from_cif, block)
-
-
-def _read_xyz_file(path: Path) -> Iterator[Crystal | Refused]:
+        opener = gzip.open if path.name.lower().endswith(".gz") else open
+        with opener(path, "rb") as file:
+            raw = file.read(most + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise StructureError(f"{path} cannot be read ({error}): is it complete and undamaged?") from error
+    except MemoryError as error:
+        raise StructureError(f"{path} does not fit into memory: split the file") from error
+    if len(raw) > most:
+        size = f"{path} holds more than {limits.max_file_megabytes:g} MB of text"
+        raise StructureError(f"{size}: {how_to_raise('max_file_megabytes')}")
     try:
-        import ase.io
-    except ImportError as error:
-        raise StructureError(f"{path} is extended XYZ, which ASE reads: pip install ase") from error
-    name, done = _stem(path), 0
-    frames = ase.io.iread(str(path), index=":", format="extxyz")
-    while True:
-        try:
-            frame = next(frames, None)
-        except Exception as error:  # whatever ASE raises for a bad frame; the generator cannot go on after it
-            yield Refused(f"{name}#{done + 1}", f"ASE cannot read this frame and those behind it: {_first_line(error)}")
-            return
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise StructureError(f"{path} cannot be read ({error}): is it text in UTF-8?") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def _read_poscar_file(path: Path, limits: ReadingLimits) -> Iterator[Crystal | Refused]:
+    yield _attempt(_stem(path), {}, read_poscar, _text_of(path, limits), limits)
+
+
+def _read_cif_file(path: Path, limits: ReadingLimits) -> Iterator[Crystal | Refused]:
+    for identifier, block in _numbered(_stem(path), cif_blocks(_text_of(path, limits), limits)):
+        if block is None:
+            yield Refused(identifier, "the file has no block with atom sites: is it a CIF of a crystal?")
+        else:
+            yield _attempt(identifier, {}, read_cif_block, block, limits)
+
+
+def _read_xyz_file(path: Path, limits: ReadingLimits) -> Iterator[Crystal | Refused]:
+    name = _stem(path)
+    for count, frame in enumerate(xyz_frames(_text_of(path, limits)), start=1):
+        identifier = f"{name}#{count}"
         if frame is None:
+            reason = "a frame must begin with its number of atoms; it and those behind it cannot be read"
+            yield Refused(identifier, reason)
             return
-        done += 1
-        identifier = str(frame.info.get("id", frame.info.get("identifier", f"{name}#{done}")))
-        yield _attempt(identifier, {}, as_crystal, frame)
+        yield _attempt(identifier, {}, read_xyz_frame, frame, limits, named=True)
 
 
-def _read_json_file(path: Path) -> Iterator[Crystal | Refused]:
+def _read_json_file(path: Path, limits: ReadingLimits) -> Iterator[Crystal | Refused]:
+    text = _text_of(path, limits)
     try:
-        content = json.loads(_text_of(path))
-    except json.JSONDecodeError as error:
-        raise StructureError(f"{path} is not valid JSON ({error}): is it complete?") from error
-    records = content if isinstance(content, list) else [content]
-    for i, record in enumerate(records, start=1):
-        identifier = _stem(path) if len(records) == 1 else f"{_stem(path)}#{i}"
-        if not isinstance(record, dict):
-            yield Refused(identifier, f"the record is a {type(record).__name__}, not a dictionary")
-            continue
-        for name in ("id", "identifier", "material_id"):
-            if isinstance(record.get(name), str | int):
-                identifier = str(record[name])
-                break
-        properties = record.get("properties")
-        yield _attempt(identifier, properties if isinstance(properties, dict) else {}, _crystal_from_record, record)
+        for default, record in _numbered(_stem(path), json_records(text, limits)):
+            if isinstance(record, Fault):
+                yield Refused(default, record.reason)
+            elif not isinstance(record, dict):
+                yield Refused(default, f"the record is a {type(record).__name__}, not a dictionary")
+            else:
+                identifier = _printable(identifier_of(record, default))
+                yield _attempt(identifier, properties_of(record), read_record, record, limits)
+    except StructureError as error:
+        raise StructureError(f"{path}: {error}") from error
 
 
-_READERS = {"poscar": _read_poscar_file, "cif": _read_cif_file, "xyz": _read_xyz_file, "json": _read_json_file}
+def _numbered(stem: str, records: Iterator[Any]) -> Iterator[tuple[str, Any]]:
+    """Name each record by the file, with a number if there are several; one None if there is none."""
+    first = list(itertools.islice(records, 2))
+    if len(first) < 2:
+        yield stem, first[0] if first else None
+        return
+    for i, record in enumerate(itertools.chain(first, records), start=1):
+        yield f"{stem}#{i}", record
+
+
+_READERS: dict[str, Callable[[Path, ReadingLimits], Iterator[Crystal | Refused]]] = {
+    "poscar": _read_poscar_file,
+    "cif": _read_cif_file,
+    "xyz": _read_xyz_file,
+    "json": _read_json_file,
+}
 
 
 def _attempt(
-    identifier: str, properties: Mapping[str, Any], reader: Callable[[Any], Crystal], source: Any
+    identifier: str,
+    properties: Mapping[str, Any],
+    reader: Callable[[Any, ReadingLimits], Reading],
+    source: Any,
+    limits: ReadingLimits,
+    *,
+    named: bool = False,
 ) -> Crystal | Refused:
-    """Crystal of one record, or why there is none."""
+    """Crystal of one record, or why there is none; if `named`, its own properties may hold its name."""
     try:
-        crystal = reader(source)
+        reading = reader(source, limits)
+        if named:
+            identifier = _printable(identifier_of(reading.properties, identifier))
+        return crystal_of(reading, identifier, properties)
     except StructureError as error:
-        return Refused(identifier, str(error))
-    except Exception as error:  # the parsers of other packages raise anything; Ctrl-C is not an Exception
+        return Refused(identifier, _printable(str(error), 1000))
+    except RecursionError:
+        return Refused(identifier, "it is nested too deep: no crystal needs more than a few levels")
+    except MemoryError:
+        return Refused(identifier, "there is not enough memory for it: make the cell smaller")
+    except Exception as error:  # one record must not end the reading of the others, whatever is in it
+        reason = (str(error).strip().splitlines() or ["no message"])[0]
         return Refused(
-            identifier, f"it cannot be read: {_first_line(error)} ({type(error).__name__}); correct the file"
+            identifier, _printable(f"it cannot be read: {reason} ({type(error).__name__}); correct the file", 1000)
         )
-    # Filled in and not rebuilt with `replace`, which would check every array a second time.
-    object.__setattr__(crystal, "identifier", identifier)
-    object.__setattr__(crystal, "properties", {**crystal.properties, **properties})
-    return crystal
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ["no message"])[0][:200]
-
-
-def _crystal_from_record(record: dict[str, Any]) -> Crystal:
-    structure = record.get("structure", record)
-    if isinstance(structure, dict):
-        return as_crystal(structure)
-    if not isinstance(structure, str):
-        raise StructureError(f"its 'structure' is a {type(structure).__name__}: a dictionary or text is needed")
-    kind = record.get("fmt", "poscar")
-    if kind not in ("poscar", "cif"):
-        raise StructureError(f"its 'fmt' is {kind!r}: 'poscar' and 'cif' are read")
-    return _crystal_from_poscar(structure) if kind == "poscar" else _crystal_from_cif(structure)
-
-
-def _crystal_from_cif(text: str) -> Crystal:
-    from pymatgen.io.cif import CifParser
-
-    def parse() -> Any:
-        return CifParser.from_str(text).parse_structures(primitive=False, on_error="raise")[0]
-
-    return _with_warnings(*with_its_warnings(parse))
-
-
-def _crystal_from_poscar(text: str) -> Crystal:
-    quick = _quick_poscar(text)
-    if quick is not None:
-        return quick
-    from pymatgen.io.vasp.inputs import Poscar
-
-    def parse() -> Any:
-        return Poscar.from_str(text).structure
-
-    return _with_warnings(*with_its_warnings(parse))
-
-
-def _with_warnings(structure: Any, messages: list[str]) -> Crystal:
-    crystal = as_crystal(structure)
-    return replace(crystal, properties={**crystal.properties, "reader_warnings": messages}) if messages else crystal
-
-
-def _quick_poscar(text: str) -> Crystal | None:
-    """Read the plainest POSCAR: scale 1, symbols, direct coordinates, no selective dynamics; None for any other."""
-    head = text.split("\n", 8)
-    if len(head) != 9 or head[7].strip().lower() != "direct":
-        return None
-    symbols, counts, body = head[5].split(), head[6].split(), head[8].split()
-    try:
-        if float(head[1]) != 1.0:
-            return None
-        numbers = [NUMBER_OF[s] for s, n in zip(symbols, map(int, counts), strict=True) for _ in range(n)]
-        width = len(body) // len(numbers)
-        if width * len(numbers) != len(body) or width not in (3, 4):
-            return None
-        if width == 4 and [NUMBER_OF[s] for s in body[3::4]] != numbers:
-            return None
-        frac_coords = np.array([body[0::width], body[1::width], body[2::width]], dtype=np.float64).T
-        lattice = np.array([line.split() for line in head[2:5]], dtype=np.float64)
-    except (KeyError, ValueError, ZeroDivisionError):
-        return None
-    return Crystal(lattice, np.ascontiguousarray(frac_coords), np.array(numbers, dtype=np.int16))

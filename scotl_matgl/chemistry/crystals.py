@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -192,7 +193,9 @@ def as_crystal(obj: Any) -> Crystal:
     Parameters
     ----------
     obj : Crystal, pymatgen Structure or IStructure, ASE Atoms, or dict
-        A dictionary is what ``Structure.as_dict`` gives. Oxidation states and site properties are dropped.
+        A dictionary is what ``Structure.as_dict`` gives, or a document of a data base, see
+        `scotl_matgl.chemistry.crystal_records.read_record`; nothing that it names is imported. Oxidation states and
+        site properties are dropped.
 
     Returns
     -------
@@ -219,18 +222,51 @@ def as_crystal(obj: Any) -> Crystal:
     if "ase" in modules:
         return _from_ase(obj)
     if isinstance(obj, Mapping):
-        return _from_pymatgen(with_its_warnings(_structure_from_dict, obj)[0])
+        # Here and not above: the readers of records make crystals, too.
+        from scotl_matgl.chemistry.crystal_records import read_record
+        from scotl_matgl.chemistry.reading import ReadingLimits, crystal_of
+
+        return crystal_of(read_record(obj, ReadingLimits.from_environment()))
     raise StructureError(
         f"a {type(obj).__name__} is no crystal: pass a Crystal, a pymatgen Structure, ASE Atoms or Structure.as_dict()"
     )
 
 
-def _structure_from_dict(content: Mapping[str, Any]) -> Structure:
-    from pymatgen.core.structure import Structure
+def as_list(crystals: Iterable[Any]) -> list[Any]:
+    """List of what is to become crystals; one crystal alone, text and paths are refused.
 
-    if not {"lattice", "sites"} <= content.keys():
-        raise StructureError("the dictionary has no 'lattice' and 'sites': pass what Structure.as_dict() gives")
-    return Structure.from_dict(dict(content))
+    Parameters
+    ----------
+    crystals : iterable
+        Whatever `as_crystal` takes.
+
+    Returns
+    -------
+    list
+
+    Raises
+    ------
+    StructureError
+        If it is one crystal, whose atoms would be taken for crystals, or no list at all.
+
+    Examples
+    --------
+    >>> as_list("NaCl.cif")
+    Traceback (most recent call last):
+    ...
+    scotl_matgl.chemistry.crystals.StructureError: a list of crystals is needed, not a str: read files by Corpus.read
+    """
+    name = type(crystals).__name__
+    if isinstance(crystals, str | bytes | PathLike):
+        raise StructureError(f"a list of crystals is needed, not a {name}: read files by Corpus.read")
+    modules = {base.__module__.partition(".")[0] for base in type(crystals).__mro__}
+    of_pymatgen = "pymatgen" in modules and hasattr(crystals, "cart_coords")
+    of_ase = "ase" in modules and hasattr(crystals, "get_scaled_positions")
+    if isinstance(crystals, Crystal | Mapping) or of_pymatgen or of_ase:
+        raise StructureError(f"a list of crystals is needed, not one {name}: pass [crystal]")
+    if not isinstance(crystals, Iterable):
+        raise StructureError(f"a list of crystals is needed, not a {name}")
+    return list(crystals)
 
 
 def _from_pymatgen(structure: Any) -> Crystal:
@@ -241,7 +277,7 @@ def _from_pymatgen(structure: Any) -> Crystal:
         raise StructureError("a molecule has no lattice: the models read crystals, so leave it out")
     if not isinstance(structure, IStructure):
         raise StructureError(f"a {type(structure).__name__} is no crystal: pass a pymatgen Structure")
-    _check_periodic(structure.lattice.pbc)
+    check_periodic(structure.lattice.pbc)
     numbers = []
     for i, site in enumerate(structure):
         species = list(site.species)
@@ -259,14 +295,15 @@ def _from_pymatgen(structure: Any) -> Crystal:
 def _from_ase(atoms: Any) -> Crystal:
     if not hasattr(atoms, "get_scaled_positions"):
         raise StructureError(f"a {type(atoms).__name__} is no crystal: pass ASE Atoms")
-    _check_periodic(atoms.pbc)
+    check_periodic(atoms.pbc)
     cell = np.array(atoms.cell, dtype=np.float64)
     # The check of the cell comes first: ASE completes a missing lattice vector before it divides by the cell.
     Crystal(cell, np.zeros((1, 3)), np.ones(1, dtype=np.int16))
     return Crystal(cell, atoms.get_scaled_positions(wrap=False), atoms.numbers, "", dict(atoms.info))
 
 
-def _check_periodic(periodic: Iterable[bool]) -> None:
+def check_periodic(periodic: Iterable[Any]) -> None:
+    """Raise if a direction is not periodic."""
     flags = [bool(p) for p in periodic]
     if not all(flags):
         open_ones = ", ".join(name for name, flag in zip("abc", flags, strict=True) if not flag)
