@@ -89,20 +89,29 @@ def check_output(output: Path | None) -> None:
 
 
 def read_corpus(path: Path, limit: int | None) -> Any:
-    """Crystals of a file or folder, or a sample of them; records that cannot be read are listed on stderr."""
+    """Crystals of a file or folder, or a sample of them; what was refused or noted of others is listed on stderr."""
     from scotl_matgl.chemistry.corpus import Corpus
+    from scotl_matgl.exceptions import InputError
 
     corpus = Corpus.read(path)
-    for refused in corpus.refused[:5]:
-        typer.echo(f"not read: {refused.identifier}: {refused.reason}", err=True)
-    if len(corpus.refused) > 5:
-        typer.echo(f"... and {len(corpus.refused) - 5} more records not read", err=True)
+    list_records("not read", [(refused.identifier, refused.reason) for refused in corpus.refused])
+    list_records("read with a note", list(corpus.warnings))
+    if not len(corpus):
+        raise InputError(f"no crystal of {path} could be read: see the reasons above")
     if limit is not None and limit < len(corpus):
         import numpy as np
 
         chosen = np.sort(np.random.default_rng(0).choice(len(corpus), size=limit, replace=False))
         corpus = Corpus((corpus[int(index)] for index in chosen), corpus.refused)
     return corpus
+
+
+def list_records(what: str, records: list[tuple[str, str]], *, most: int = 20) -> None:
+    """List records and what is to be said of each on stderr: the first of them, and how many more there are."""
+    for identifier, message in records[:most]:
+        typer.echo(f"{what}: {identifier}: {message}", err=True)
+    if len(records) > most:
+        typer.echo(f"{what}: {len(records) - most} more", err=True)
 
 
 def structure_cards(sources: list[str] | None) -> list[SourceCard]:

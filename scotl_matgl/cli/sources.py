@@ -15,6 +15,7 @@ from scotl_matgl.cli.options import (
     SourcesOption,
     check_registered,
     isolated,
+    list_records,
     load_encoder,
     read_corpus,
     select_cards,
@@ -132,6 +133,10 @@ def encode(
             seconds = time.perf_counter() - started
             refused, speed = len(encoded.refused), len(corpus) / seconds
             typer.echo(f"| {card.name} | {len(corpus)} | {refused} | {seconds:.1f} | {speed:.0f} |")
+            list_records(
+                f"refused by {card.name}",
+                [(corpus[row].identifier or f"crystal {row}", reason) for row, reason in encoded.refused.items()],
+            )
         failed += outcome.failed
     typer.echo(f"stored below {store.root}", err=True)
     raise typer.Exit(1 if failed else 0)

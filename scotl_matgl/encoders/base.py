@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from scotl_matgl.chemistry.crystals import StructureError, as_crystal
+from scotl_matgl.chemistry.crystals import StructureError, as_crystal, as_list
 from scotl_matgl.encoders.contracts import Encoded, Progress
 from scotl_matgl.encoders.graphs import (
     MIN_DISTANCE,
@@ -140,6 +140,8 @@ class GraphEncoder(ABC):
 
         Raises
         ------
+        StructureError
+            If `structures` is one crystal, or a path, and no list of crystals.
         ValueError
             If there is no such layer.
         IncompatibleWeightsError
@@ -163,6 +165,7 @@ class GraphEncoder(ABC):
 
         Parameters and errors are those of :meth:`encode`, but for `layers`, a sequence of such names.
         """
+        structures = as_list(structures)
         for layer in layers:
             if layer not in self._widths:
                 close = difflib.get_close_matches(layer, self._widths, n=1)
@@ -266,7 +269,7 @@ def encode_crystals(
     progress : callable, optional
         See :data:`Progress`.
     """
-    items = list(structures)
+    items = as_list(structures)
     result = Encoded({layer: np.full((len(items), width), np.nan, np.float32) for layer, width in widths.items()})
     known = frozenset(elements)
     done = 0
