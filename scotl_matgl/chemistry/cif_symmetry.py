@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from scotl_matgl.chemistry.crystals import StructureError
+from scotl_matgl.chemistry.crystals import StructureError, with_its_warnings
 from scotl_matgl.chemistry.elements import SYMBOLS
 from scotl_matgl.chemistry.reading import Formula, ReadingLimits
 
@@ -220,14 +220,14 @@ def _table() -> tuple[Any, ...]:
     """The 530 settings of the space groups, by number of Hall."""
     import spglib
 
-    return tuple(spglib.get_spacegroup_type(hall) for hall in range(1, 531))
+    return tuple(with_its_warnings(spglib.get_spacegroup_type, hall)[0] for hall in range(1, 531))
 
 
 @lru_cache(maxsize=64)
 def _operations(hall: int) -> Operations:
     import spglib
 
-    found: Any = spglib.get_symmetry_from_database(hall)
+    found: Any = with_its_warnings(spglib.get_symmetry_from_database, hall)[0]
     kind = _table()[hall - 1]
     translations = np.rint(np.asarray(found["translations"]) * _PARTS).astype(np.int64) % _PARTS
     name = kind.international_short + (f":{kind.choice}" if kind.choice in ("1", "2", "H", "R") else "")
@@ -238,7 +238,8 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s_]+", "", name).lower()
 
 
-def _settings(names: _Names) -> list[int]:
+@lru_cache(maxsize=256)
+def _settings(names: _Names) -> tuple[int, ...]:
     """Numbers of Hall of all settings that the names may mean; empty if none is known."""
     table = _table()
     found: list[int] = []
@@ -251,7 +252,7 @@ def _settings(names: _Names) -> list[int]:
         of_group = [h for h, kind in enumerate(table, start=1) if kind.number == names.group]
         # A number alone means the standard setting; with two origins or axes, either may be meant.
         found = [h for h in of_group if table[h - 1].choice in ("1", "2", "H", "R")] or of_group[:1]
-    return found
+    return tuple(found)
 
 
 def _by_hermann_mauguin(text: str) -> list[int]:
@@ -381,8 +382,8 @@ def _images(site: Site, group: Operations, lattice: NDArray[np.float64]) -> tupl
     if ((distances > _SAME) & (distances < _TOO_NEAR)).any():
         near = distances[(distances > _SAME) & (distances < _TOO_NEAR)].min()
         raise StructureError(
-            f"symmetry makes of {site.name} two atoms {near:.2f} Å apart: its coordinates are wrong or rounded too much, "
-            "or the site is half empty"
+            f"symmetry makes of {site.name} two atoms {near:.2f} Å apart: its coordinates are wrong or rounded too "
+            "much, or the site is half empty"
         )
     # The mean over the operations that leave the site in place lies exactly on the special position.
     mean = site.frac_coords + difference[distances <= _SAME].mean(axis=0)
@@ -452,7 +453,7 @@ def _check_named(atoms: Atoms, lattice: NDArray[np.float64], number: int, n_oper
 
     cell: Any = (lattice, atoms.frac_coords, atoms.numbers.astype(np.intc))
     try:
-        found = spglib.get_symmetry_dataset(cell, symprec=0.05)
+        found = with_its_warnings(spglib.get_symmetry_dataset, cell, symprec=0.05)[0]
     except Exception:  # spglib's own class exists from 2.7 on only
         found = None
     if found is None or found.number != number:

@@ -1,7 +1,7 @@
 """One record of JSON as a crystal: pymatgen's dictionaries, and the documents of public data bases.
 
-Lattice, species and coordinates are taken from a record by the code below, and nothing else of it is looked at but plain
-numbers and words. pymatgen's own decoder is not used: it imports the modules that a file names.
+Lattice, species and coordinates are taken from a record by the code below, and nothing else of it is looked at but
+plain numbers and words. pymatgen's own decoder is not used: it imports the modules that a file names.
 """
 
 from __future__ import annotations
@@ -186,10 +186,8 @@ def _site_coords(sites: Sequence[Mapping[str, Any]], lattice: NDArray[np.float64
             axis=1
         )
         if not apart.max() < 0.01:
-            raise StructureError(
-                f"site {int(np.argmax(~(apart < 0.01)))} has coordinates 'abc' and 'xyz' that are {apart.max():.2g} Å apart: "
-                "correct the file"
-            )
+            site = int(np.argmax(~(apart < 0.01)))
+            raise StructureError(f"'abc' and 'xyz' of site {site} are {apart[site]:.2g} Å apart: correct the file")
     return coords
 
 

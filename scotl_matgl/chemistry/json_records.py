@@ -116,7 +116,7 @@ class _Scanner:
 
     def skip(self, at: int) -> int:
         """Position behind a value that was not decoded, by its brackets; -1 if they do not close."""
-        text, depth = self._text, 0
+        text, closers = self._text, list[str]()
         if text[at : at + 1] not in ("[", "{", '"'):
             match = _SCALAR_END.search(text, at)
             return match.start() if match and match.start() > at else -1
@@ -129,9 +129,11 @@ class _Scanner:
                 at = self._behind_string(at)
                 if at < 0:
                     return -1
-            else:
-                depth += 1 if match[0] in "[{" else -1
-            if depth <= 0:
+            elif match[0] in "[{":
+                closers.append("]" if match[0] == "[" else "}")
+            elif closers.pop() != match[0]:
+                return -1
+            if not closers:
                 return at
 
     def _behind_string(self, at: int) -> int:

@@ -209,5 +209,6 @@ def _elements(
     if by_comment:
         return by_comment, (f"it has no line of elements; they are those of its first line, {' '.join(words)}",)
     raise StructureError(
-        "it names no elements (the form of VASP 4): write a line with a symbol for each number of atoms above these numbers"
+        "it names no elements (the form of VASP 4): write a line with a symbol for each number of atoms above these "
+        "numbers"
     )
