@@ -241,9 +241,10 @@ def test_a_wrong_json_form_is_a_sentence(data: Any, message: str) -> None:
 def test_read_cards_takes_one_or_a_list_and_names_the_file_of_an_error(tmp_path: Path) -> None:
     path = tmp_path / "cards.json"
     path.write_text(json.dumps(card().to_dict()))
-    assert read_cards(path) == [card()]
+    ours = [card().loader]
+    assert read_cards(path, loaders=ours) == [card()]
     path.write_text(json.dumps([card().to_dict(), card(name="Toy-2").to_dict()]))
-    assert read_cards(str(path)) == [card(), card(name="Toy-2")]
+    assert read_cards(str(path), loaders=ours) == [card(), card(name="Toy-2")]
     for text, message in [
         ("{", f"{path} is not valid JSON: "),
         (json.dumps([fields(unit="")]), f"{path}: source card 'Toy-1': unit is ''; it must be a text"),
@@ -251,7 +252,7 @@ def test_read_cards_takes_one_or_a_list_and_names_the_file_of_an_error(tmp_path:
     ]:
         path.write_text(text)
         with pytest.raises(CardError) as caught:
-            read_cards(path)
+            read_cards(path, loaders=ours)
         assert str(caught.value).startswith(message)
     path.write_bytes(b"\xff\xfe{")
     with pytest.raises(CardError, match="is not valid JSON"):

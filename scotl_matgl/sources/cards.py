@@ -10,7 +10,7 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -24,6 +24,20 @@ from scotl_matgl.exceptions import PluginWarning
 SCHEMA_VERSION = 1
 
 MODALITIES = ("structure", "composition")
+
+#: Loaders that a card may name that comes from a file: those of this package. A loader is code that is run.
+FILE_LOADERS = frozenset(
+    {
+        "scotl_matgl.encoders.composition:load",
+        "scotl_matgl.encoders.matgl:load",
+    }
+)
+
+#: Characters of a text, items of a list or mapping, and levels of options that a card may have.
+MAX_TEXT, MAX_ITEMS, MAX_LEVELS = 20_000, 1_000, 20
+
+#: Bytes of a file of cards.
+MAX_FILE_BYTES = 64 << 20
 
 _REQUIRED_TEXT = ("name", "zoo", "property", "unit", "dataset", "architecture", "loader", "licence", "citation")
 
@@ -109,8 +123,16 @@ class SourceCard:
             value = getattr(self, key)
             if not isinstance(value, str) or not value.strip():
                 raise CardError(f"{who}: {key} is {value!r}; it must be a text that is not empty")
+            if len(value) > MAX_TEXT:
+                raise CardError(f"{who}: {key} has {len(value)} characters; allowed are {MAX_TEXT}")
+        for key in ("error_unit", "notes"):
+            value = getattr(self, key)
+            if not isinstance(value, str) or len(value) > MAX_TEXT:
+                raise CardError(f"{who}: {key} must be a text of at most {MAX_TEXT} characters")
         for key in ("layers", "options", "weights", "probes"):
             value = getattr(self, key)
+            if isinstance(value, Mapping) and len(value) > MAX_ITEMS:
+                raise CardError(f"{who}: {key} has {len(value)} items; allowed are {MAX_ITEMS}")
             if not isinstance(value, Mapping) or not all(isinstance(item, str) for item in value):
                 raise CardError(f"{who}: {key} is {value!r}; it must be a mapping whose keys are texts")
         for what, text in (("name is", self.name), *(("a layer is named", layer) for layer in self.layers)):
@@ -129,6 +151,10 @@ class SourceCard:
             if not _is_count(width):
                 raise CardError(f"{who}: layer {layer!r} has width {width!r}; it must be a positive integer")
         for file, digest in self.weights.items():
+            if not all(map(is_file_name, file.split("/"))):
+                raise CardError(
+                    f"{who}: its weights are in {file!r}; that must be the name of a file, or of one below its folder"
+                )
             if not isinstance(digest, str) or re.fullmatch("[0-9a-f]{64}", digest) is None:
                 raise CardError(f"{who}: the sha256 of {file!r} is {digest!r}; it must be 64 hexadecimal digits")
         for crystal, value in self.probes.items():
@@ -145,15 +171,30 @@ class SourceCard:
             raise CardError(f"{who}: elements are {elements!r}; they must be a list of element symbols")
         try:
             json.dumps(dict(self.options), allow_nan=False)
+        except RecursionError:
+            raise CardError(f"{who}: options are nested too deeply; allowed are {MAX_LEVELS} levels") from None
         except (TypeError, ValueError) as error:
             raise CardError(f"{who}: options are {dict(self.options)!r}; JSON cannot hold them: {error}") from error
+        if _levels(dict(self.options)) > MAX_LEVELS:
+            raise CardError(f"{who}: options are nested too deeply; allowed are {MAX_LEVELS} levels")
         for key in ("options", "weights", "probes", "layers"):
             object.__setattr__(self, key, MappingProxyType(dict(getattr(self, key))))
         object.__setattr__(self, "elements", tuple(elements))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A mapping proxy cannot be pickled, and cards travel to the workers of joblib.
-        return (type(self).from_dict, (self.to_dict(),))
+        # A mapping proxy cannot be pickled, and cards travel to the workers of joblib. A pickle runs what it says
+        # anyway, so that the loader is not asked about here.
+        return (_of_fields, (type(self), self.to_dict()))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Plain values, for what stores objects without pickle."""
+        return self.to_dict()
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Take stored values as those of a file: they are validated, and may name no loader of their own."""
+        listed = {card.loader for card in all_cards(lambda *_: None) if card.name == state.get("name")}
+        card = type(self).from_dict(state, loaders=FILE_LOADERS | listed)
+        self.__dict__.update(card.__dict__)
 
     def __hash__(self) -> int:
         return hash((self.zoo, self.name))
@@ -164,8 +205,16 @@ class SourceCard:
         return self.layers["readout"]
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> SourceCard:
+    def from_dict(cls, data: Mapping[str, Any], *, loaders: Collection[str] | None = None) -> SourceCard:
         """Read the JSON form.
+
+        Parameters
+        ----------
+        data : mapping
+            Fields and values.
+        loaders : collection of str, optional
+            Loaders that it may name, ``"module:function"``. Without it any, which is for values of your own code: a
+            loader is run, so what a file says must not choose it, see :func:`read_cards`.
 
         Raises
         ------
@@ -192,6 +241,11 @@ class SourceCard:
         ]
         if missing:
             raise CardError(f"{who}: the fields {', '.join(missing)} are missing")
+        if loaders is not None and fields["loader"] not in loaders:
+            raise CardError(
+                f"{who}: its loader is {fields['loader']!r}; a card of a file may name only "
+                f"{', '.join(sorted(loaders))}, or what the code that reads it passes as loaders=[...]"
+            )
         return cls(**fields)
 
     def to_dict(self) -> dict[str, Any]:
@@ -239,8 +293,37 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def read_cards(path: str | Path) -> list[SourceCard]:
+def _of_fields(kind: type[SourceCard], fields: Mapping[str, Any]) -> SourceCard:
+    """Card of a pickle."""
+    return kind.from_dict(fields)
+
+
+def _levels(value: Any) -> int:
+    """How many mappings and lists are inside each other."""
+    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else None
+    return 0 if inside is None else 1 + max(map(_levels, inside), default=0)
+
+
+def is_file_name(name: Any) -> bool:
+    """Whether a name is that of a file alone, on any system: no folder, no drive, no way up, no control character."""
+    return (
+        isinstance(name, str)
+        and name not in ("", ".", "..")
+        and len(name.encode("utf-8", "replace")) <= 255
+        and not any(character in "/\\:" or ord(character) < 32 or ord(character) == 127 for character in name)
+    )
+
+
+def read_cards(path: str | Path, *, loaders: Collection[str] = FILE_LOADERS) -> list[SourceCard]:
     """Cards of a JSON file that holds one card or a list of them.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    loaders : collection of str
+        Loaders that its cards may name: a loader is run, so a file must not choose it freely. By default those of this
+        package; a plugin that keeps its cards in a file names its own.
 
     Raises
     ------
@@ -248,12 +331,14 @@ def read_cards(path: str | Path) -> list[SourceCard]:
         If the file is not JSON, or a card in it does not follow the schema; the message names the file.
     """
     path = Path(path)
+    if path.is_file() and path.stat().st_size > MAX_FILE_BYTES:
+        raise CardError(f"{path} has {path.stat().st_size} bytes; a file of cards may have {MAX_FILE_BYTES}")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # not JSON, or not UTF-8
+    except (ValueError, RecursionError) as error:  # not JSON, or not UTF-8, or nested without end
         raise CardError(f"{path} is not valid JSON: {error}") from error
     try:
-        return [SourceCard.from_dict(item) for item in (data if isinstance(data, list) else [data])]
+        return [SourceCard.from_dict(item, loaders=loaders) for item in (data if isinstance(data, list) else [data])]
     except CardError as error:
         raise CardError(f"{path}: {error}") from error
 

@@ -12,6 +12,9 @@ from scotl_matgl.sources.cards import SourceCard, read_cards
 #: without these, so their cards are listed here too.
 PLUGIN_ZOOS = ("cgcnn", "megnet")
 
+# Their loaders, which no other card of a file may name.
+_PLUGIN_LOADERS = tuple(f"scotl_matgl_{zoo}.encoder:load" for zoo in PLUGIN_ZOOS)
+
 
 def card_folder() -> Path:
     """Folder of the cards that come with the package."""
@@ -30,7 +33,12 @@ def published() -> list[SourceCard]:
     (``scotl-matgl-megnet``, ``scotl-matgl-cgcnn``).
     """
     listed = registry.names("zoos")
-    return [card for zoo in PLUGIN_ZOOS if zoo not in listed for card in read_cards(card_folder() / f"{zoo}.json")]
+    return [
+        card
+        for zoo in PLUGIN_ZOOS
+        if zoo not in listed
+        for card in read_cards(card_folder() / f"{zoo}.json", loaders=_PLUGIN_LOADERS)
+    ]
 
 
 def own() -> list[SourceCard]:

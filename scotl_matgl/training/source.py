@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from scotl_matgl.encoders.graphs import CrystalGraph, build_graph, check_crystal
 from scotl_matgl.encoders.matgl import BATCH_EDGES
 from scotl_matgl.encoders.network import Network
 from scotl_matgl.exceptions import InputError
-from scotl_matgl.sources.cards import SourceCard
+from scotl_matgl.sources.cards import SourceCard, is_file_name, read_cards
 from scotl_matgl.storage import TensorKind, home, installed_versions, read_tensors, write_tensors, write_whole
 from scotl_matgl.training import loop as training_loop
 from scotl_matgl.training.settings import TrainingSettings
@@ -62,7 +63,13 @@ class TrainedSource:
     def install(self) -> SourceCard:
         """Copy the composition branch to where :meth:`SourceCard.load` looks for it; the card can be ranked then."""
         (name,) = self.card.weights
-        write_whole(home() / "sources" / name, (self.folder / name).read_bytes())
+        file = self.folder / name
+        if file.is_symlink() or not file.is_file():
+            raise InputError(f"{file} is no file of its own; a link is not followed, copy the file there")
+        content = file.read_bytes()
+        if (found := hashlib.sha256(content).hexdigest()) != self.card.weights[name]:
+            raise InputError(f"{file} is not the file of the card: its sha256 is {found}; train the source again")
+        write_whole(home() / "sources" / name, content)
         return self.card
 
     def encode_crystals(self, structures: Iterable[Any], *, progress: Progress | None = None) -> Encoded:
@@ -235,8 +242,17 @@ def load_trained(folder: str | Path) -> TrainedSource:
     folder = Path(folder)
     if not (folder / _CARD).is_file():
         raise InputError(f"there is no finished training in {folder}; train_source(..., resume=True) finishes one")
-    card = SourceCard.from_dict(json.loads((folder / _CARD).read_text(encoding="utf-8")))
-    return TrainedSource(card, folder, json.loads((folder / _REPORT).read_text(encoding="utf-8")))
+    cards = read_cards(folder / _CARD)
+    if (
+        len(cards) != 1
+        or cards[0].modality != "composition"
+        or len(cards[0].weights) != 1
+        or not all(map(is_file_name, cards[0].weights))
+    ):
+        raise InputError(
+            f"{folder / _CARD} is no card of a trained source, which has one file of weights in its own folder"
+        )
+    return TrainedSource(cards[0], folder, json.loads((folder / _REPORT).read_text(encoding="utf-8")))
 
 
 def _claim(folder: Path, plan: dict[str, Any], resume: bool) -> TrainedSource | None:

@@ -14,11 +14,13 @@ from scotl_matgl.chemistry.formulas import SkippedRow
 from scotl_matgl.exceptions import InputError, ScotlMatglWarning
 from scotl_matgl.sources.cards import SourceCard, all_cards
 from scotl_matgl.training.full import FullTransferRegressor
+from scotl_matgl.transfer.archive import check_archive
 
 Model = TypeVar("Model")
 
-# Types of this package that a file may name. All of them hold data only; none runs what a file says.
-_OURS = frozenset(
+#: Classes that a saved model may name, each by its full name. All of them hold data only; none runs what a file says.
+#: Descriptors of other packages, and heads of the user's own, are named by the user.
+OWN_CLASSES = frozenset(
     f"scotl_matgl.{name}"
     for name in (
         "bridges.adversarial.AdversarialBridge",
@@ -28,6 +30,15 @@ _OURS = frozenset(
         "bridges.mlp.MLPBridge",
         "bridges.ridge.RidgeBridge",
         "chemistry.formulas.SkippedRow",
+        "descriptors.composite.CompositeDescriptor",
+        "descriptors.composite.StandardDescriptor",
+        "descriptors.element_properties.ElementPropertyDescriptor",
+        "descriptors.element_properties.ScotlVectorDescriptor",
+        "descriptors.element_properties.ValenceOrbitalDescriptor",
+        "descriptors.fractions.ElementFractionDescriptor",
+        "descriptors.fractions.StoichiometryDescriptor",
+        "descriptors.ions.IonPropertyDescriptor",
+        "descriptors.matminer.MatminerDescriptor",
         "learners.blend.Blend",
         "learners.domain.TrainingDomain",
         "learners.heads.HeldRidge",
@@ -45,14 +56,12 @@ _OURS = frozenset(
         "training.full.FullTransferRegressor",
         "transfer.estimators.TransferClassifier",
         "transfer.estimators.TransferRegressor",
+        "transfer.featurizer.TransferFeaturizer",
     )
 )
 
-# What skops does not trust by itself although it holds numbers only: a forged tree can crash the process, not more.
+# What skops does not trust by itself although it holds numbers only; that they lead nowhere else is checked.
 _TREES = frozenset({"sklearn.tree._tree.Tree", "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"})
-
-# Descriptors, and what they are made of; those of other packages are named by the user.
-_DESCRIPTORS = "scotl_matgl.descriptors."
 
 
 def save_model(model: Any, path: str | Path) -> None:
@@ -125,18 +134,20 @@ def load_model(path: str | Path, kind: type[Model], trusted: Sequence[str]) -> M
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    try:
-        named = io.get_untrusted_types(file=path)
-    except Exception as error:  # whatever a file that is no model makes skops raise
-        raise InputError(f"{path} is no saved model: {error}") from error
-    ours = [name for name in named if name in _OURS | _TREES | set(trusted) or name.startswith(_DESCRIPTORS)]
-    refused = sorted(set(named) - set(ours))
-    if refused:
+    known = OWN_CLASSES | _TREES
+    unknown = check_archive(path, known, trusted)
+    if not unknown:
+        try:
+            model = io.load(path, trusted=[*known, *trusted])
+        except io.exceptions.UntrustedTypesFoundException:
+            unknown = {*io.get_untrusted_types(file=path)} - known - {*trusted}
+        except (MemoryError, Exception) as error:  # whatever a file that is no model makes skops and classes raise
+            raise InputError(f"{path} is no saved model: {error}") from error
+    if unknown:
         raise InputError(
-            f"{path} holds types that are not trusted: {', '.join(refused)}; if you know where the file comes from, "
-            "load it with trusted=[...]"
+            f"{path} holds types that are not trusted: {', '.join(sorted(unknown))}; if you know where the file comes "
+            "from, load it with trusted=[...]"
         )
-    model = io.load(path, trusted=ours)
     if not isinstance(model, kind):
         raise InputError(f"{path} holds a {type(model).__name__}, not a {kind.__name__}")
     return model
@@ -145,6 +156,7 @@ def load_model(path: str | Path, kind: type[Model], trusted: Sequence[str]) -> M
 def _skops() -> Any:
     try:
         import skops.io
+        import skops.io.exceptions
     except ModuleNotFoundError as error:
         raise InputError("saving and loading needs skops: pip install skops") from error
     return skops.io

@@ -21,4 +21,4 @@ def cards() -> list[SourceCard]:
     >>> len(cards())
     8
     """
-    return read_cards(Path(str(resources.files(__name__) / "cards.json")))
+    return read_cards(Path(str(resources.files(__name__) / "cards.json")), loaders=[f"{__name__}.encoder:load"])

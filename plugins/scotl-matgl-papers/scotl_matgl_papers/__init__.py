@@ -55,4 +55,5 @@ def random_control(seed: int = 0) -> SourceCard:
 
 
 def _read(zoo: str) -> list[SourceCard]:
-    return read_cards(Path(str(resources.files(__name__) / "data" / f"{zoo}.json")))
+    file = Path(str(resources.files(__name__) / "data" / f"{zoo}.json"))
+    return read_cards(file, loaders=[f"{__name__}.{zoo}_models:load"])
