@@ -12,17 +12,19 @@ import re
 import stat
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from scotl_matgl.exceptions import StoredFileError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+Read = TypeVar("Read")
 
 #: Environment variable: bytes that a tensor file may have at most before it is read. Default: 4 GiB.
 MAX_BYTES_VARIABLE = "SCOTL_MATGL_MAX_FILE_BYTES"
@@ -304,13 +306,17 @@ def read_header(path: Path, kind: TensorKind, *, sha256: str = "") -> dict[str, 
     -----
     The hash is computed the first time that the process reads the file, and when it has changed.
     """
-    try:
-        header = _checked_header(path, kind, sha256)
-        check_form(header, kind.form, "its header")
-    except (StoredFileError, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise StoredFileError(f"{path} cannot be read as a {kind.name}: {reason}; {kind.remedy}") from error
-    return dict(header)
+
+    def read() -> dict[str, Any]:
+        try:
+            header = _checked_header(path, kind, sha256)
+            check_form(header, kind.form, "its header")
+        except (StoredFileError, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise StoredFileError(f"{path} cannot be read as a {kind.name}: {reason}; {kind.remedy}") from error
+        return dict(header)
+
+    return _of_one_file(path, read)
 
 
 def _checked_header(path: Path, kind: TensorKind, sha256: str) -> Any:
@@ -367,13 +373,39 @@ def read_tensors(
     """
     from safetensors import SafetensorError, safe_open
 
-    header = read_header(path, kind, sha256=sha256)
-    try:
-        with safe_open(str(path), framework="numpy") as file:
-            wanted = file.keys() if names is None else names
-            return header, {name: file.get_tensor(name) for name in wanted}
-    except (SafetensorError, OSError) as error:
-        raise StoredFileError(f"{path} cannot be read as a {kind.name}: {error}; {kind.remedy}") from error
+    def read() -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        header = read_header(path, kind, sha256=sha256)
+        try:
+            with safe_open(str(path), framework="numpy") as file:
+                wanted = file.keys() if names is None else names
+                return header, {name: file.get_tensor(name) for name in wanted}
+        except (SafetensorError, OSError) as error:
+            raise StoredFileError(f"{path} cannot be read as a {kind.name}: {error}; {kind.remedy}") from error
+
+    return _of_one_file(path, read)
+
+
+def _of_one_file(path: Path, read: Callable[[], Read]) -> Read:
+    """What reading a path gives, read again if another process has put a new file there meanwhile."""
+
+    def identity() -> tuple[int, int, int] | None:
+        try:
+            status = path.stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_size, status.st_mtime_ns
+
+    for _ in range(10):
+        before = identity()
+        try:
+            found = read()
+        except StoredFileError:
+            if identity() == before:
+                raise
+            continue
+        if identity() == before:
+            return found
+    return read()
 
 
 def max_bytes() -> int:

@@ -2,21 +2,76 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
 import typer
 
-from scotl_matgl.cli import bridges, cache, models, rank, sources, studies  # noqa: F401 - their commands join the application
+from scotl_matgl.cli import bridges, cache, models, rank, sources, studies  # noqa: F401 - their commands join the app
 from scotl_matgl.cli.app import app
+
+_ADDED_TO = "every finished fit is in the file of --output, if one was given; the same command goes on from there"
+
+# What an interrupted command leaves, by its first words.
+_KEPT = {
+    "encode": "what was encoded is stored; the same command goes on where it stopped",
+    "bridge build": "what was encoded, and every finished bridge, is kept; the same command goes on where it stopped",
+    "data fetch": "what was fetched is kept; the same command goes on where it stopped",
+    "train": "the last finished epoch is in the folder of --output; the same command with --resume goes on from there",
+    "curve": _ADDED_TO,
+    "evaluate": _ADDED_TO,
+}
+
+
+class Interrupted(BaseException):
+    """A signal asks the run to end. It is no Exception, so that what isolates failures does not swallow it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
 
 
 def main() -> None:
-    """Run the command line: 0 when all went well, 2 for bad input, 1 for anything else that failed."""
+    """Run the command line: 0 when all went well, 2 for bad input, 1 for anything else that failed.
+
+    A run that is interrupted says what is kept, and ends with 128 and the number of the signal.
+    """
     try:
-        app()
+        with _interrupts():
+            app()
+    except Interrupted as stop:
+        _say_what_is_kept(stop.number)
+        sys.exit(128 + stop.number)
     except Exception as error:  # shown as a sentence; the traceback is there for who wants it
         _fail(error, 2 if _is_bad_input(error) else 1)
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[None]:
+    """Meanwhile, SIGINT and SIGTERM raise :class:`Interrupted`."""
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(ValueError):  # not in the main thread: whoever calls deals with signals
+            before[number] = signal.signal(number, _interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, _frame: Any) -> NoReturn:
+    signal.signal(number, signal.SIG_DFL)  # whoever asks twice does not want to wait
+    raise Interrupted(number)
+
+
+def _say_what_is_kept(number: int) -> None:
+    words = [word for word in sys.argv[1:] if not word.startswith("-")]
+    kept = _KEPT.get(" ".join(words[:2])) or _KEPT.get(" ".join(words[:1])) or "it has written nothing; run it again"
+    typer.echo(f"\ninterrupted ({signal.Signals(number).name}): {kept}", err=True)
 
 
 def _is_bad_input(error: Exception) -> bool:

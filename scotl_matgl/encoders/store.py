@@ -81,7 +81,8 @@ class EmbeddingStore:
             try:
                 yield path, read_header(path, EMBEDDINGS_FILE)
             except StoredFileError as error:
-                _warn(str(error))
+                if path.exists():  # not deleted meanwhile by `scotl-matgl cache prune`
+                    _warn(str(error))
 
     def _write(
         self, card: SourceCard, hashes: list[str], embeddings: dict[str, NDArray[np.float32]], refused: dict[int, str]
@@ -173,7 +174,8 @@ class EmbeddingStore:
                 _, stored = read_tensors(path, EMBEDDINGS_FILE)
                 _check_rows(path, header, stored)
             except StoredFileError as error:
-                _warn(str(error))
+                if path.exists():  # not deleted meanwhile by `scotl-matgl cache prune`
+                    _warn(str(error))
                 continue
             take(header["crystals"], stored, header["refused"])
             touch(path)

@@ -14,6 +14,7 @@ from sklearn.base import clone
 
 from scotl_matgl.chemistry.formulas import SkippedRow
 from scotl_matgl.exceptions import InputError
+from scotl_matgl.studies.workers import end_with_parent
 from scotl_matgl.vocabulary import NO_TRANSFER
 
 RowNumbers = NDArray[np.intp]
@@ -69,6 +70,7 @@ def fit_and_predict(
     """
     from threadpoolctl import threadpool_limits
 
+    end_with_parent()
     started = time.perf_counter()
     predicted, failure = None, ""
     # One thread to a fit: small matrices gain nothing from more, and callers spread the fits over processes instead.
