@@ -33,7 +33,9 @@ def identifier_of(record: Any, default: str) -> str:
     if isinstance(record, Mapping):
         for name in _IDENTIFIERS:
             value = record.get(name)
-            if isinstance(value, str | int) and not isinstance(value, bool) and 0 < len(str(value)) <= _LONGEST_WORD:
+            if isinstance(value, str) and 0 < len(value) <= _LONGEST_WORD:
+                return value
+            if isinstance(value, int) and not isinstance(value, bool) and len(str(value)) <= _LONGEST_WORD:
                 return str(value)
     return default
 
@@ -101,9 +103,7 @@ def _crystal_in(record: Mapping[str, Any]) -> Any:
     for place in _PLACES:
         if record.get(place) is not None:
             content = record[place]
-            if place in ("cif", "poscar") and isinstance(content, str):
-                return content
-            if not isinstance(content, str | Mapping):
+            if not isinstance(content, str) and not isinstance(content, Mapping):
                 raise StructureError(f"its {place!r} is a {type(content).__name__}: a dictionary or text is needed")
             return content
     return record

@@ -76,7 +76,9 @@ class _Scanner:
         self._longest = int(limits.max_record_megabytes * 1e6)
         self._decode = json.JSONDecoder().raw_decode
         # The decoder sees a window of the text, so that a value of a whole file is not built before it is refused.
-        self._window, self._base = "", 0
+        # Not of a text of moderate length: cutting windows takes time, too.
+        short = len(text) <= 6 * self._longest
+        self._window, self._base, self._reach = (text, 0, len(text)) if short else ("", 0, 0)
         self._unclosed = 0
 
     def blank(self, at: int) -> int:
@@ -90,8 +92,9 @@ class _Scanner:
 
     def value(self, at: int) -> tuple[Any, int]:
         """Value that begins at a position and the position behind it; a `Fault`, and where it ends, or -1."""
-        if not self._base <= at < self._base + self._longest or not self._window:
+        if not self._base <= at < self._reach:
             self._base, self._window = at, self._text[at : at + 2 * self._longest]
+            self._reach = at + self._longest
         whole = self._base + len(self._window) >= len(self._text)
         try:
             value, end = self._decode(self._window, at - self._base)

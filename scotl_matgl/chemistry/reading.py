@@ -122,7 +122,7 @@ class Reading(NamedTuple):
 
 def crystal_of(reading: Reading, identifier: str = "", properties: Mapping[str, Any] | None = None) -> Crystal:
     """Check what was read and make a crystal of it; notes become the property ``reader_warnings``."""
-    known = {**reading.properties, **(properties or {})}
+    known = {**reading.properties, **(properties or {})} if reading.properties else dict(properties or {})
     if reading.notes:
         known["reader_warnings"] = list(reading.notes)
     return Crystal(reading.lattice, reading.frac_coords, reading.numbers, identifier, known)

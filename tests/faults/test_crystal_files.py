@@ -333,3 +333,48 @@ def test_mutated_files_are_read_or_refused(
         else:
             assert len(record.numbers) <= 10_000
             assert np.isfinite(record.frac_coords).all()
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+def test_commands_list_what_was_refused_and_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from scotl_matgl.cli.options import read_corpus
+    from scotl_matgl.exceptions import InputError
+
+    (tmp_path / "a.vasp").write_text(POSCAR.replace("CsCl\n", "Cs Cl\n").replace("Cs Cl\n1 1", "1 1"))
+    (tmp_path / "b.vasp").write_text(POSCAR.replace("Cs Cl\n", ""))
+    assert len(read_corpus(tmp_path, None)) == 1
+    shown = capsys.readouterr().err
+    assert "not read: b: it names no elements" in shown
+    assert "read with a note: a: it has no line of elements; they are those of its first line" in shown
+    (tmp_path / "a.vasp").unlink()
+    with pytest.raises(InputError, match=r"no crystal of .* could be read"):
+        read_corpus(tmp_path, None)
+
+
+def test_encode_lists_why_a_crystal_was_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from types import SimpleNamespace
+
+    import typer
+
+    from scotl_matgl.cli import sources
+    from scotl_matgl.encoders import store
+
+    def refusing(self: Any, encoder: Any, corpus: Corpus, **kwargs: Any) -> Any:
+        return SimpleNamespace(refused=dict.fromkeys(range(len(corpus)), "the model does not know Cs"))
+
+    (tmp_path / "a.json").write_text(json.dumps([{**GOOD, "id": f"c{i}"} for i in range(25)]))
+    monkeypatch.setenv("SCOTL_MATGL_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(store.EmbeddingStore, "encode", refusing)
+    monkeypatch.setattr(sources, "structure_cards", lambda *_: [SimpleNamespace(name="Mine")])
+    monkeypatch.setattr(sources, "load_encoder", lambda *_: None)
+    with pytest.raises(typer.Exit) as done:
+        sources.encode(structures=tmp_path / "a.json", device="cpu", threads=1)
+    assert done.value.exit_code == 0
+    shown = capsys.readouterr()
+    assert "| Mine | 25 | 25 |" in shown.out
+    assert "refused by Mine: c0: the model does not know Cs" in shown.err
+    assert "refused by Mine: 5 more" in shown.err
