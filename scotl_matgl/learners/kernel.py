@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -118,23 +119,42 @@ def kernel_out_of_fold(
     float
         Penalty.
     """
+    predictions, penalty = kernel_out_of_folds(distances, Y, [folds], alpha=alpha)
+    return np.asarray(predictions[0]), penalty
+
+
+def kernel_out_of_folds(
+    distances: Floats, Y: Floats, fold_sets: Sequence[Folds], *, alpha: float | None = None
+) -> tuple[Floats, float]:
+    """:func:`kernel_out_of_fold` for several sets of folds (r, n, m), which share the decomposition."""
     kernel = np.exp(-distances / _median_distance(distances))
-    predictions = np.empty_like(Y)
+    predictions = np.empty((len(fold_sets), *Y.shape))
     if alpha is None:
         fit = _fit_kernel(kernel, Y)
+        block: Callable[[NDArray[np.intp]], Floats] = fit.block
+        coefficients, alpha = fit.coefficients, fit.alpha
+    else:
+        block, coefficients = _solve_kernel(kernel, Y, alpha)
+    for repeat, folds in enumerate(fold_sets):
         for _, test in folds:
-            predictions[test] = Y[test] - cho_solve(cho_factor(fit.block(test)), fit.coefficients[test])
-        return predictions, fit.alpha
+            predictions[repeat, test] = Y[test] - cho_solve(cho_factor(block(test)), coefficients[test])
+    return predictions, alpha
+
+
+def _solve_kernel(kernel: Floats, Y: Floats, alpha: float) -> tuple[Callable[[NDArray[np.intp]], Floats], Floats]:
+    """Blocks of C, and CY, for one penalty, from one factorisation; see :class:`_KernelFit`."""
     kernel[np.diag_indices_from(kernel)] += alpha
     inverse, _ = dpotri(cho_factor(kernel, lower=True, overwrite_a=True)[0], lower=True, overwrite_c=True)
     inverse = np.tril(inverse) + np.tril(inverse, -1).T
     total = inverse.sum(axis=0)
     projected = inverse @ Y
     coefficients = projected - np.outer(total, projected.sum(axis=0) / total.sum())
-    for _, test in folds:
-        block = inverse[np.ix_(test, test)] - np.outer(total[test], total[test]) / total.sum()
-        predictions[test] = Y[test] - cho_solve(cho_factor(block), coefficients[test])
-    return predictions, alpha
+
+    def block(rows: NDArray[np.intp]) -> Floats:
+        found: Floats = inverse[np.ix_(rows, rows)] - np.outer(total[rows], total[rows]) / total.sum()
+        return found
+
+    return block, coefficients
 
 
 class _LaplacianKernel(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed

@@ -19,7 +19,8 @@ from scotl_matgl.estimators import left_out, named_estimators
 from scotl_matgl.exceptions import InputError, ScotlMatglWarning
 from scotl_matgl.learners.members import check_head
 from scotl_matgl.ranking.control import control_features
-from scotl_matgl.ranking.search import CardSource, Search
+from scotl_matgl.ranking.search import Search
+from scotl_matgl.ranking.stages import CardSource
 from scotl_matgl.sources.cards import all_cards, select
 from scotl_matgl.tables.rows import MIN_ROWS, Rows
 from scotl_matgl.vocabulary import Floats, Progress, check_whole
@@ -60,10 +61,11 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
     max_rows : int, default=1000
         Error and gain are measured on at most so many formulas, drawn at random, which bounds the time; the estimators
         see all.
-    max_measured : int, default=8
-        Error and gain are measured for at most so many sources: those that the screen puts first, by the criterion of
-        the order with kernel ridge on at most 300 rows. The others are listed behind them with their scores
-        (``ranking_.screened``).
+    max_measured : int, default=12
+        Errors and gains are measured for at most so many sources, with heads other than kernel ridge for two thirds of
+        them: those that the screen puts first, by the criterion of the order with kernel ridge on at most 300 rows. The
+        others are listed behind them with their scores (``ranking_.screened``). With kernel ridge on at most 300 rows
+        all are measured.
     n_jobs : int, optional
         Threads over sources, or over the trees of a forest, as in joblib.
     on_error : {"warn", "raise", "skip"}, default="warn"
@@ -87,11 +89,11 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
 
     Notes
     -----
-    Sources are ordered by the error of the head on descriptors and embedding together plus 0.3 times the error of
-    kernel ridge on the embedding alone, both out of fold; the same folds serve all, so that differences are paired.
-    With
-    ``combine="embedding"`` it is the sum of the error of a random forest, out of bag, and that of kernel ridge, both on
-    the embedding alone; the control is the same forest on the descriptors alone.
+    Sources are ordered by ln e(descriptors and embedding) + 2 / sqrt(m) ln e(embedding alone), with out-of-fold errors e
+    on m rows, of the head and of kernel ridge (:func:`~scotl_matgl.ranking.judge.criterion`); the same folds serve
+    all, so that differences are paired. With ``combine="embedding"`` it is the sum of the logarithms of the errors of a
+    random forest, out of bag, and of kernel ridge, both on the embedding alone; the control is the same forest on the
+    descriptors alone. The loss of class labels is the squared error of their probabilities (Brier score).
 
     What is told of gains holds for rows that nobody has seen: that the source was picked by these very errors is
     counted in (:func:`~scotl_matgl.ranking.judge.judge`).
@@ -121,7 +123,7 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
         combine: Literal["concat", "embedding"] = "concat",
         task: Literal["auto", "regression", "classification"] = "auto",
         max_rows: int = 1000,
-        max_measured: int = 8,
+        max_measured: int = 12,
         n_jobs: int | None = None,
         on_error: Literal["warn", "raise", "skip"] = "warn",
         target_unit: str = "",

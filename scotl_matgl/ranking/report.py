@@ -20,14 +20,16 @@ if TYPE_CHECKING:
 # Narrowest printed form: a long name, its error, and its gain.
 _NARROWEST = 80
 
+# Sources that a table shows.
+_SHOWN = 12
+
 _NEXT = "`scotl-matgl fit` weighs it against the descriptors by evidence"
 
 
 def summary(ranking: Ranking) -> str:
     """Answer in a sentence or two: which source, how much better, how sure, what next, or none."""
     unit = "" if ranking.classification or not ranking.target_unit else f" {ranking.target_unit}"
-    measure = "error rate" if ranking.classification else "mean absolute error"
-    control = f"{measure} without transfer {ranking.error_of_control:.3g}{unit} ({ranking.control_name})"
+    control = f"{ranking.measure} without transfer {ranking.error_of_control:.3g}{unit} ({ranking.control_name})"
     if not ranking.results:
         return f"No source could be ranked; {control}."
     if ranking.error_of_control == 0:
@@ -72,12 +74,10 @@ def remarks(ranking: Ranking) -> list[str]:
         found.append("error: out of fold; gain: on rows that nobody has seen, the choice of the source counted in")
     if ranking.combine == "embedding":
         found.append("for training on the embedding alone: errors are out of bag, of a random forest")
-    if ranking.screened:
-        names = listing([result.source for result in ranking.screened])
-        found.append(
-            f"errors and gains of the {len(ranking.results)} sources that the screen put first; "
-            f"{len(ranking.screened)} others have their scores in .to_frame() and .to_csv(): {names}"
-        )
+    rest = [result.source for result in (*ranking.results[_SHOWN:], *ranking.screened)]
+    if rest:
+        first = len(ranking.sources[:_SHOWN])
+        found.append(f"the first {first} sources; {len(rest)} others are in .to_frame() and .to_csv(): {listing(rest)}")
     if ranking.skipped:
         shown = "; ".join(f"row {row.row} ({row.value}): {row.reason}" for row in ranking.skipped[:3])
         more = f"; and {len(ranking.skipped) - 3} more, all in .skipped" if len(ranking.skipped) > 3 else ""
@@ -85,10 +85,10 @@ def remarks(ranking: Ranking) -> list[str]:
     if ranking.n_merged:
         found.append(f"rows merged with another of the same composition: {ranking.n_merged}")
     if ranking.errors:
-        first, reason = next(iter(ranking.errors.items()))
+        failed, reason = next(iter(ranking.errors.items()))
         others = listing(tuple(ranking.errors)[1:])
         also = f"; and, for reasons in .errors, {others}" if others else ""
-        found.append(f"sources not ranked: {len(ranking.errors)}: {first}: {reason}{also}")
+        found.append(f"sources not ranked: {len(ranking.errors)}: {failed}: {reason}{also}")
     if ranking.unscored:
         scores = "; ".join(f"{name} ({reason})" for name, reason in ranking.unscored.items())
         found.append(f"scores left out: {scores}")
@@ -143,7 +143,7 @@ def _decimals(value: float, digits: int) -> int:
 def _columns(ranking: Ranking) -> dict[str, list[str]]:
     """Cells by heading: one row per source that was measured, the control where it belongs."""
     frame = ranking.to_frame()
-    frame = frame[frame["error"].notna()]
+    frame = frame[frame["error"].notna() & ~frame["source"].isin(ranking.sources[_SHOWN:])]
     control = (frame["source"] == NO_TRANSFER).to_numpy()
     places = _decimals(ranking.error_of_control, 4)
     percent = 100.0 / ranking.error_of_control if ranking.error_of_control > 0 else math.nan
@@ -155,7 +155,7 @@ def _columns(ranking: Ranking) -> dict[str, list[str]]:
         "": [str(rank) for rank in frame.index],
         "source": list(frame["source"]),
         "trained on": [_shortened(words.removesuffix(" [1]")) for words in frame["property"]],
-        "error rate" if ranking.classification else "error": _cells(frame, "error", f".{places}f"),
+        ranking.measure if ranking.classification else "error": _cells(frame, "error", f".{places}f"),
         "gain %": [
             "" if empty else cell for empty, cell in zip(control, _cells(frame, "gain_percent", "+.1f"), strict=True)
         ],

@@ -70,7 +70,8 @@ class Ranking:
     losses : ndarray of shape (n_sources, m)
         Out-of-fold loss of each row with each source, in the order of `results`, of the head on descriptors and
         embedding together, or of a random forest on the embedding alone (`combine`). Absolute error in the target's
-        unit, or 0 and 1 for right and wrong labels.
+        unit; for class labels the squared error of the probabilities, summed over the classes (Brier score), or with
+        the forest 0 and 1 for right and wrong.
     control : ndarray of shape (m,)
         The same without transfer.
     judgement : Judgement
@@ -138,13 +139,16 @@ class Ranking:
 
     @property
     def verdict(self) -> Verdict:
-        """Whether to transfer: "yes" (proven), "likely" (more likely than not to help), or "no"."""
-        return self.judgement.best.verdict if self.results else "no"
+        """Whether to transfer: "yes" (proven), "likely" (more likely than not to help), or "no".
+
+        It is about the first sources together, or the only one that was measured.
+        """
+        return self.judgement.answer.verdict if self.results else "no"
 
     @property
     def probability(self) -> float:
         """Probability that transfer helps on rows that nobody has seen; 0 if no source was measured."""
-        return self.judgement.best.probability if self.results else 0.0
+        return self.judgement.answer.probability if self.results else 0.0
 
     @property
     def best(self) -> str:
@@ -166,6 +170,13 @@ class Ranking:
         """Name of the row of the first sources together; empty if there is none."""
         names = {2: "two", 3: "three", 4: "four", 5: "five"}
         return f"first {names[self.n_together]} together" if self.n_together else ""
+
+    @property
+    def measure(self) -> str:
+        """What the mean loss is called."""
+        if not self.classification:
+            return "mean absolute error"
+        return "Brier score" if self.combine == "concat" else "error rate"
 
     @property
     def error_of_control(self) -> float:

@@ -21,7 +21,8 @@ from scotl_matgl.exceptions import ScotlMatglWarning
 from scotl_matgl.learners.members import BlendMember, Features, LearningTask
 from scotl_matgl.ranking.control import control_features
 from scotl_matgl.ranking.judge import TOGETHER
-from scotl_matgl.ranking.search import CardSource, Found, Search
+from scotl_matgl.ranking.search import Found, Search
+from scotl_matgl.ranking.stages import CardSource
 from scotl_matgl.sources.cards import SourceCard, all_cards, select
 from scotl_matgl.studies.records import ResultsFile
 from scotl_matgl.tables.folds import Folds

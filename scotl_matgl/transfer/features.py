@@ -19,7 +19,8 @@ from scotl_matgl.learners.members import Features
 from scotl_matgl.ranking.control import control_features
 from scotl_matgl.ranking.ranker import TransferabilityRanker
 from scotl_matgl.ranking.result import Ranking
-from scotl_matgl.ranking.search import CardSource, Found, Search
+from scotl_matgl.ranking.search import Found, Search
+from scotl_matgl.ranking.stages import CardSource
 from scotl_matgl.sources.cards import SourceCard, all_cards, no_sources, select
 from scotl_matgl.tables.rows import MIN_ROWS, Rows
 from scotl_matgl.vocabulary import check_whole, counted

@@ -1,0 +1,350 @@
+"""The stages of a search on one table: embed, screen, measure, judge."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+
+from scotl_matgl.bridges.embedding import Embedded, LookUpChoice, SourceEmbedding, embed_source, varying
+from scotl_matgl.descriptors.described import Described
+from scotl_matgl.estimators import LOORidge
+from scotl_matgl.estimators.spectrum import Spectra
+from scotl_matgl.learners.heads import FOREST, out_of_bag_loss
+from scotl_matgl.learners.kernel import indicators_to_probabilities, kernel_out_of_folds, manhattan
+from scotl_matgl.learners.members import BlendMember, Features, LearningTask, out_of_fold
+from scotl_matgl.ranking.control import Control, without_fractions
+from scotl_matgl.ranking.judge import Judgement, criterion, judge
+from scotl_matgl.ranking.result import SourceResult
+from scotl_matgl.sources.cards import SourceCard
+from scotl_matgl.tables.folds import Folds
+from scotl_matgl.tables.rows import Rows
+from scotl_matgl.vocabulary import Floats
+
+if TYPE_CHECKING:
+    from scotl_matgl.ranking.search import Search
+
+# Rows on which the heads of the control are compared: trees and boosting take most of the time of a ranking.
+_HEAD_ROWS = 400
+
+# Sets of folds over which the losses of kernel ridge are averaged: they share a decomposition.
+_FOLD_SETS = 3
+
+#: Layer with a source's own prediction.
+OUTPUT_LAYER = "final"
+
+
+class Source(Protocol):
+    """What can be searched: a model known by its card, or a network of a library."""
+
+    @property
+    def card(self) -> SourceCard:
+        """What is known of it."""
+
+    def embed(
+        self, described: Described, layers: Sequence[str], look_up: LookUpChoice
+    ) -> Mapping[str, list[tuple[SourceEmbedding, Embedded]]]:
+        """Embeddings by layer, as :func:`~scotl_matgl.bridges.embedding.embed_source` gives them."""
+
+
+@dataclass(frozen=True)
+class CardSource:
+    """A source known by its card."""
+
+    card: SourceCard
+
+    def embed(
+        self, described: Described, layers: Sequence[str], look_up: LookUpChoice
+    ) -> Mapping[str, list[tuple[SourceEmbedding, Embedded]]]:
+        """Embed by the bridges of the card, or by its own encoder."""
+        return embed_source(self.card, described, layers=layers, look_up=look_up)
+
+
+class Memory(Protocol):
+    """Where the screen keeps what it found, so that a search of very many sources can go on where it was killed."""
+
+    def recall(self, source: str) -> tuple[SourceResult, float] | None:
+        """Scores and criterion of a source that was screened before, or None."""
+
+    def keep(self, result: SourceResult, criterion: float) -> None:
+        """Keep scores and criterion of a source."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Out-of-fold losses of a source on the sampled rows.
+
+    Attributes
+    ----------
+    losses : ndarray of shape (m,)
+        Of the head on descriptors and embedding together.
+    alone : ndarray of shape (m,)
+        Of kernel ridge on the embedding alone.
+    predictions : ndarray of shape (r, m, k)
+        Of the head in each set of folds: the property, or the probabilities of the classes.
+    """
+
+    losses: Floats
+    alone: Floats
+    predictions: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Screened:
+    """A source that was embedded and screened.
+
+    Attributes
+    ----------
+    result : SourceResult
+        Its scores.
+    criterion : float
+        Of the order, on the rows of the screen; lower is better.
+    embedding : SourceEmbedding
+        What embeds other formulas in the same way.
+    values : ndarray of shape (n, d)
+        Embeddings of all rows.
+    penalties : tuple of two floats, or None
+        Of kernel ridge on descriptors and embedding together, and on the embedding alone, chosen by the screen.
+    output : tuple of SourceEmbedding and ndarray of shape (n, k), or None
+        Its own prediction, if it was asked for.
+    measured : Measured or None
+        Where the screen has measured it already.
+    """
+
+    result: SourceResult
+    criterion: float
+    embedding: SourceEmbedding
+    values: Floats
+    penalties: tuple[float, float] | None
+    output: tuple[SourceEmbedding, Floats] | None
+    measured: Measured | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Some of the rows, with what learning on them takes."""
+
+    rows: NDArray[np.intp]
+    features: Features
+    task: LearningTask
+    fold_sets: Sequence[Folds]
+    distances: Floats  # between the rows, by the columns that are known without a source
+
+    def kernel(self, distances: Floats, alpha: float | None = None) -> tuple[Floats, float]:
+        """Out-of-fold predictions (r, m, k) of kernel ridge, and its penalty."""
+        predictions, alpha = kernel_out_of_folds(distances, self.task.outputs, self.fold_sets, alpha=alpha)
+        if self.task.n_classes:
+            predictions = np.array([indicators_to_probabilities(found) for found in predictions])
+        return predictions, alpha
+
+    def losses(self, predictions: Floats) -> Floats:
+        """Loss (m,) of predictions (r, m, k), the mean over the sets of folds."""
+        return np.asarray(np.mean([self.task.losses(found) for found in predictions], axis=0))
+
+
+@dataclass(frozen=True, eq=False)
+class _Quick:
+    """What the screen knows of an embedding."""
+
+    criterion: float
+    penalties: tuple[float, float] | None
+    loo_rmse: float
+    spectra: Spectra
+    measured: Measured | None
+
+
+@dataclass(eq=False)
+class Stages:
+    """The stages, and what they share: the table, its parts, and the control."""
+
+    search: Search
+    rows: Rows
+    described: Described
+    features: Features
+    layers: tuple[str, ...]
+    failed_scores: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.sampled = self.rows.sample(self.search.max_rows, self.search.random_state)
+        self.whole = self._part(self.search.max_rows)
+        self.few = self.whole if self.all_in_screen else self._part(self.search.screen_rows)
+        self._numeric = self.rows.y.astype(np.float64)
+
+    @property
+    def all_in_screen(self) -> bool:
+        """Whether the screen sees all sampled rows."""
+        return len(self.sampled) <= self.search.screen_rows
+
+    def _part(self, limit: int, *, n_folds: int = 5) -> _Part:
+        """At most so many of the sampled rows."""
+        seed = self.search.random_state
+        index = self.sampled[self.rows.take(self.sampled).sample(limit, seed)]
+        chosen = self.rows.take(index)
+        fold_sets = [chosen.folds(n_folds=n_folds, random_state=seed + repeat) for repeat in range(_FOLD_SETS)]
+        task = LearningTask(chosen.y, len(chosen.classes), fold_sets[0], seed, self.search.n_jobs)
+        features = self.features.take(index)
+        blocks = without_fractions(features)
+        distances = manhattan(features.stacked(blocks), features.stacked_weights(blocks))
+        return _Part(index, features, task, fold_sets, distances)
+
+    # -- the control ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def control(self) -> Control:
+        """The best head without a source, chosen on some of the rows."""
+        if self.search.combine == "embedding":
+            forest = BlendMember(FOREST, without_fractions(self.features))
+            return Control(forest, forest, {forest.name: float(self.control_losses.mean())})
+        enough = len(self.sampled) > _HEAD_ROWS
+        part = self._part(_HEAD_ROWS, n_folds=3) if enough else self.whole
+        return Control.choose(part.features, part.task, head=self.search.head)
+
+    @cached_property
+    def control_losses(self) -> Floats:
+        """Out-of-fold loss (m,) of the control on all sampled rows."""
+        part = self.whole
+        if self.search.combine == "embedding":
+            return self._forest_losses(part.features.stacked(without_fractions(self.features)))
+        if self.control.member.head == "kernel ridge":
+            alpha = None if self.all_in_screen else self.few.kernel(self.few.distances)[1]
+            return part.losses(part.kernel(part.distances, alpha)[0])
+        return part.losses(np.array(out_of_fold([self.control.member], part.features, part.task)))
+
+    def _forest_losses(self, X: Floats) -> Floats:
+        task = self.whole.task
+        return out_of_bag_loss(X, task.y, classification=task.n_classes > 0, random_state=task.random_state)
+
+    @property
+    def measures_by_kernel(self) -> bool:
+        """Whether sources are measured by kernel ridge."""
+        return self.search.combine == "concat" and self.control.head.head == "kernel ridge"
+
+    # -- embed and screen -----------------------------------------------------------------------------------------
+
+    def screen(self, source: Source) -> Screened | str:
+        """What the screen finds of a source, or the reason why it cannot be embedded."""
+        started = time.perf_counter()
+        try:
+            return self._screen(source, started)
+        except (Exception, SystemExit) as error:  # one source must not end the run, whatever it raises
+            return str(error) or type(error).__name__
+
+    def _embed(self, source: Source) -> Mapping[str, list[tuple[SourceEmbedding, Embedded]]]:
+        """Embed by all layers that are wanted; one without an output is ranked without it."""
+        layers = tuple(layer for layer in self.layers if layer in source.card.layers or layer == self.search.layer)
+        try:
+            return source.embed(self.described, layers, self.search.look_up)
+        except (Exception, SystemExit):
+            if len(layers) == 1:
+                raise
+            return source.embed(self.described, (self.search.layer,), self.search.look_up)
+
+    def _screen(self, source: Source, started: float) -> Screened:
+        found = self._embed(source)
+        options = varying(found[self.search.layer])
+        quick = [self._quick(embedded.values) for _, embedded in options]
+        best = min(range(len(options)), key=lambda i: quick[i].criterion)
+        embedding, embedded = options[best]
+        card = source.card
+        result = SourceResult(
+            source=card.name,
+            property=card.property,
+            unit=card.unit,
+            scores=self._scores(card.name, quick[best].spectra),
+            loo_rmse=quick[best].loo_rmse,
+            looked_up=int(embedded.looked_up.sum()),
+            bridged=int((~embedded.looked_up & ~embedded.refused).sum()),
+            refused=int(embedded.refused.sum()),
+            seconds=time.perf_counter() - started,
+        )
+        outputs = found.get(OUTPUT_LAYER, []) if OUTPUT_LAYER in self.layers else []
+        output = (outputs[0][0], outputs[0][1].values) if outputs else None
+        penalties, measured = quick[best].penalties, quick[best].measured
+        return Screened(result, quick[best].criterion, embedding, embedded.values, penalties, output, measured)
+
+    def _quick(self, values: Floats) -> _Quick:
+        """Screen embeddings (n, d) of all rows."""
+        spectra = Spectra(values)
+        ridge = None if self.rows.classification else LOORidge().fit(spectra, self._numeric)
+        loo_rmse = float("nan") if ridge is None else -float(ridge.score_)
+        if self.search.screen == "ridge" and ridge is not None:
+            return _Quick(float(ridge.mae_), None, loo_rmse, spectra, None)
+        part = self.few
+        own = manhattan(values[part.rows])
+        predicted_alone, alpha_alone = part.kernel(own)
+        alone = part.losses(predicted_alone)
+        if self.search.combine == "embedding":
+            return _Quick(float(alone.mean()), (alpha_alone, alpha_alone), loo_rmse, spectra, None)
+        predictions, alpha = part.kernel(part.distances + own)
+        losses = part.losses(predictions)
+        quick = float(criterion(np.array(losses.mean()), np.array(alone.mean()), len(part.rows)))
+        whole = self.all_in_screen and self.measures_by_kernel
+        measured = Measured(losses, alone, predictions) if whole else None
+        return _Quick(quick, (alpha, alpha_alone), loo_rmse, spectra, measured)
+
+    def _scores(self, source: str, spectra: Spectra) -> dict[str, float]:
+        """Scores of the estimators that were asked for; NaN where one fails."""
+        scores: dict[str, float] = {}
+        for name, estimator in self.search.estimators.items():
+            try:
+                scores[name] = float(clone(estimator).fit(spectra, self.rows.y).score_)
+            except Exception as error:  # one estimator must not cost the source, whatever it raises
+                scores[name] = float("nan")
+                self.failed_scores.setdefault(name, f"{source}: {error or type(error).__name__}")
+        return scores
+
+    # -- measure --------------------------------------------------------------------------------------------------
+
+    def measure(self, item: Screened) -> tuple[Screened, Measured | str]:
+        """A source with its losses, or the reason why there are none."""
+        if item.measured is not None:
+            return item, item.measured
+        started = time.perf_counter()
+        try:
+            measured = self._measure(item)
+        except (Exception, SystemExit) as error:  # one source must not end the run, whatever it raises
+            return item, str(error) or type(error).__name__
+        seconds = item.result.seconds + time.perf_counter() - started
+        return replace(item, result=replace(item.result, seconds=seconds)), measured
+
+    def _measure(self, item: Screened) -> Measured:
+        part = self.whole
+        Z = item.values[part.rows]
+        own = manhattan(Z)
+        both, single = item.penalties or (None, None)
+        predicted_alone, _ = part.kernel(own, single)
+        alone = part.losses(predicted_alone)
+        if self.search.combine == "embedding":
+            return Measured(self._forest_losses(Z), alone, predicted_alone)
+        if self.measures_by_kernel:
+            predictions, _ = part.kernel(part.distances + own, both)
+        else:
+            head, name = self.control.head, item.result.source
+            beside = replace(head, blocks=(*head.blocks, name), transfers=True)
+            columns = Features({**part.features.columns, name: Z}, part.features.weights)
+            predictions = np.array(out_of_fold([beside], columns, part.task))
+        return Measured(part.losses(predictions), alone, predictions)
+
+    # -- judge ----------------------------------------------------------------------------------------------------
+
+    def judge(self, measured: Sequence[Measured]) -> Judgement:
+        """Judge the sources that were measured."""
+        part, task = self.whole, self.whole.task
+        (m, k), r = task.outputs.shape, len(measured[0].predictions) if measured else 1
+        middle = task.outputs.mean(axis=0) if task.n_classes else np.median(task.outputs, axis=0)
+        return judge(
+            self.control_losses,
+            np.array([found.losses for found in measured]).reshape(len(measured), m),
+            np.array([found.alone for found in measured]).reshape(len(measured), m),
+            np.array([found.predictions for found in measured]).reshape(len(measured), r, m, k),
+            part.losses,
+            part.losses(np.tile(middle, (1, m, 1))),
+            alone_weight=1.0 if self.search.combine == "embedding" else None,
+            random_state=task.random_state,
+        )
