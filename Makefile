@@ -12,7 +12,7 @@ export MATGL_BACKEND := DGL
 # Threads that wait for each other on a busy machine make small matrices a hundred times slower.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-plugins test-pyg lint bench clean
+.PHONY: demo test test-plugins test-pyg fuzz lint bench clean
 
 PLUGINS := $(wildcard plugins/scotl-matgl-*)
 
@@ -28,6 +28,10 @@ test-pyg: .venv-pyg/test
 # Each from its own folder's path and not installed, so that the zoos of one do not show in the tests of another.
 test-plugins: .venv/plugins
 	set -e; for plugin in $(PLUGINS); do PYTHONPATH=$$plugin $(BIN)/python -m pytest $$plugin/tests; done
+
+# Longer than in CI.
+fuzz: .venv/test
+	SCOTL_MATGL_FUZZ_FORMULAS=100000 $(BIN)/python -m pytest tests/test_formulas.py -k 'mutated or any_text'
 
 lint: .venv/plugins
 	$(BIN)/ruff check .

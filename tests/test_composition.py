@@ -39,6 +39,7 @@ READ = {
     "CuSO4*5H2O": {"Cu": 1, "S": 1, "O": 9, "H": 10},
     "CuSO4 • 5 H2O": {"Cu": 1, "S": 1, "O": 9, "H": 10},
     "CuSO₄⋅5H₂O": {"Cu": 1, "S": 1, "O": 9, "H": 10},
+    "CuSO4·0H2O": {"Cu": 1, "S": 1, "O": 4},
     "CuSO4·5(H2O)": {"Cu": 1, "S": 1, "O": 9, "H": 10},
     "3CaO·Al2O3": {"Ca": 3, "O": 6, "Al": 2},
     "2CaO.SiO2": {"Ca": 2, "O": 4, "Si": 1},
@@ -97,7 +98,7 @@ REFUSED = {
     "Li1-0.2Mn": "write the result",
     "Fe-2O3": "an amount is negative",
     "Fe0O3": "the amount of Fe is zero: leave Fe out",
-    "(Fe2O3)0Ni": "the amount of Fe is zero",
+    "(Fe2O3)0Ni": "an amount is zero: leave that part out",
     "Fe1e-9": "1e-09, vanishes",
     "Fe1O1e-9": "the amount of O, 1e-09, vanishes",
     "Fe1e9O1": "the amount of O, 1, vanishes",
@@ -113,7 +114,6 @@ REFUSED = {
     "CuSO4·": "nothing on one side",
     "Fe2O3.": "nothing on one side",
     "Fe(H2O·NaCl)": "inside brackets",
-    "CuSO4·0H2O": "the coefficient 0 is not a positive amount",
     "Na0.5CoO2.5H2O": "'Na0.5CoO2·5H2O' for water, 'Na0.5CoO2.5H2O1' for a decimal",
     "Al2O3.2SiO2": "'Al2O3·2SiO2' for an addition compound",
     "CuSO45H2O": "write 'CuSO4·5H2O' or 'CuSO45·H2O'",
@@ -125,7 +125,7 @@ REFUSED = {
     "Fe2 3O4": "white space stands before a number",
     "F e2O3": "white space splits an element symbol",
     "СО2": "CYRILLIC CAPITAL LETTER ES",
-    "Fe/Ni": "the character '/' has no place",
+    "Fe/Ni": "a '/' joins parts of it",
     "Fe(2)O": "the amount 2 follows nothing",
 }
 
@@ -173,6 +173,8 @@ def test_published_formulas_against_pymatgen(assets: Path) -> None:
     ours = parse_compositions(formulas)
     for i, text in enumerate(formulas):
         theirs = Composition(text).get_el_amt_dict()
+        if parse_compositions([text]).notes:
+            continue  # shares, which pymatgen multiplies: tests/test_formulas.py
         numbers, amounts = ours[i]
         mine = dict(zip((SYMBOLS[z - 1] for z in numbers), amounts.tolist(), strict=True))
         assert mine == pytest.approx(theirs, rel=1e-12), text
@@ -334,7 +336,7 @@ def test_missing_values(value: Any) -> None:
         ({"D": 2}, "deuterium"),
         ({26: 2}, "the key 26 is not an element symbol"),
         ({"Fe": 2, "O": -3}, "the amount of O is -3"),
-        ({"Fe": 2, "O": 0}, "the amount of O is zero"),
+        ({"Fe": 0, "O": 0}, "holds no element"),
         ({"Fe": "two"}, "which is not a number"),
         ({"Fe": float("nan")}, "the amount of Fe is nan"),
         ({}, "holds no element"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -11,19 +13,49 @@ from numpy.typing import ArrayLike, NDArray
 
 from scotl_matgl.chemistry.elements import NUMBER_OF, SYMBOL_BY_LOWER_CASE, SYMBOLS
 from scotl_matgl.chemistry.formulas import (
+    Amounts,
     CompositionError,
-    RefusalError,
     SkippedRow,
+    atoms_of_weights,
     checked_amounts,
+    checked_meaning,
     format_formula,
-    isotope_message,
-    missing_message,
     read_text,
+    reduced_formula,
     shown,
 )
+from scotl_matgl.chemistry.grammar import AMOUNT
+from scotl_matgl.chemistry.refusals import RefusalError, isotope_message, missing_message
 
 # Fractions that differ by less than this are one composition (the rounding of the published target tables).
 _KEY_STEPS = 10_000
+
+
+@dataclass(frozen=True)
+class ReadingNote:
+    """How many formulas of a column were read in a way that their authors should know of.
+
+    Attributes
+    ----------
+    reading : str
+        Such as "read as shares".
+    count : int
+        Number of formulas.
+    example : str
+        The first of them, as it was given.
+    meaning : str
+        The same, as it was read.
+    """
+
+    reading: str
+    count: int
+    example: str
+    meaning: str
+
+    def __str__(self) -> str:
+        """Sentence that a result shows."""
+        noun = "formula" if self.count == 1 else "formulas"
+        return f"{self.count} {noun} {self.reading}, such as {self.example} as {self.meaning}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +78,8 @@ class Compositions:
         What could not be read; empty with ``on_error="raise"``.
     n_input : int
         Number of rows in the input: ``len(self) + len(self.skipped)`` until `take` selects among them.
+    notes : tuple of ReadingNote
+        What the readers of a result should know of how the input was read: brackets read as shares, percent by weight.
 
     Examples
     --------
@@ -63,6 +97,7 @@ class Compositions:
     rows: NDArray[np.int64]
     skipped: tuple[SkippedRow, ...]
     n_input: int
+    notes: tuple[ReadingNote, ...] = ()
 
     def __len__(self) -> int:
         return len(self.text)
@@ -114,7 +149,7 @@ class Compositions:
         Returns
         -------
         Compositions
-            ``rows``, ``skipped`` and ``n_input`` still speak of the original input.
+            ``rows``, ``skipped``, ``n_input`` and ``notes`` still speak of the original input.
         """
         chosen = np.arange(len(self))[index if isinstance(index, slice) else _as_index(index)]
         lengths = np.diff(self.offsets)[chosen]
@@ -128,6 +163,7 @@ class Compositions:
             rows=_frozen(self.rows[chosen]),
             skipped=self.skipped,
             n_input=self.n_input,
+            notes=self.notes,
         )
 
 
@@ -210,7 +246,9 @@ def column_of(inputs: Any) -> tuple[list[Any], list[Hashable] | None]:
     return list(inputs.ravel()) if isinstance(inputs, np.ndarray) else list(inputs), None
 
 
-def parse_compositions(inputs: Any, *, on_error: Literal["raise", "skip"] = "raise") -> Compositions:
+def parse_compositions(
+    inputs: Any, *, on_error: Literal["raise", "skip"] = "raise", amounts: Amounts = "atoms"
+) -> Compositions:
     """Read a column of formulas.
 
     Parameters
@@ -221,6 +259,9 @@ def parse_compositions(inputs: Any, *, on_error: Literal["raise", "skip"] = "rai
         of one column is taken as that column.
     on_error : {"raise", "skip"}
         What to do with rows that cannot be read.
+    amounts : {"atoms", "weight"}, default="atoms"
+        What the amounts of texts and mappings count; with "weight" they are percent by weight (``Ti-6Al-4V``). Objects
+        of pymatgen and crystals always count atoms.
 
     Returns
     -------
@@ -234,7 +275,7 @@ def parse_compositions(inputs: Any, *, on_error: Literal["raise", "skip"] = "rai
     TypeError
         If `inputs` is one formula instead of a column.
     ValueError
-        If `on_error` is neither "raise" nor "skip".
+        If `on_error` or `amounts` is not one of its values.
 
     Notes
     -----
@@ -248,38 +289,55 @@ def parse_compositions(inputs: Any, *, on_error: Literal["raise", "skip"] = "rai
     """
     if on_error not in ("raise", "skip"):
         raise ValueError(f"on_error is {on_error!r}; choose 'raise' or 'skip'")
+    meaning = checked_meaning(amounts)
     if isinstance(inputs, Compositions):
         return inputs
     values, labels = column_of(inputs)
     text: list[str] = []
     numbers: list[int] = []
-    amounts: list[float] = []
+    counts: list[float] = []
     offsets: list[int] = [0]
     rows: list[int] = []
     skipped: list[SkippedRow] = []
+    noted: dict[str, list[int]] = {}
     for row, value in enumerate(values):
         try:
-            content = read_text(value) if isinstance(value, str) else _read_object(value)
-        except RefusalError as refusal:
+            content, note = read_text(value, meaning) if isinstance(value, str) else _read_object(value, meaning)
+        except Exception as error:  # one bad value must not end a run
             label = row if labels is None else labels[row]
-            skipped.append(SkippedRow(row, label, shown(value), str(refusal)))
+            skipped.append(SkippedRow(row, label, shown(value), _reason(error)))
             continue
+        if note:
+            noted.setdefault(note, []).append(len(rows))
         numbers.extend(content)
-        amounts.extend(content.values())
+        counts.extend(content.values())
         offsets.append(len(numbers))
         rows.append(row)
         text.append(str(value) if isinstance(value, str) else format_formula(list(content), list(content.values())))
     if skipped and on_error == "raise":
         raise CompositionError(_table_message(skipped), tuple(skipped))
-    return Compositions(
+    table = Compositions(
         text=tuple(text),
         numbers=_frozen(np.array(numbers, dtype=np.int16)),
-        amounts=_frozen(np.array(amounts, dtype=np.float64)),
+        amounts=_frozen(np.array(counts, dtype=np.float64)),
         offsets=_frozen(np.array(offsets, dtype=np.int64)),
         rows=_frozen(np.array(rows, dtype=np.int64)),
         skipped=tuple(skipped),
         n_input=len(values),
     )
+    if not noted:
+        return table
+    notes = (
+        ReadingNote(reading, len(which), table.text[which[0]], reduced_formula(*table[which[0]]))
+        for reading, which in noted.items()
+    )
+    return replace(table, notes=tuple(notes))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RefusalError):
+        return str(error)
+    return f"reading it failed with {type(error).__name__}: correct the value or leave the row out"
 
 
 def _table_message(skipped: list[SkippedRow]) -> str:
@@ -302,11 +360,17 @@ def _is_crystal(value: Any) -> bool:
     return hasattr(value, "numbers") and hasattr(value, "frac_coords")
 
 
-def _read_object(value: Any) -> dict[int, float]:
+def _read_object(value: Any, meaning: Amounts) -> tuple[dict[int, float], str]:
+    """Read what is no text; amounts by weight come as mappings alone."""
+    if isinstance(value, Mapping) and not _is_pymatgen(value):
+        content = checked_amounts([(_symbol_number(key), _number(amount, key)) for key, amount in value.items()])
+        return atoms_of_weights(content) if meaning == "weight" else (content, "")
+    return _read_atoms(value), ""
+
+
+def _read_atoms(value: Any) -> dict[int, float]:
     if _is_pymatgen(value):
         return _read_pymatgen(value)
-    if isinstance(value, Mapping):
-        return checked_amounts([(_symbol_number(key), _number(amount, key)) for key, amount in value.items()])
     if _is_crystal(value):
         elements, counts = np.unique(value.numbers, return_counts=True)
         return dict(zip(elements.tolist(), counts.astype(np.float64).tolist(), strict=True))
@@ -316,6 +380,11 @@ def _read_object(value: Any) -> dict[int, float]:
         raise RefusalError("it is a number, not a formula: is this the right column?")
     if isinstance(value, bytes):
         raise RefusalError("it is bytes, not text: decode it first")
+    if hasattr(value, "isoformat"):
+        raise RefusalError(
+            "it is a date: a spreadsheet turns formulas such as 'FeB2' into dates; format the column as text and type "
+            "the formula again"
+        )
     raise RefusalError(
         f"a {type(value).__name__} is no formula, Composition, Structure or mapping of symbols to amounts"
     )
@@ -356,7 +425,11 @@ def _symbol_number(key: Any) -> int:
 
 
 def _number(amount: Any, key: Any) -> float:
+    if isinstance(amount, str) and re.fullmatch(rf"-?{AMOUNT}", amount) is None:
+        raise RefusalError(f"the amount of {key} is {shown(amount)}, which is not a number")
     try:
         return float(amount)
+    except OverflowError:
+        return math.inf
     except (TypeError, ValueError):
-        raise RefusalError(f"the amount of {key} is {amount!r}, which is not a number") from None
+        raise RefusalError(f"the amount of {key} is {shown(amount)}, which is not a number") from None
