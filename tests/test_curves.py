@@ -17,7 +17,6 @@ from scotl_matgl.cli.main import app
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.studies.curves import learning_curves
 from scotl_matgl.studies.power_law import PowerLaw
-from scotl_matgl.tables.folds import make_folds
 from scotl_matgl.tables.rows import Rows
 from scotl_matgl.transfer.estimators import TransferRegressor
 
@@ -84,7 +83,7 @@ def test_mean_error_at_the_largest_size_is_that_of_cross_validation() -> None:
     curves = learning_curves(TABLE["formula"], TABLE["target"], {"kernel": KERNEL}, sizes=[60, 116])
     rows = Rows.read(TABLE["formula"], TABLE["target"])
     y, formulas = rows.y, np.array(rows.formulas.text, dtype=object)
-    folds = make_folds(y, classification=False)
+    folds = rows.folds()
     scores = cross_val_score(KERNEL, formulas, y, cv=folds, scoring="neg_mean_absolute_error")
     largest = curves.frame[curves.frame["n"] == 116]
     # Equal up to the order in which the rows are learned from.

@@ -17,7 +17,6 @@ from scotl_matgl.storage import write_whole
 from scotl_matgl.studies.fitting import Loss, Metric, RowNumbers, fit_and_predict, loss_of, named_methods, rows_left_out
 from scotl_matgl.studies.power_law import Estimate, PowerLaw
 from scotl_matgl.studies.records import ResultsFile
-from scotl_matgl.tables.folds import make_folds
 from scotl_matgl.tables.rows import Rows
 from scotl_matgl.vocabulary import check_whole
 
@@ -317,10 +316,10 @@ def learning_curves(
 
 
 def _splits(table: Rows, *, repeats: int, folds: int, seed: int) -> list[tuple[RowNumbers, RowNumbers]]:
-    """RowNumbers to learn from, in random order, and rows to test on, of each repeat."""
+    """Rows to learn from, in random order, and rows to test on, of each repeat."""
     splits: list[tuple[RowNumbers, RowNumbers]] = []
     while len(splits) < repeats:
-        cycle = make_folds(table.y, classification=table.classification, n_folds=folds, random_state=seed + len(splits))
+        cycle = table.folds(n_folds=folds, random_state=seed + len(splits))
         for train, test in cycle:
             order = np.random.default_rng([seed, len(splits)]).permutation(train)
             splits.append((order, test))

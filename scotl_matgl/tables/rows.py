@@ -16,7 +16,7 @@ from scotl_matgl.chemistry.compositions import Compositions, column_of, parse_co
 from scotl_matgl.chemistry.crystals import StructureError, as_crystal
 from scotl_matgl.chemistry.formulas import CompositionError, SkippedRow, shown
 from scotl_matgl.exceptions import InputError
-from scotl_matgl.tables.folds import Folds, make_folds, sample_rows
+from scotl_matgl.tables.folds import Folds, key_hashes, make_folds
 from scotl_matgl.tables.target import Task, group_median, group_mode, read_target
 from scotl_matgl.vocabulary import Floats
 
@@ -186,6 +186,8 @@ class Rows:
             classes, codes = np.unique(values, return_inverse=True)
         except TypeError:  # labels of several types have no order
             classes, codes = np.unique(values.astype(str), return_inverse=True)
+        if classes.dtype == object and not any(isinstance(label, str) for label in classes):
+            classes = np.array(classes.tolist())
         return replace(rows, y=codes, classes=classes)
 
     def _column(self, y: ArrayLike) -> NDArray[Any]:
@@ -225,9 +227,8 @@ class Rows:
         first : ndarray of shape (n_merged_rows,)
             Position of the row that stands for each composition: of several spellings the first by the alphabet.
         """
-        assert self.compositions is not None  # noqa: S101 - numbers alone have no compositions to merge by
-        keys = np.array(self.compositions.keys())
-        order = np.lexsort((np.array(self.compositions.text), keys))
+        keys = np.array(self.formulas.keys())
+        order = np.lexsort((np.array(self.formulas.text), keys))
         _, at, place = np.unique(keys[order], return_index=True, return_inverse=True)
         first = order[at]
         code = np.empty(len(order), dtype=np.intp)
@@ -265,33 +266,44 @@ class Rows:
     # -- samples and folds ----------------------------------------------------------------------------------------
 
     def sample(self, max_rows: int, random_state: int) -> NDArray[np.intp]:
-        """Sorted positions of all rows, or of `max_rows` drawn at random where there are more."""
-        return sample_rows(len(self), max_rows, random_state)
+        """Sorted positions of all rows, or of `max_rows` drawn by the hashes of their compositions."""
+        n = len(self)
+        if n <= max_rows:
+            return np.arange(n)
+        # Rows of one composition have one hash: what else they hold orders them, and their place comes last.
+        ties = (np.arange(n), *self.numbers.T, *([self.y] if len(self.y) else []))
+        return np.sort(np.lexsort((*ties, key_hashes(self._keys(), random_state)))[:max_rows])
 
     def folds(self, *, n_folds: int = 5, random_state: int = 0) -> Folds:
-        """Shuffled folds in which all rows of one composition are on the same side, stratified for class labels."""
+        """Folds in which all rows of one composition are on the same side, stratified for class labels.
+
+        They follow the compositions: a table in another order has the same folds.
+        """
         y = self.y if len(self.y) else np.zeros(len(self))
         settings: dict[str, Any] = {
             "classification": self.classification,
             "n_folds": n_folds,
             "random_state": random_state,
         }
+        keys = self._keys()
         if self.compositions is None:
-            return make_folds(y, **settings)
-        _, first, group = np.unique(np.array(self.compositions.keys()), return_index=True, return_inverse=True)
-        if len(first) < 2 and len(self.crystals):  # polymorphs of one formula are different crystals
-            return make_folds(y, **settings)
-        if len(first) < 2:
+            return make_folds(y, keys=keys, **settings)
+        names, group = np.unique(np.array(keys), return_inverse=True)
+        if len(names) < 2 and len(self.crystals):  # polymorphs of one formula are different crystals
+            return make_folds(y, keys=[str(value) for value in y.tolist()], **settings)
+        if len(names) < 2:
             raise InputError(
                 f"all {len(y)} rows have the composition {self.compositions.text[0]}: there is none to test on"
             )
-        # In the order of the rows, so that a table without repeats has the folds of a ranking.
-        order = np.argsort(first)
-        number = np.argsort(order)[group]
-        parts = make_folds(y[first[order]], **settings)
-        return [
-            (np.flatnonzero(np.isin(number, train)), np.flatnonzero(np.isin(number, test))) for train, test in parts
-        ]
+        of_group: NDArray[Any] = group_mode(self.y, group) if self.classification else np.zeros(len(names))
+        parts = make_folds(of_group, keys=names.tolist(), **settings)
+        return [(np.flatnonzero(np.isin(group, train)), np.flatnonzero(np.isin(group, test))) for train, test in parts]
+
+    def _keys(self) -> Sequence[str]:
+        """What each row is known by: its composition, or its numbers where there is none."""
+        if self.compositions is not None:
+            return self.compositions.keys()
+        return [row.tobytes().hex() for row in np.ascontiguousarray(self.numbers)]
 
 
 def read_rows(
