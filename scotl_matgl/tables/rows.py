@@ -225,10 +225,11 @@ class Rows:
         place : ndarray of shape (n,)
             Position of each row among the merged ones.
         first : ndarray of shape (n_merged_rows,)
-            Position of the row that stands for each composition: of several spellings the first by the alphabet.
+            Position of the row that stands for each composition: of several spellings the shortest.
         """
         keys = np.array(self.formulas.keys())
-        order = np.lexsort((np.array(self.formulas.text), keys))
+        text = np.array(self.formulas.text)
+        order = np.lexsort((text, np.char.str_len(text), keys))
         _, at, place = np.unique(keys[order], return_index=True, return_inverse=True)
         first = order[at]
         code = np.empty(len(order), dtype=np.intp)
