@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from scotl_matgl.chemistry.formulas import SkippedRow
 from scotl_matgl.exceptions import InputError, ScotlMatglWarning
 from scotl_matgl.sources.cards import SourceCard, all_cards
+from scotl_matgl.storage import write_whole
 from scotl_matgl.training.full import FullTransferRegressor
 from scotl_matgl.transfer.archive import check_archive
 
@@ -86,7 +87,7 @@ def save_model(model: Any, path: str | Path) -> None:
         members=tuple(replace(member, head=_without_card(member.head)) for member in model._blend.members),
         fitted={i: replace(item, head=_without_card(item.head)) for i, item in model._blend.fitted.items()},
     )
-    _skops().dump(slim, path, compression=zipfile.ZIP_DEFLATED)
+    write_whole(Path(path), _skops().dumps(slim, compression=zipfile.ZIP_DEFLATED))
 
 
 def _plain(rows: Sequence[SkippedRow]) -> tuple[SkippedRow, ...]:

@@ -120,6 +120,13 @@ def draw(path: Path) -> None:
     save_figure(Figure().subplots(), path)
 
 
+def save_small_model(path: Path) -> None:
+    from scotl_matgl import TransferRegressor, load_example
+
+    table = load_example().iloc[::40]
+    TransferRegressor([], head="kernel ridge").fit(table["formula"], table["target"]).save(path)
+
+
 @pytest.mark.parametrize(
     "write",
     [
@@ -127,8 +134,9 @@ def draw(path: Path) -> None:
         lambda path: emit("new", path),
         draw,
         lambda path: RidgeBridge().fit(np.eye(20), np.eye(20)).save(path),
+        save_small_model,
     ],
-    ids=["bytes", "text", "figure", "bridge"],
+    ids=["bytes", "text", "figure", "bridge", "model"],
 )
 def test_on_a_full_disk_the_old_file_stays(write: Callable[[Path], Any], tmp_path: Path, full_disk: None) -> None:
     path = tmp_path / "file.png"
@@ -223,6 +231,9 @@ def test_a_file_above_the_limit_is_not_read(tmp_path: Path, monkeypatch: pytest.
     write_tensors(tmp_path / "file", {"a": np.zeros(1000)}, ANY, {})
     monkeypatch.setenv("SCOTL_MATGL_MAX_FILE_BYTES", "1000")
     with pytest.raises(StoredFileError, match="more than 1000 are not read; SCOTL_MATGL_MAX_FILE_BYTES raises that"):
+        read_header(tmp_path / "file", ANY)
+    monkeypatch.setenv("SCOTL_MATGL_MAX_FILE_BYTES", "much")
+    with pytest.raises(StoredFileError, match="is 'much'; it must be a whole number of bytes"):
         read_header(tmp_path / "file", ANY)
 
 
