@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from datetime import date
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -58,13 +59,29 @@ class TransferabilityEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-l
         Raises
         ------
         EmbeddingError
-            NaN, infinite or constant values, or shapes that do not fit; the message names the place.
+            NaN, infinite or constant values, dates, complex numbers, values too many powers of ten apart for float64,
+            or shapes that do not fit; the message names the place.
         """
         spectra = self._spectra(Z)
         # Sets n_features_in_ and, for a data frame, feature_names_in_.
         validate_data(self, Z if hasattr(Z, "columns") else spectra.Z, skip_check_array=True)
-        self.score_ = float(self._score(spectra, self._target(y, spectra.shape[0])))
+        self.score_ = self._checked_score(spectra, self._target(y, spectra.shape[0]))
         return self
+
+    def _checked_score(self, spectra: Spectra, y: NDArray[Any]) -> float:
+        """Score; where arithmetic fails, an error that says so, and where it fails silently, NaN that is told of."""
+        try:
+            score = self._score(spectra, y)
+        except (ArithmeticError, np.linalg.LinAlgError) as error:
+            raise EmbeddingError(
+                f"{type(self).__name__} cannot be computed in float64 ({type(error).__name__}: {error}): values of the "
+                "embedding lie too many powers of ten apart; scale its columns, or leave the rows out that stand out."
+            ) from error
+        if not np.isfinite(score) and not isinstance(score, _Degenerate):
+            score = self._degenerate(
+                "values of the embedding or the target lie too many powers of ten apart for float64; scale them."
+            )
+        return float(score)
 
     def _spectra(self, Z: ArrayLike | Spectra) -> Spectra:
         if isinstance(Z, Spectra):
@@ -91,8 +108,12 @@ class TransferabilityEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-l
 
     def _degenerate(self, reason: str) -> float:
         """Warn that the score means nothing for this shape of data, and return NaN."""
-        warnings.warn(f"{type(self).__name__}: {reason} The score is NaN.", DegenerateScoreWarning, stacklevel=4)
-        return float("nan")
+        warnings.warn(f"{type(self).__name__}: {reason} The score is NaN.", DegenerateScoreWarning, stacklevel=5)
+        return _Degenerate("nan")
+
+
+class _Degenerate(float):
+    """NaN that the user was told of."""
 
 
 def column(y: ArrayLike, n: int) -> NDArray[Any]:
@@ -100,6 +121,13 @@ def column(y: ArrayLike, n: int) -> NDArray[Any]:
     if y is None:
         raise EmbeddingError("A transferability estimator requires y to be passed, but the target y is None.")
     target = np.asarray(y)
+    odd = target.dtype.kind in "cmM" or (
+        target.dtype.kind == "O"
+        and any(isinstance(value, complex | np.complexfloating | date) for value in target.flat)
+    )
+    if odd:
+        kind = target.dtype if target.dtype.kind != "O" else "complex or date"
+        raise EmbeddingError(f"The target y holds values of type {kind}: give real numbers or class labels.")
     if target.ndim == 2 and target.shape[1] == 1:
         target = target[:, 0]
     if target.ndim != 1:
