@@ -61,8 +61,17 @@ OWN_CLASSES = frozenset(
     )
 )
 
-# What skops does not trust by itself although it holds numbers only; that they lead nowhere else is checked.
-_TREES = frozenset({"sklearn.tree._tree.Tree", "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"})
+# Parts of scikit-learn's heads that some versions of skops do not trust by themselves, although they hold numbers only;
+# that trees lead nowhere else is checked.
+_PARTS = frozenset(
+    {"sklearn.tree._tree.Tree", "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"}
+    | {"sklearn.ensemble._hist_gradient_boosting.binning._BinMapper"}
+    | {f"sklearn._loss.link.{name}" for name in ("IdentityLink", "Interval", "LogLink", "LogitLink", "MultinomialLogit")}
+    | {
+        f"sklearn._loss.loss.{name}"
+        for name in ("AbsoluteError", "HalfBinomialLoss", "HalfMultinomialLoss", "HalfSquaredError", "PinballLoss")
+    }
+)
 
 
 def save_model(model: Any, path: str | Path) -> None:
@@ -135,7 +144,7 @@ def load_model(path: str | Path, kind: type[Model], trusted: Sequence[str]) -> M
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    known = OWN_CLASSES | _TREES
+    known = OWN_CLASSES | _PARTS
     unknown = check_archive(path, known, trusted)
     if not unknown:
         try:
