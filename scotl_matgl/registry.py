@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import importlib
+import io
 import math
 import os
+import sys
 import threading
 import time
 import warnings
@@ -34,6 +37,20 @@ TIMEOUT_VARIABLE = "SCOTL_MATGL_PLUGIN_TIMEOUT"
 
 class PluginError(RuntimeError):
     """A registered object could not be found or imported; the message names the distribution and what to do."""
+
+
+class _ToStderr(io.TextIOBase):
+    """Writes to stderr whatever it is given, and is never closed."""
+
+    def write(self, text: str) -> int:
+        """Write to stderr, with control characters spelt out."""
+        from scotl_matgl.vocabulary import visible
+
+        sys.stderr.write(visible(text))
+        return len(text)
+
+    def close(self) -> None:
+        """Stay open: others write here too."""
 
 
 class _Work(threading.Thread):
@@ -89,8 +106,10 @@ def in_limited_time(what: str, call: Callable[[], Any]) -> Any:
             thread.join(max(0.0, min(limit - (time.monotonic() - thread.started), threading.TIMEOUT_MAX)))
             if thread.is_alive():
                 raise TimeoutError(f"{what} has not come back after {limit:g} s ({TIMEOUT_VARIABLE} sets the limit)")
-    work.start()
-    work.join(min(limit, threading.TIMEOUT_MAX))
+    # What a plugin prints must not mix with our output, and closing it must not close ours.
+    with contextlib.redirect_stdout(_ToStderr()):
+        work.start()
+        work.join(min(limit, threading.TIMEOUT_MAX))
     if work.is_alive():
         raise TimeoutError(f"{what} has not come back after {limit:g} s ({TIMEOUT_VARIABLE} sets the limit)")
     if isinstance(work.error, KeyboardInterrupt):  # no key of the user's: that interrupts the thread that waits

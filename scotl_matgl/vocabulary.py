@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scotl_matgl.exceptions import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -35,3 +39,44 @@ def listing(names: Sequence[str], most: int = 6) -> str:
     """Names separated by commas, the first of them where they are many."""
     shown = ", ".join(names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+
+
+def visible(text: str) -> str:
+    r"""Text of others as a terminal may have it: control characters, which can move the cursor or hide, are spelt out.
+
+    Line ends and tabs stay, and so do letters of all scripts; what reverses the direction of writing does not.
+
+    Examples
+    --------
+    >>> print(visible("Na" + chr(27) + "[2JCl"))
+    Na\x1b[2JCl
+    """
+    return "".join(
+        character.encode("unicode_escape").decode() if _steers(character) else character for character in text
+    )
+
+
+def _steers(character: str) -> bool:
+    return character not in "\n\t" and unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def for_spreadsheets(frame: pd.DataFrame) -> pd.DataFrame:
+    """Table whose text no spreadsheet runs: cells and headings that begin like a formula get an apostrophe in front.
+
+    Numbers, also those that are stored as text, stay as they are.
+    """
+    safe = frame.rename(columns=_quoted)
+    for position, kind in enumerate(frame.dtypes):
+        if kind.kind not in "biufcmM":
+            safe.isetitem(position, list(frame.iloc[:, position].map(_quoted)))
+    return safe
+
+
+def _quoted(cell: Any) -> Any:
+    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -13,6 +14,7 @@ import typer
 
 from scotl_matgl.cli import bridges, cache, models, rank, sources, studies  # noqa: F401 - their commands join the app
 from scotl_matgl.cli.app import app
+from scotl_matgl.vocabulary import visible
 
 _ADDED_TO = "every finished fit is in the file of --output, if one was given; the same command goes on from there"
 
@@ -39,6 +41,7 @@ def main() -> None:
 
     A run that is interrupted says what is kept, and ends with 128 and the number of the signal.
     """
+    warnings.formatwarning = _visible_warning
     try:
         with _interrupts():
             app()
@@ -74,6 +77,17 @@ def _say_what_is_kept(number: int) -> None:
     typer.echo(f"\ninterrupted ({signal.Signals(number).name}): {kept}", err=True)
 
 
+def _visible_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,  # noqa: ARG001 - Python's signature
+    lineno: int,  # noqa: ARG001
+    line: str | None = None,  # noqa: ARG001
+) -> str:
+    """A warning on one line, without the place in the code, and without control characters of what it quotes."""
+    return f"{category.__name__}: {visible(str(message))}\n"
+
+
 def _is_bad_input(error: Exception) -> bool:
     """Whether what the user gave is at fault: a file, or what our own checks refuse.
 
@@ -90,7 +104,7 @@ def _fail(error: Exception, code: int) -> None:
     message = str(error) or type(error).__name__
     if code == 1:
         message = f"{type(error).__name__}: {message}"
-    typer.echo(f"error: {message}", err=True)
+    typer.echo(f"error: {visible(message)}", err=True)
     if code == 1:
         typer.echo("SCOTL_MATGL_TRACEBACK=1 shows where it happened", err=True)
     sys.exit(code)

@@ -79,7 +79,7 @@ def predict(
     from scotl_matgl.exceptions import InputError
     from scotl_matgl.tables.files import read_table
     from scotl_matgl.transfer.estimators import TransferClassifier, load_transferred
-    from scotl_matgl.vocabulary import counted
+    from scotl_matgl.vocabulary import counted, for_spreadsheets
 
     if bool(formulas) == (table is not None):
         raise InputError("give formulas, or a table of them with --table")
@@ -99,7 +99,7 @@ def predict(
         found = pd.DataFrame(dict(zip(("predicted", "deviation"), fitted.predict(rows, return_std=True), strict=True)))
     domain = fitted.domain(rows).reset_index(drop=True)
     result = pd.concat([rows.reset_index(drop=True), found, domain], axis=1)
-    emit(result.to_csv(index=False), output)
+    emit(for_spreadsheets(result).to_csv(index=False), output)
     lost = int(result["predicted"].isna().sum())
     if lost:
         typer.echo(f"{counted(lost, 'row')} not predicted", err=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scotl_matgl.chemistry.formulas import SkippedRow
 from scotl_matgl.ranking.judge import TOGETHER, Gain, Judgement, Verdict
 from scotl_matgl.storage import write_whole
-from scotl_matgl.vocabulary import NO_TRANSFER, Floats
+from scotl_matgl.vocabulary import NO_TRANSFER, Floats, for_spreadsheets, visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -272,7 +272,7 @@ class Ranking:
 
     def to_csv(self, path: str | Path | None = None) -> str | None:
         """Write :meth:`to_frame` as CSV, or return the text if no path is given."""
-        text = str(self.to_frame().to_csv())
+        text = str(for_spreadsheets(self.to_frame()).to_csv())
         if path is None:
             return text
         write_whole(Path(path), text.encode())
@@ -342,7 +342,7 @@ class Ranking:
         """
         from scotl_matgl.ranking.report import text
 
-        return text(self, width)
+        return visible(text(self, width))
 
     def __str__(self) -> str:
         return self.to_text()

@@ -19,6 +19,7 @@ from typing import Any
 from scotl_matgl import registry
 from scotl_matgl.chemistry.elements import SYMBOLS
 from scotl_matgl.exceptions import PluginWarning
+from scotl_matgl.vocabulary import visible
 
 #: Version of the JSON form; raised when a field changes its meaning.
 SCHEMA_VERSION = 1
@@ -125,10 +126,14 @@ class SourceCard:
                 raise CardError(f"{who}: {key} is {value!r}; it must be a text that is not empty")
             if len(value) > MAX_TEXT:
                 raise CardError(f"{who}: {key} has {len(value)} characters; allowed are {MAX_TEXT}")
+            if visible(value) != value:
+                raise CardError(f"{who}: {key} holds control characters: {visible(value)}")
         for key in ("error_unit", "notes"):
             value = getattr(self, key)
-            if not isinstance(value, str) or len(value) > MAX_TEXT:
-                raise CardError(f"{who}: {key} must be a text of at most {MAX_TEXT} characters")
+            if not isinstance(value, str) or len(value) > MAX_TEXT or visible(value) != value:
+                raise CardError(
+                    f"{who}: {key} must be a text of at most {MAX_TEXT} characters, without control characters"
+                )
         for key in ("layers", "options", "weights", "probes"):
             value = getattr(self, key)
             if isinstance(value, Mapping) and len(value) > MAX_ITEMS:

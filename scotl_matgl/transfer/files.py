@@ -66,7 +66,10 @@ OWN_CLASSES = frozenset(
 _PARTS = frozenset(
     {"sklearn.tree._tree.Tree", "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"}
     | {"sklearn.ensemble._hist_gradient_boosting.binning._BinMapper"}
-    | {f"sklearn._loss.link.{name}" for name in ("IdentityLink", "Interval", "LogLink", "LogitLink", "MultinomialLogit")}
+    | {
+        f"sklearn._loss.link.{name}"
+        for name in ("IdentityLink", "Interval", "LogLink", "LogitLink", "MultinomialLogit")
+    }
     | {
         f"sklearn._loss.loss.{name}"
         for name in ("AbsoluteError", "HalfBinomialLoss", "HalfMultinomialLoss", "HalfSquaredError", "PinballLoss")
