@@ -10,8 +10,6 @@ from typing import Any
 
 import typer
 
-from scotl_matgl.vocabulary import visible
-
 
 @contextlib.contextmanager
 def progress_bar(label: str, *, delay: float = 2.0) -> Iterator[Callable[[int, int], None]]:
@@ -49,6 +47,8 @@ def progress_bar(label: str, *, delay: float = 2.0) -> Iterator[Callable[[int, i
 def emit(text: str, output: Path | None) -> None:
     """Print a text, or write it to a file and say so."""
     if output is None:
+        from scotl_matgl.vocabulary import visible
+
         typer.echo(visible(text.rstrip("\n")))
     else:
         from scotl_matgl.storage import write_whole

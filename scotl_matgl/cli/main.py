@@ -14,7 +14,6 @@ import typer
 
 from scotl_matgl.cli import bridges, cache, models, rank, sources, studies  # noqa: F401 - their commands join the app
 from scotl_matgl.cli.app import app
-from scotl_matgl.vocabulary import visible
 
 _ADDED_TO = "every finished fit is in the file of --output, if one was given; the same command goes on from there"
 
@@ -85,6 +84,8 @@ def _visible_warning(
     line: str | None = None,  # noqa: ARG001
 ) -> str:
     """A warning on one line, without the place in the code, and without control characters of what it quotes."""
+    from scotl_matgl.vocabulary import visible
+
     return f"{category.__name__}: {visible(str(message))}\n"
 
 
@@ -101,6 +102,8 @@ def _is_bad_input(error: Exception) -> bool:
 def _fail(error: Exception, code: int) -> None:
     if os.environ.get("SCOTL_MATGL_TRACEBACK"):
         raise error
+    from scotl_matgl.vocabulary import visible
+
     message = str(error) or type(error).__name__
     if code == 1:
         message = f"{type(error).__name__}: {message}"
