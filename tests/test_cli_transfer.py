@@ -11,6 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from scotl_matgl import TransferRegressor, load_example
+from scotl_matgl.chemistry.compositions import parse_compositions
+from scotl_matgl.chemistry.elements import ATOMIC_WEIGHTS
+from scotl_matgl.chemistry.formulas import format_formula
 from scotl_matgl.cli.app import app
 from scotl_matgl.cli.main import main
 
@@ -76,3 +79,36 @@ def test_bad_input_ends_with_a_sentence(arguments, message, folder, monkeypatch,
         main()
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_percent_by_weight(folder) -> None:
+    table = pd.read_csv(folder / "known.csv")[["formula", "target"]]
+    parsed = parse_compositions(table["formula"])
+    weights = parsed.fractions * np.array(ATOMIC_WEIGHTS)[parsed.numbers - 1]
+    parts = [slice(start, end) for start, end in zip(parsed.offsets[:-1], parsed.offsets[1:], strict=True)]
+    shares = [weights[part] / weights[part].sum() for part in parts]
+    table["formula"] = [format_formula(parsed.numbers[part], share) for part, share in zip(parts, shares, strict=True)]
+    table.to_csv(folder / "weights.csv", index=False)
+    model = folder / "w.skops"
+    arguments = ["fit", folder / "weights.csv", "-o", model, "-s", SOURCE, "--n-sources", 1, "--amounts", "weight"]
+    said = CliRunner().invoke(app, [str(item) for item in arguments], catch_exceptions=False).output
+    assert f"{len(table)} formulas read as percent by weight" in said
+    atoms = "Ti86.2037Al10.1962V3.6002"  # weight over atomic weight, by hand
+    by_weight, by_atoms = (
+        pd.read_csv(io.StringIO(run("predict", model, *formula)))["predicted"][0]
+        for formula in (["--amounts", "weight", "--", "Ti-6Al-4V"], [atoms])
+    )
+    assert by_weight == pytest.approx(by_atoms, abs=1e-3)
+    result = CliRunner().invoke(
+        app, ["fit", str(folder / "known.csv"), "-o", str(model), "--column", "load", "--amounts", "weight"]
+    )
+    assert "without further columns" in str(result.exception)
+
+
+def test_shares_are_said_when_a_model_is_fitted(folder) -> None:
+    table = pd.read_csv(folder / "known.csv")[["formula", "target"]]
+    table.loc[0, "formula"] = "(Fe72Mo4B24)96Dy4"
+    table.to_csv(folder / "shares.csv", index=False)
+    arguments = ["fit", folder / "shares.csv", "-o", folder / "s.skops", "-s", SOURCE, "--n-sources", 1]
+    result = CliRunner().invoke(app, [str(item) for item in arguments], catch_exceptions=False)
+    assert "1 formula read as shares, such as (Fe72Mo4B24)96Dy4 as Fe69.12Mo3.84B23.04Dy4" in result.output

@@ -9,7 +9,16 @@ import typer
 
 from scotl_matgl.cli.app import app
 from scotl_matgl.cli.console import emit
-from scotl_matgl.cli.options import Method, SourcesOption, check_columns, check_output
+from scotl_matgl.cli.options import (
+    Amounts,
+    AmountsOption,
+    Method,
+    SourcesOption,
+    check_columns,
+    check_output,
+    formulas_of,
+    refuse_weights,
+)
 
 
 @app.command()
@@ -18,6 +27,7 @@ def fit(
     output: Annotated[Path, typer.Option("--output", "-o", help="File for the model, such as model.skops.")],
     formula: Annotated[str, typer.Option(help="Column of chemical formulas.")] = "formula",
     target: Annotated[str, typer.Option(help="Column of the measured property or class.")] = "target",
+    amounts: AmountsOption = Amounts.atoms,
     column: Annotated[
         list[str] | None, typer.Option(help="Further numeric column, such as a temperature; repeat for more.")
     ] = None,
@@ -37,6 +47,8 @@ def fit(
     frame = read_table(table, formula=formula, target=target)
     further = list(column or [])
     check_columns(frame, further, table)
+    if further:
+        refuse_weights(amounts)
     kind = TransferClassifier if classes else TransferRegressor
     model = kind(
         sources or "auto",
@@ -47,9 +59,11 @@ def fit(
         n_jobs=jobs,
         random_state=seed,
         on_error="skip",
-    ).fit(frame[[formula, *further]], frame[target])
+    ).fit(frame[[formula, *further]] if further else formulas_of(frame, formula, amounts), frame[target])
     for row in model.skipped_:
         typer.echo(f"skipped: row {row.row} ({row.value}): {row.reason}", err=True)
+    for remark in model.remarks_:
+        typer.echo(remark, err=True)
     model.save(output)
     measure = "error rate" if classes else "mean absolute error"
     used = ", ".join(source.name for source in model.sources_) if model.transfers_ else "no source"
@@ -71,6 +85,7 @@ def predict(
     formulas: Annotated[list[str] | None, typer.Argument(help="Formulas.")] = None,
     table: Annotated[Path | None, typer.Option(help="Table of formulas instead, with the columns of the fit.")] = None,
     formula: Annotated[str, typer.Option(help="Its column of chemical formulas.")] = "formula",
+    amounts: AmountsOption = Amounts.atoms,
     output: Annotated[Path | None, typer.Option(help="Write here instead of to the terminal.")] = None,
 ) -> None:
     """Predict by a saved model, as CSV: value, standard deviation (or class and its probability), and the domain."""
@@ -88,16 +103,20 @@ def predict(
     frame = pd.DataFrame({formula: formulas}) if table is None else read_table(table, formula=formula, target=formula)
     if fitted.formula is None:
         rows = frame[[formula]]
+        given = rows if amounts is Amounts.atoms else formulas_of(frame, formula, amounts)
     else:
+        refuse_weights(amounts)
         frame = frame.rename(columns={formula: fitted.formula})
         check_columns(frame, list(fitted.feature_names_in_), table)
-        rows = frame[list(fitted.feature_names_in_)]
+        given = rows = frame[list(fitted.feature_names_in_)]
     fitted.on_error = "skip"
     if isinstance(fitted, TransferClassifier):
-        found = pd.DataFrame({"predicted": fitted.predict(rows), "probability": fitted.predict_proba(rows).max(axis=1)})
+        found = pd.DataFrame(
+            {"predicted": fitted.predict(given), "probability": fitted.predict_proba(given).max(axis=1)}
+        )
     else:
-        found = pd.DataFrame(dict(zip(("predicted", "deviation"), fitted.predict(rows, return_std=True), strict=True)))
-    domain = fitted.domain(rows).reset_index(drop=True)
+        found = pd.DataFrame(dict(zip(("predicted", "deviation"), fitted.predict(given, return_std=True), strict=True)))
+    domain = fitted.domain(given).reset_index(drop=True)
     result = pd.concat([rows.reset_index(drop=True), found, domain], axis=1)
     emit(for_spreadsheets(result).to_csv(index=False), output)
     lost = int(result["predicted"].isna().sum())

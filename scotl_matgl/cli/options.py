@@ -53,6 +53,35 @@ class Task(StrEnum):
     classification = "classification"
 
 
+class Amounts(StrEnum):
+    """What the amounts of formulas count."""
+
+    atoms = "atoms"
+    weight = "weight"
+
+
+AmountsOption = Annotated[
+    Amounts, typer.Option("--amounts", help="What amounts count: atoms, or percent by weight, as in Ti-6Al-4V.")
+]
+
+
+def formulas_of(frame: Any, formula: str, amounts: Amounts) -> Any:
+    """Formulas of a table: its column as it is, or read as percent by weight."""
+    if amounts is Amounts.atoms:
+        return frame[formula]
+    from scotl_matgl.chemistry.compositions import parse_compositions
+
+    return parse_compositions(frame[formula], on_error="skip", amounts="weight")
+
+
+def refuse_weights(amounts: Amounts) -> None:
+    """Refuse percent by weight for tables with further columns."""
+    from scotl_matgl.exceptions import InputError
+
+    if amounts is Amounts.weight:
+        raise InputError("--amounts weight is for tables of formulas without further columns; write atoms there")
+
+
 SourcesOption = Annotated[
     list[str] | None, typer.Option("--sources", "-s", help="Names, with * as wildcard; repeat for more. Default: all.")
 ]

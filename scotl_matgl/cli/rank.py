@@ -9,7 +9,18 @@ import typer
 
 from scotl_matgl.cli.app import app
 from scotl_matgl.cli.console import emit, progress_bar
-from scotl_matgl.cli.options import Combine, Format, SourcesOption, Switch, Task, check_output, check_registered
+from scotl_matgl.cli.options import (
+    Amounts,
+    AmountsOption,
+    Combine,
+    Format,
+    SourcesOption,
+    Switch,
+    Task,
+    check_output,
+    check_registered,
+    formulas_of,
+)
 
 if TYPE_CHECKING:
     from scotl_matgl.ranking.result import Ranking
@@ -20,6 +31,7 @@ def rank(
     table: Annotated[Path, typer.Argument(help="CSV, TSV, Excel or JSON table.")],
     formula: Annotated[str, typer.Option(help="Column of chemical formulas.")] = "formula",
     target: Annotated[str, typer.Option(help="Column of the measured property or class.")] = "target",
+    amounts: AmountsOption = Amounts.atoms,
     unit: Annotated[str, typer.Option(help="Unit of the property, shown in the result.")] = "",
     sources: SourcesOption = None,
     descriptor: Annotated[str, typer.Option(help="Descriptor of the formulas.")] = "standard",
@@ -61,7 +73,7 @@ def rank(
         random_state=seed,
     )
     with progress_bar("ranking") as progress:
-        ranking = ranker.fit(frame[formula], frame[target], progress=progress).ranking_
+        ranking = ranker.fit(formulas_of(frame, formula, amounts), frame[target], progress=progress).ranking_
     emit(_formatted(ranking, format_), output)
     if not ranking.results:
         raise typer.Exit(1)

@@ -9,7 +9,15 @@ import typer
 
 from scotl_matgl.cli.app import app
 from scotl_matgl.cli.console import emit, progress_bar, save_figure
-from scotl_matgl.cli.options import SourcesOption, Task, check_output, whole_numbers
+from scotl_matgl.cli.options import (
+    Amounts,
+    AmountsOption,
+    SourcesOption,
+    Task,
+    check_output,
+    formulas_of,
+    whole_numbers,
+)
 
 
 @app.command()
@@ -17,6 +25,7 @@ def evaluate(
     table: Annotated[Path, typer.Argument(help="CSV, TSV, Excel or JSON table.")],
     formula: Annotated[str, typer.Option(help="Column of chemical formulas.")] = "formula",
     target: Annotated[str, typer.Option(help="Column of the measured property or class.")] = "target",
+    amounts: AmountsOption = Amounts.atoms,
     sources: SourcesOption = None,
     task: Annotated[Task, typer.Option(help="Kind of target.")] = Task.auto,
     head: Annotated[
@@ -35,7 +44,7 @@ def evaluate(
 
     frame = read_table(table, formula=formula, target=target)
     records = measure(
-        frame[formula],
+        formulas_of(frame, formula, amounts),
         frame[target],
         sources or "all",
         table=table.stem,
@@ -62,6 +71,7 @@ def curve(
     table: Annotated[Path, typer.Argument(help="CSV, TSV, Excel or JSON table.")],
     formula: Annotated[str, typer.Option(help="Column of chemical formulas.")] = "formula",
     target: Annotated[str, typer.Option(help="Column of the measured property or class.")] = "target",
+    amounts: AmountsOption = Amounts.atoms,
     unit: Annotated[str, typer.Option(help="Unit of the property, shown in the result.")] = "",
     task: Annotated[Task, typer.Option(help="Kind of target.")] = Task.auto,
     sizes: Annotated[str, typer.Option(help="Numbers of training rows, separated by commas.")] = "",
@@ -86,7 +96,7 @@ def curve(
     frame = read_table(table, formula=formula, target=target)
     with progress_bar("fits") as progress:
         curves = learning_curves(
-            frame[formula],
+            formulas_of(frame, formula, amounts),
             frame[target],
             head,
             sizes=whole_numbers(sizes),
@@ -110,6 +120,7 @@ def validate_command(
     table: Annotated[Path, typer.Argument(help="CSV, TSV, Excel or JSON table.")],
     formula: Annotated[str, typer.Option(help="Column of chemical formulas.")] = "formula",
     target: Annotated[str, typer.Option(help="Column of the measured property or class.")] = "target",
+    amounts: AmountsOption = Amounts.atoms,
     unit: Annotated[str, typer.Option(help="Unit of the property, shown in the result.")] = "",
     task: Annotated[Task, typer.Option(help="Kind of target.")] = Task.auto,
     scheme: Annotated[
@@ -134,7 +145,7 @@ def validate_command(
     with progress_bar("fits") as progress:
         found = validate(
             head,
-            frame[formula],
+            formulas_of(frame, formula, amounts),
             frame[target],
             scheme or SCHEMES,
             n_splits=folds,

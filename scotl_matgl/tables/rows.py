@@ -367,7 +367,8 @@ def _read_column(X: Any, *, strict: bool, crystals: bool) -> Rows:
         compositions = parse_compositions(X, on_error="raise" if strict else "skip")
         labels = list(X.index) if hasattr(X, "iloc") else list(range(compositions.n_input))
         n = len(compositions)
-        return Rows(compositions, np.empty((n, 0)), (), compositions.rows.astype(np.intp), labels, compositions.skipped)
+        positions, notes = compositions.rows.astype(np.intp), tuple(map(str, compositions.notes))
+        return Rows(compositions, np.empty((n, 0)), (), positions, labels, compositions.skipped, remarks=notes)
     values, index = column_of(X)
     labels = list(range(len(values))) if index is None else index
     kept, skipped, found = [], [], []

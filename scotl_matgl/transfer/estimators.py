@@ -108,6 +108,8 @@ class TransferRegressor(RegressorMixin, TransferModel):  # type: ignore[misc]  #
     refused_ : tuple of SkippedRow
         With ``method="full"``: crystals of ``fit`` that the network refuses, so that the other heads alone have learned
         from them, and why.
+    remarks_ : tuple of str
+        How formulas were understood, such as brackets read as shares, a sentence each.
     skipped_ : tuple of SkippedRow
         Rows that could not be used in ``fit``, and why.
     errors_ : dict of str to str

@@ -131,6 +131,7 @@ class TransferModel(FormulaEstimator):
         heads = self._check_parameters()
         rows = self._read_training(X, y)
         self.skipped_, self.errors_ = rows.skipped, {}
+        self.remarks_ = rows.remarks
         self.sources_, self.predictors_, self.ranking_ = (), (), None
         self._descriptor = get_descriptor(self.descriptor)
         self._elements = ()
