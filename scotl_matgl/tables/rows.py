@@ -18,7 +18,7 @@ from scotl_matgl.chemistry.formulas import CompositionError, SkippedRow, shown
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.tables.folds import Folds, key_hashes, make_folds
 from scotl_matgl.tables.target import Task, group_median, group_mode, read_target
-from scotl_matgl.vocabulary import Floats
+from scotl_matgl.vocabulary import Floats, counted
 
 #: Fewest compositions that can be learned from: below, five folds leave next to nothing.
 MIN_ROWS = 10
@@ -173,12 +173,15 @@ class Rows:
         """
         given = self._column(y)[self.kept]
         target = read_target(given, task)
-        want = "no class label" if target.classification else "no finite number"
         text = ["this row"] * len(self) if self.compositions is None else self.compositions.text
-        reasons = [f"the target of {name} is {want}; measure it or leave it out" for name in text]
+        reasons = [
+            f"the target of {name} {reason}; measure it or leave it out"
+            for name, reason in zip(text, target.reasons, strict=True)
+        ]
         rows = self.without(~target.usable, given, reasons)
         if strict:
             rows.refuse_skipped()
+        rows = replace(rows, remarks=(*self.remarks, *target.remarks))
         values = target.values[target.usable]
         if not target.classification:
             return replace(rows, y=values)
@@ -246,18 +249,48 @@ class Rows:
         if self.classification:  # a label that is never the most frequent one is gone
             present, codes = np.unique(rows.y, return_inverse=True)
             rows = replace(rows, y=codes, classes=self.classes[present])
-        rows._check_learnable()
+        rows = replace(rows, remarks=(*self.remarks, *self._merging(code)))
+        rows._check_learnable(self._merging(code))
         return rows, code, first
 
-    def _check_learnable(self) -> None:
+    def _merging(self, group: NDArray[np.intp]) -> tuple[str, ...]:
+        """How far the rows that are merged differ, a sentence."""
+        counts = np.bincount(group)
+        repeated = np.flatnonzero(counts > 1)
+        if not len(repeated):
+            return ()
+        text = self.formulas.text
+        advice = "if another column tells the rows apart, such as a temperature, name it (--column)"
+        low, high = np.full(len(counts), np.inf), np.full(len(counts), -np.inf)
+        np.minimum.at(low, group, self.y)
+        np.maximum.at(high, group, self.y)
+        differ = repeated[low[repeated] < high[repeated]]
+        if not len(differ):
+            return ()
+        example = text[int(np.flatnonzero(group == differ[0])[0])]
+        n = counted(len(differ), "formula")
+        if self.classification:
+            carry = "carries" if len(differ) == 1 else "carry"
+            return (f"{n} {carry} more than one label, such as {example}; the most frequent is taken; {advice}.",)
+        if (low[differ] > 0).all():
+            ratio = float(np.median(high[differ] / low[differ]))
+            apart = f"{ratio:.3g}-fold in the median"
+        else:
+            share = float(np.median(high[differ] - low[differ]) / np.ptp(self.y))
+            apart = f"by {100 * share:.2g} % of the range of the target in the median"
+        return (f"The values of {n} that stand in several rows differ {apart}, such as {example}; {advice}.",)
+
+    def _check_learnable(self, merging: Sequence[str]) -> None:
         """Raise if the target is constant, or has about as many labels as rows."""
+        also = "".join(f". {sentence}" for sentence in merging).rstrip(".")
         if not self.classification:
             if np.ptp(self.y) == 0:
-                raise InputError(f"the target is {self.y[0]:g} in every row; there is nothing to learn")
+                raise InputError(f"the target is {self.y[0]:g} in every row; there is nothing to learn{also}")
             return
         n_classes = len(np.unique(self.y))
         if n_classes < 2:
-            raise InputError(f"every row has the class {str(self.classes[self.y[0]])!r}; there is nothing to learn")
+            label = str(self.classes[self.y[0]])
+            raise InputError(f"every formula has the class {label!r}; there is nothing to learn{also}")
         if 2 * n_classes > len(self):
             raise InputError(
                 f"the target has {n_classes} different values in {len(self)} rows, such as {str(self.classes[0])!r}, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scotl_matgl.exceptions import InputError
+from scotl_matgl.tables.cells import read_numbers
 from scotl_matgl.vocabulary import Floats
 
 Task = Literal["auto", "regression", "classification"]
@@ -61,11 +63,17 @@ class Target:
         Which of them can be used.
     classification : bool
         Whether they are class labels.
+    reasons : sequence of str
+        Why a value cannot be used, as the end of a sentence.
+    remarks : tuple of str
+        How the column was understood, a sentence each.
     """
 
     values: NDArray[Any]
     usable: NDArray[np.bool_]
     classification: bool
+    reasons: Sequence[str]
+    remarks: tuple[str, ...] = ()
 
 
 def read_target(values: NDArray[Any], task: Task) -> Target:
@@ -76,43 +84,96 @@ def read_target(values: NDArray[Any], task: Task) -> Target:
     values : ndarray of shape (n,)
         As given.
     task : {"auto", "regression", "classification"}
-        Kind of target. ``"auto"``: text, booleans and at most 20 different whole numbers are class labels; where
-        most values are numbers, text among them is a missing measurement.
+        Kind of target. ``"auto"`` looks at the values: booleans and text are class labels, and whole numbers that count
+        up from -1, 0 or 1 without a gap, at most 20 of them and each twice on average; of a column of floats only two
+        such numbers. Where most cells are numbers, also with a unit or an uncertainty, the column is a measured
+        property, and the other cells are missing measurements.
 
     Raises
     ------
     InputError
         If the values are of no kind that can be learned.
     """
-    import pandas as pd
-
     if values.dtype.kind in "cmM":
         raise InputError(f"the target holds values of type {values.dtype}; give real numbers or class labels")
-    usable: NDArray[np.bool_] = ~np.asarray(pd.isna(values), dtype=bool)
+    if task not in ("auto", "regression", "classification"):
+        raise ValueError(f"task is {task!r}: it must be 'auto', 'regression' or 'classification'.")
+    remarks: tuple[str, ...] = ()
+    reasons: Sequence[str] = ["is no finite number"] * len(values)
+    numbers = values
+    if values.dtype.kind in "OUS" and task != "classification":
+        cells = _cells(values, booleans=task == "regression")
+        column = read_numbers(cells)
+        if task == "regression" or 2 * column.n_numbers > column.n_filled:
+            numbers, reasons, remarks = column.values, column.reasons, column.remarks
+            dressed = 2 * column.n_dressed > column.n_numbers
+            whole = not dressed and _are_labels(numbers[np.isfinite(numbers)], floats=_has_floats(cells))
+        else:
+            whole = True
+    else:
+        whole = values.dtype.kind in "bOUS" or _are_labels(values[np.isfinite(values)], floats=values.dtype.kind == "f")
+    classification = whole if task == "auto" else task == "classification"
+    if not classification:
+        numbers = numbers.astype(np.float64)
+        usable = np.isfinite(numbers)
+        return Target(numbers, usable, False, reasons, (*remarks, *_told(numbers[usable], task, classification=False)))
+    labels, usable = _labels(values if numbers.dtype.kind != "f" else numbers)
+    told = _told(labels[usable], task, classification=True)
+    return Target(labels, usable, True, ["is no class label"] * len(labels), (*remarks, *told))
+
+
+def _cells(values: NDArray[Any], *, booleans: bool) -> NDArray[np.object_]:
+    """Cells as objects, missing ones as None; booleans as numbers, if that is wanted."""
+    import pandas as pd
+
+    cells = values.astype(object)
+    cells[np.asarray(pd.isna(cells), dtype=bool)] = None
+    if booleans:
+        cells[:] = [float(cell) if isinstance(cell, bool | np.bool_) else cell for cell in cells]
+    return cells
+
+
+def _has_floats(cells: NDArray[np.object_]) -> bool:
+    """Whether some number is a float, or is written as one."""
+    return any(isinstance(cell, float | np.floating) or (isinstance(cell, str) and "." in cell) for cell in cells)
+
+
+def _are_labels(numbers: NDArray[Any], *, floats: bool) -> bool:
+    """Whether numbers look like codes of classes: they count up from -1, 0 or 1, and repeat."""
+    found = np.unique(numbers)
+    most = 2 if floats else MAX_CLASSES
+    if not 2 <= len(found) <= most or 2 * len(found) > len(numbers):
+        return False
+    if set(found.tolist()) == {-1, 1}:
+        return True
+    return bool(found[0] in (-1, 0, 1) and np.array_equal(found, found[0] + np.arange(len(found))))
+
+
+def _labels(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Labels, whole ones as integers, and which of them there are."""
+    import pandas as pd
+
+    usable = ~np.asarray(pd.isna(values), dtype=bool)
     if values.dtype.kind in "OUS":
         usable &= np.array([not (isinstance(value, str) and not value.strip()) for value in values], dtype=bool)
-        numbers = np.array([_number(value, parse=task == "regression") for value in values], dtype=np.float64)
-        counted = usable & ~np.isnan(numbers)
-        if task == "regression" or (task == "auto" and 2 * counted.sum() > usable.sum()):
-            whole = all(isinstance(value, int | np.integer) for value in values[counted])
-            usable, values = counted, np.where(counted, numbers, 0.0)
-            values = values.astype(np.int64) if whole and np.abs(values).max(initial=0.0) < 2**53 else values
-    classification = is_classification(values[usable], task)
-    if not classification:
-        values = values.astype(np.float64)
     if values.dtype.kind == "f":
         usable &= np.isfinite(values)
-    return Target(values, usable, classification)
+        if np.array_equal(values[usable], np.rint(values[usable])) and np.abs(values[usable]).max(initial=0) < 2**53:
+            values = np.where(usable, values, 0).astype(np.int64)
+    return values, usable
 
 
-def _number(value: Any, *, parse: bool) -> float:
-    """A number as float, and with `parse` text that reads as one; NaN for all else."""
-    if isinstance(value, int | float | np.number) and (parse or not isinstance(value, bool)):
-        return float(value)
-    try:
-        return float(value) if parse and isinstance(value, str) else float("nan")
-    except ValueError:
-        return float("nan")
+def _told(values: NDArray[Any], task: Task, *, classification: bool) -> tuple[str, ...]:
+    """Which task was taken, and how to force the other."""
+    if task != "auto" or not len(values):
+        return ()
+    n = len(set(values.tolist()))
+    if classification:
+        return (f"The target was taken as {n} classes (classification); task='regression' (--task) takes numbers.",)
+    return (
+        f"The target was taken as a measured property (regression, {n} different values); "
+        "task='classification' (--task) takes class labels.",
+    )
 
 
 def group_mode(codes: NDArray[np.intp], group: NDArray[np.intp]) -> NDArray[np.intp]:

@@ -1,0 +1,245 @@
+"""Cells of a column of measurements: numbers as people write them, read strictly."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scotl_matgl.vocabulary import Floats
+
+#: Longer cells are no measurements; reading them would cost time and memory for nothing.
+MAX_CELL = 200
+
+_TRANSLATION = {
+    **dict.fromkeys(map(ord, "−–‐‑‒﹣－"), "-"),
+    **dict.fromkeys(map(ord, "\u00a0\u2007\u2009\u202f\t"), " "),
+    **dict.fromkeys(map(ord, "\u200b\u2060\ufeff"), ""),
+    ord("μ"): "µ",
+}
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
+_POWER = re.compile(r"10([⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)")
+
+_DIGITS = (
+    r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?|[0-9]{1,3}(?:[' ][0-9]{3})+(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
+)
+_EXPONENT = r"(?:[eE][+-]?[0-9]{1,4}|\s*[x×*·]\s*10\s*(?:\^|\*\*)?\s*\(?[+-]?[0-9]{1,4}\)?)"
+_NUMBER = rf"[+-]?\s?{_DIGITS}{_EXPONENT}?"
+_UNIT = r"(?:[A-Za-zµΩ°Å%‰$€][^\s,;=<>~±][^,;=<>~±]*|[A-Za-zµΩ°Å%‰$€])"
+_CELL = re.compile(
+    rf"(?P<open>\()?\s*(?P<about>~|≈|∼|ca\.?\s|c\.\s|about\s)?\s*(?P<sign>[+-]?)\s?(?P<digits>{_DIGITS})"
+    rf"(?:\((?P<last>[0-9]{{1,6}})\))?(?P<exponent>{_EXPONENT})?"
+    rf"(?:\s*(?:±|\+/-|\+-)\s*(?P<error>{_DIGITS}{_EXPONENT}?))?\s*(?P<close>\))?(?P<power>{_EXPONENT})?"
+    rf"\s*(?P<unit>{_UNIT})?"
+)
+_LIMIT = re.compile(rf"(?:<=?|>=?|≤|≥|≪|≫|⩽|⩾)\s*{_NUMBER}\s*(?:{_UNIT})?")
+_RANGE = re.compile(rf"{_NUMBER}\s*(?:-|to|\.\.\.?|…|~)\s*{_NUMBER}\s*(?:{_UNIT})?")
+_PLAIN = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*")
+_DECIMAL_COMMA = re.compile(r"(?<![0-9,])(?:0,[0-9]+|[0-9]+,(?:[0-9]{1,2}|[0-9]{4,}))(?![0-9,])")
+
+Kind = Literal["number", "limit", "range", "other", "empty"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell that was read.
+
+    Attributes
+    ----------
+    kind : {"number", "limit", "range", "other", "empty"}
+        What it is.
+    value, uncertainty : float
+        NaN where there is none.
+    unit : str
+        What stands behind the number.
+    about : bool
+        Whether it is marked as approximate.
+    plain : bool
+        Whether nothing stands around the number.
+    """
+
+    kind: Kind
+    value: float = float("nan")
+    uncertainty: float = float("nan")
+    unit: str = ""
+    about: bool = False
+    plain: bool = False
+
+
+def read_cell(value: Any, *, decimal_comma: bool = False) -> Cell:
+    """Read one cell.
+
+    Parameters
+    ----------
+    value : object
+        Number or text.
+    decimal_comma : bool, default=False
+        Whether a comma is the decimal sign; otherwise it may only group thousands.
+
+    Examples
+    --------
+    >>> read_cell("1.2 ± 0.1 eV")
+    Cell(kind='number', value=1.2, uncertainty=0.1, unit='eV', about=False, plain=False)
+    >>> read_cell("<0.1").kind, read_cell("0.1-1.1").kind, read_cell("metal").kind
+    ('limit', 'range', 'other')
+    """
+    if not isinstance(value, str):
+        if value is None or (isinstance(value, float) and value != value):
+            return Cell("empty")
+        numeric = isinstance(value, int | float | np.number) and not isinstance(value, bool | np.bool_)
+        return Cell("number", _float(value), plain=True) if numeric else Cell("other")
+    if len(value) > MAX_CELL:
+        return Cell("other")
+    if _PLAIN.fullmatch(value):
+        return Cell("number", float(value), plain=True)
+    text = value.translate(_TRANSLATION).strip()
+    if not text:
+        return Cell("empty")
+    text = _POWER.sub(lambda match: "10^" + match[1].translate(_SUPERSCRIPTS), text)
+    if decimal_comma:
+        if re.search(r"[0-9]\.[0-9]", text):  # a point beside commas groups thousands there: two readings
+            return Cell("other")
+        text = text.replace(",", ".")
+    return _read_text(text)
+
+
+def _read_text(text: str) -> Cell:
+    if _LIMIT.fullmatch(text):
+        return Cell("limit")
+    if _RANGE.fullmatch(text):
+        return Cell("range")
+    found = _CELL.fullmatch(text)
+    if found is None or bool(found["open"]) != bool(found["close"]) or (found["power"] and not found["open"]):
+        return Cell("other")
+    digits = _bare(found["digits"])
+    power = _power(found["exponent"]) + _power(found["power"])
+    uncertainty = float("nan")
+    if found["last"]:
+        uncertainty = float(f"{found['last']}e{power - len(digits.partition('.')[2])}")
+    elif found["error"]:
+        own = re.sub(rf"{_EXPONENT}$", "", found["error"])
+        of_error = _power(found["error"][len(own) :])
+        uncertainty = float(f"{_bare(own)}e{of_error + _power(found['power'])}")
+        # In "1.2±0.1x10^3" the power is of both.
+        power += of_error if "10" in found["error"][len(own) :] and not found["exponent"] else 0
+    value = float(f"{found['sign']}{digits}e{power}")
+    unit = (found["unit"] or "").strip()
+    plain = not (unit or found["about"] or found["last"] or found["error"])
+    return Cell("number", value, uncertainty, unit, bool(found["about"]), plain)
+
+
+def _bare(digits: str) -> str:
+    """Digits without what groups them."""
+    return re.sub(r"[,' ]", "", digits)
+
+
+def _power(exponent: str | None) -> int:
+    """Power of ten that an exponent stands for."""
+    found = re.search(r"([+-]?[0-9]+)\)?$", exponent or "")
+    return int(found[1]) if found else 0
+
+
+def _float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return float("inf") if value > 0 else float("-inf")
+
+
+def has_decimal_commas(values: Sequence[Any]) -> bool:
+    """Whether the commas of a column are decimal signs: some cannot group thousands, and no number has a point."""
+    texts = [value for value in values if isinstance(value, str) and "," in value and len(value) <= MAX_CELL]
+    if not any(_DECIMAL_COMMA.search(text) for text in texts):
+        return False
+    return not any(re.search(r"[0-9]\.[0-9]", value) for value in values if isinstance(value, str))
+
+
+@dataclass(frozen=True, eq=False)
+class Numbers:
+    """A column read as measurements.
+
+    Attributes
+    ----------
+    values, uncertainty : ndarray of shape (n,)
+        NaN where there is none.
+    reasons : list of str
+        Why a cell has no value; empty where it has one.
+    unit : str
+        That of all values.
+    remarks : tuple of str
+        How the cells were understood.
+    n_numbers, n_filled, n_dressed : int
+        Cells that are numbers, limits or ranges, cells that are not empty, and numbers with something around them.
+    """
+
+    values: Floats
+    uncertainty: Floats
+    reasons: list[str]
+    unit: str
+    remarks: tuple[str, ...]
+    n_numbers: int
+    n_filled: int
+    n_dressed: int
+
+
+def read_numbers(values: NDArray[Any]) -> Numbers:
+    """Read a column of measurements.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n,), object
+        Cells, as they stand in the table. Units are read where they are the same in most cells; others are refused.
+    """
+    column = values.tolist()
+    commas = has_decimal_commas(column)
+    cells = [read_cell(value, decimal_comma=commas) for value in column]
+    numbers = [cell for cell in cells if cell.kind == "number"]
+    units = Counter(cell.unit for cell in numbers)
+    unit = units.most_common(1)[0][0] if units else ""
+    reasons = [_reason(cell, unit) for cell in cells]
+    good = np.array([not reason for reason in reasons], dtype=bool)
+    found = np.array([cell.value for cell in cells], dtype=np.float64)
+    uncertainty = np.array([cell.uncertainty for cell in cells], dtype=np.float64)
+    found[~good], uncertainty[~good] = np.nan, np.nan
+    remarks = []
+    if unit:
+        remarks.append(f"The numbers of the target are in {unit}.")
+    if commas:
+        remarks.append("Commas in the target were read as decimal signs.")
+    elif any(isinstance(value, str) and "," in value and ok for value, ok in zip(column, good.tolist(), strict=True)):
+        remarks.append("Commas in the target were read as separators of thousands.")
+    about = sum(cell.about for cell, ok in zip(cells, good.tolist(), strict=True) if ok)
+    if about:
+        remarks.append(f"{about} values of the target are marked as approximate and were read as they stand.")
+    known = int(np.isfinite(uncertainty).sum())
+    if known:
+        remarks.append(f"{known} values of the target have an uncertainty, which is not used in learning.")
+    return Numbers(
+        found,
+        uncertainty,
+        reasons,
+        unit,
+        tuple(remarks),
+        n_numbers=sum(cell.kind in ("number", "limit", "range") for cell in cells),
+        n_filled=sum(cell.kind != "empty" for cell in cells),
+        n_dressed=sum(cell.kind in ("limit", "range") or (cell.kind == "number" and not cell.plain) for cell in cells),
+    )
+
+
+def _reason(cell: Cell, unit: str) -> str:
+    """Why a cell has no value; empty where it has one."""
+    if cell.kind == "limit":
+        return "is a limit and no value"
+    if cell.kind == "range":
+        return "is a range and no value"
+    if cell.kind != "number" or not np.isfinite(cell.value):
+        return "is no finite number"
+    if cell.unit != unit:
+        here, others = cell.unit or "no unit", unit or "none"
+        return f"has the unit {here} where most have {others}" if cell.unit else f"has no unit where most have {others}"
+    return ""
