@@ -481,7 +481,7 @@ def test_a_wrong_parameter_is_named(parameters, message, known) -> None:
 
 
 def test_what_cannot_be_fitted_is_refused_in_a_sentence(known) -> None:
-    with pytest.raises(InputError, match="80 rows and 79 targets"):
+    with pytest.raises(InputError, match=r"80 formulas and the target has shape \(79,\)"):
         quick().fit(known["formula"], known["target"][1:])
     with pytest.raises(InputError, match="at least 10"):
         quick().fit(known["formula"][:9], known["target"][:9])

@@ -42,6 +42,23 @@ _RANGE = re.compile(rf"{_NUMBER}\s*(?:-|to|\.\.\.?|…|~)\s*{_NUMBER}\s*(?:{_UNI
 _PLAIN = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*")
 _DECIMAL_COMMA = re.compile(r"(?<![0-9,])(?:0,[0-9]+|[0-9]+,(?:[0-9]{1,2}|[0-9]{4,}))(?![0-9,])")
 
+
+class Unreadable(str):
+    """What stands in the place of a cell of a row that could not be read, with the reason as the end of a sentence."""
+
+    __slots__ = ("reason",)
+    reason: str
+
+    def __new__(cls, text: str, reason: str) -> Unreadable:
+        """Text as it stands in the file, and the reason."""
+        made = super().__new__(cls, text)
+        made.reason = reason
+        return made
+
+    def __reduce__(self) -> tuple[type[Unreadable], tuple[str, str]]:
+        return Unreadable, (str(self), self.reason)
+
+
 Kind = Literal["number", "limit", "range", "other", "empty"]
 
 
@@ -93,7 +110,7 @@ def read_cell(value: Any, *, decimal_comma: bool = False) -> Cell:
             return Cell("empty")
         numeric = isinstance(value, int | float | np.number) and not isinstance(value, bool | np.bool_)
         return Cell("number", _float(value), plain=True) if numeric else Cell("other")
-    if len(value) > MAX_CELL:
+    if len(value) > MAX_CELL or isinstance(value, Unreadable):
         return Cell("other")
     if _PLAIN.fullmatch(value):
         return Cell("number", float(value), plain=True)
@@ -201,7 +218,10 @@ def read_numbers(values: NDArray[Any]) -> Numbers:
     numbers = [cell for cell in cells if cell.kind == "number"]
     units = Counter(cell.unit for cell in numbers)
     unit = units.most_common(1)[0][0] if units else ""
-    reasons = [_reason(cell, unit) for cell in cells]
+    reasons = [
+        value.reason if isinstance(value, Unreadable) else _reason(cell, unit)
+        for value, cell in zip(column, cells, strict=True)
+    ]
     good = np.array([not reason for reason in reasons], dtype=bool)
     found = np.array([cell.value for cell in cells], dtype=np.float64)
     uncertainty = np.array([cell.uncertainty for cell in cells], dtype=np.float64)

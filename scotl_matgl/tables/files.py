@@ -1,24 +1,60 @@
-"""Tables: the bundled example, and reading a user's own without losing a formula or a row."""
+"""Tables: the bundled example, and reading a user's own without losing a formula or a row.
+
+Files are known by what they hold and not by their suffix. Text may be UTF-8, UTF-16 or Windows-1252, with a title or
+comments (``#``) above the header, separated by commas, semicolons, tabs or spaces. What is read is bounded, see
+:class:`Limits`.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
+import re
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scotl_matgl.exceptions import InputError
+from scotl_matgl.tables.cells import Unreadable, has_decimal_commas, read_cell
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # Separators tried in a text table, until one gives the columns asked for.
-_SEPARATORS = {".csv": (",", ";", "\t"), ".tsv": ("\t",), ".txt": ("\t", ",", ";", r"\s+")}
+_SEPARATORS = (",", ";", "\t", " ")
+# The header stands within so many lines; a quoted cell spans at most so many.
+_HEADER_LINES, _CELL_LINES = 50, 20
+# Cells looked at to find a column that was not named, and the share of them that must be of its kind.
+_LOOKED_AT, _SHARE = 200, 0.8
 
 EXAMPLE_UNIT = "eV/atom"
 
 
 class TableError(InputError):
     """A table cannot be read, or has not the columns asked for; the message says what it has."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much of a file is read, so that no file can take all memory.
+
+    Attributes
+    ----------
+    n_bytes : int
+        Largest file, also unpacked.
+    n_rows : int
+        Most rows.
+    cell : int
+        Longest cell, in characters; a row with a longer one is skipped.
+    """
+
+    n_bytes: int = 256_000_000
+    n_rows: int = 1_000_000
+    cell: int = 10_000
 
 
 def load_example() -> pd.DataFrame:
@@ -44,86 +80,404 @@ def load_example() -> pd.DataFrame:
     return read_table(path, formula="formula", target="target")
 
 
-def read_table(path: str | Path, *, formula: str, target: str) -> pd.DataFrame:
-    """Read a table from CSV, TSV, Excel or JSON (records), keeping formulas as text.
+def read_table(
+    path: str | Path,
+    *,
+    formula: str | None = None,
+    target: str | None = None,
+    sheet: str | None = None,
+    limits: Limits | None = None,
+) -> pd.DataFrame:
+    """Read a table from CSV, TSV, Excel, JSON (records or lines) or Parquet, keeping formulas as text.
 
     Parameters
     ----------
     path : path
-        ``.csv`` (separated by commas, semicolons or tabs), ``.tsv``, ``.txt`` (by any of these, or spaces), ``.xlsx``
-        or ``.json``, each text form also with ``.gz``.
-    formula, target : str
-        Columns. Where most cells of the target are numbers they become int or float, other text stays as it is, and
-        empty cells become None, so that :class:`~scotl_matgl.TransferabilityRanker` can list them. Between
-        semicolons a decimal comma is understood.
+        File, also with ``.gz``; ``"-"`` is standard input.
+    formula, target : str, optional
+        Columns; case and blanks do not count. They are named so in the result. Default: columns ``formula`` and
+        ``target``, else the only column of formulas and the only other one of numbers. Where most cells of the target
+        are numbers they become int or float, other text stays as it is, and empty cells become None, so that
+        :class:`~scotl_matgl.TransferabilityRanker` can list them. Decimal commas are understood between semicolons
+        and tabs and in quoted cells.
+    sheet : str, optional
+        Sheet of a workbook. Default: the only one that has the columns.
+    limits : Limits, optional
+        How much is read.
 
     Raises
     ------
     TableError
         If the file is missing, cannot be read, or lacks a column.
     """
-    import pandas as pd
-
-    path = Path(path)
-    if not path.is_file():
-        raise TableError(f"there is no file {path}; give the path of a CSV, TSV, Excel or JSON table")
-    ending = "".join(path.suffixes[-2:]) if path.suffix.lower() == ".gz" else path.suffix
-    ending = ending.lower().removesuffix(".gz")
-    comma = False
+    limits = limits or Limits()
+    name = "standard input" if str(path) == "-" else str(path)
+    content = _unpacked(_content(path, limits), name, limits)
+    wanted = [column for column in (formula, target) if column is not None]
+    semicolons = False
     try:
-        # Without keep_default_na=False pandas turns the formula "NaN" (and "NA", "None") into a missing value.
-        if ending == ".xlsx":
-            frame = pd.read_excel(path, keep_default_na=False, dtype={formula: str})
-        elif ending == ".json":
-            frame = pd.read_json(path, orient="records", dtype={formula: str}, convert_dates=False)
-        elif ending in _SEPARATORS:
-            frame, comma = read_text(path, _SEPARATORS[ending], formula, target)
+        if content[:4] == b"PK\x03\x04":
+            frame = _workbook(content, name, wanted, sheet)
+        elif content[:4] == b"PAR1":
+            frame = _parquet(content, name)
         else:
-            raise TableError(f"{path} ends in {ending!r}; a table must be .csv, .tsv, .txt, .xlsx or .json")
+            frame, semicolons = _text_table(_decoded(content, name), name, wanted, limits)
     except TableError:
         raise
     except Exception as error:  # readers raise whatever their libraries do
-        raise TableError(f"{path} cannot be read as a table: {error}") from error
-    for role, column in (("formula", formula), ("target", target)):
-        if column not in frame.columns:
-            raise TableError(
-                f"{path} has no column {column!r} for the {role}; it has: {', '.join(map(str, frame.columns))}"
-            )
-    values = frame[target]
-    if values.dtype == object and formula != target:
-        cells = [_cell(value, comma=comma) for value in values]
-        filled = [value for value in cells if value is not None]
-        # Mostly numbers: the rest are rows to be skipped and listed, not a sign of class labels.
-        if 2 * sum(isinstance(value, int | float) and not isinstance(value, bool) for value in filled) <= len(filled):
-            cells = [value.strip() or None if isinstance(value, str) else value for value in values]
-        frame[target] = pd.Series(cells, index=frame.index, dtype=object).infer_objects()
+        raise TableError(f"{name} cannot be read as a table: {error}") from error
+    if len(frame) > limits.n_rows:
+        raise TableError(f"{name} has {len(frame)} rows; at most {limits.n_rows} are read (see Limits)")
+    formula = _column(frame, formula, "formula", name, known=())
+    target = _column(frame, target, "target", name, known=(formula,))
+    return _typed(frame, formula, target, semicolons=semicolons)
+
+
+# -- bytes ------------------------------------------------------------------------------------------------------------
+
+
+def _content(path: str | Path, limits: Limits) -> bytes:
+    if str(path) == "-":
+        content = sys.stdin.buffer.read(limits.n_bytes + 1)
+    else:
+        path = Path(path)
+        if not path.is_file():
+            raise TableError(f"there is no file {path}; give the path of a CSV, TSV, Excel, JSON or Parquet table")
+        with path.open("rb") as stream:
+            content = stream.read(limits.n_bytes + 1)
+    if len(content) > limits.n_bytes:
+        raise TableError(f"{path} is larger than {limits.n_bytes} bytes, which is the limit (see Limits)")
+    return content
+
+
+def _unpacked(content: bytes, name: str, limits: Limits) -> bytes:
+    """Bytes of the table; a file that is none is told by its first bytes."""
+    if content[:2] == b"\x1f\x8b":
+        unpack = zlib.decompressobj(wbits=31)
+        try:
+            content = unpack.decompress(content, limits.n_bytes + 1)
+        except zlib.error as error:
+            raise TableError(f"{name} cannot be unpacked: {error}; fetch it again") from error
+        if len(content) > limits.n_bytes:
+            raise TableError(f"{name} unpacks to more than {limits.n_bytes} bytes, which is the limit (see Limits)")
+        if not unpack.eof:
+            raise TableError(f"{name} is cut off; fetch it again")
+    start = content[:200].lstrip().lower()
+    for signs, what in (
+        ((b"version https://git-lfs",), "is a pointer of Git LFS and not the table; run `git lfs pull`"),
+        ((b"\xd0\xcf\x11\xe0",), "is a workbook of the old format; save it as .xlsx or .csv"),
+        ((b"<!doctype html", b"<html"), "is a web page and no table; download the file itself"),
+        ((b"%pdf",), "is a PDF and no table; copy its table into a CSV file"),
+    ):
+        if start.startswith(signs):
+            raise TableError(f"{name} {what}")
+    return content
+
+
+def _decoded(content: bytes, name: str) -> str:
+    """Text of the bytes: UTF-8 or UTF-16, else Windows-1252."""
+    encodings = ["utf-8-sig", "cp1252"]
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        encodings = ["utf-16"]
+    elif b"\0" in content[:200]:
+        encodings = ["utf-16-le" if content[1:2] == b"\0" else "utf-16-be"]
+    for encoding in encodings:
+        try:
+            return content.decode(encoding)
+        except UnicodeDecodeError as error:
+            line = content[: error.start].count(b"\n") + 1
+    raise TableError(f"{name} is text of no encoding that is known (line {line}); save it as UTF-8")
+
+
+# -- workbooks and Parquet --------------------------------------------------------------------------------------------
+
+
+def _workbook(content: bytes, name: str, wanted: Sequence[str], sheet: str | None) -> pd.DataFrame:
+    import pandas as pd
+
+    # Without keep_default_na=False pandas turns the formula "NaN" (and "NA", "None") into a missing value.
+    sheets = pd.read_excel(io.BytesIO(content), sheet_name=None, keep_default_na=False, header=None, dtype=object)
+    if sheet is not None:
+        if sheet not in sheets:
+            raise TableError(f"{name} has no sheet {sheet!r}; it has: {', '.join(map(str, sheets))}")
+        sheets = {sheet: sheets[sheet]}
+    frames = {title: _with_header(cells.to_numpy(dtype=object).tolist(), wanted) for title, cells in sheets.items()}
+    filled = {title: frame for title, frame in frames.items() if len(frame)}
+    fitting = {title: frame for title, frame in filled.items() if all(_matches(frame, column) for column in wanted)}
+    chosen = fitting or filled
+    if len(chosen) > 1:
+        raise TableError(f"{name} has several sheets with such a table: {', '.join(map(str, chosen))}; name one")
+    if not chosen:
+        raise TableError(f"{name} has no sheet with rows")
+    return next(iter(chosen.values()))
+
+
+def _with_header(records: list[list[Any]], wanted: Sequence[str]) -> pd.DataFrame:
+    """Table of the records below the header."""
+    import pandas as pd
+
+    at = _header_at([[str(cell) for cell in record] for record in records[:_HEADER_LINES]], wanted)
+    if at is None:
+        return pd.DataFrame()
+    names = _unique([str(cell) for cell in records[at]])
+    rows = [record for record in records[at + 1 :] if any(str(cell).strip() for cell in record)]
+    return pd.DataFrame(rows, columns=names, dtype=object)
+
+
+def _parquet(content: bytes, name: str) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(io.BytesIO(content))
+    except ImportError as error:
+        raise TableError(f"{name} is a Parquet file: pip install pyarrow, or save it as CSV") from error
+
+
+# -- text -------------------------------------------------------------------------------------------------------------
+
+
+def _text_table(text: str, name: str, wanted: Sequence[str], limits: Limits) -> tuple[pd.DataFrame, bool]:
+    """Table of a text, and whether decimal commas are at home in it."""
+    if text.lstrip()[:1] in ("[", "{"):
+        return _json_table(text, name), False
+    lines = [line for line in text.splitlines() if line.strip()]
+    if len(lines) > limits.n_rows + _HEADER_LINES:
+        raise TableError(f"{name} has more than {limits.n_rows} rows, which is the limit (see Limits)")
+    bare = [line for line in lines if not line.lstrip().startswith("#")]
+    # A header may itself stand behind a number sign.
+    for candidates in (bare, [re.sub(r"^\s*#+\s*", "", line) for line in lines]):
+        for separator in _SEPARATORS:
+            start = [_fields(line, separator) for line in candidates[:_HEADER_LINES]]
+            at = _header_at(start, wanted)
+            if at is not None and (wanted or len(start[at]) > 1):
+                return _separated(candidates[at:], separator, name, limits), separator == ";"
+    if not bare:
+        raise TableError(f"{name} cannot be read as a table: it has no rows")
+    return _separated(bare, ",", name, limits), False
+
+
+def _fields(line: str, separator: str) -> list[str]:
+    if separator == " ":
+        return line.split()
+    try:
+        return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+    except csv.Error:
+        return line.split(separator)
+
+
+def _records(lines: Sequence[str], separator: str) -> Iterator[tuple[str, list[str] | None]]:
+    """Each row as it stands and its fields; None where a quote is not closed."""
+    position = 0
+    while position < len(lines):
+        line, used = lines[position], 1
+        if separator != " " and line.count('"') % 2:
+            for more in range(2, _CELL_LINES + 1):
+                joined = "\n".join(lines[position : position + more])
+                if joined.count('"') % 2 == 0 and _closes(joined, separator):
+                    line, used = joined, more
+                    break
+            else:
+                yield line, None
+                position += 1
+                continue
+            yield line, next(csv.reader(io.StringIO(line), delimiter=separator, skipinitialspace=True), [])
+        else:
+            yield line, _fields(line, separator)
+        position += used
+
+
+def _closes(text: str, separator: str) -> bool:
+    """Whether a text of several lines is one row."""
+    return len(list(csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True))) == 1
+
+
+def _separated(lines: Sequence[str], separator: str, name: str, limits: Limits) -> pd.DataFrame:
+    """Table of lines with a header; rows of another number of fields are marked."""
+    import pandas as pd
+
+    names = _unique(_fields(lines[0], separator))
+    width = len(names)
+    rows: list[list[Any]] = []
+    split = 0
+    for line, fields in _records(lines[1:], separator):
+        if fields is None:
+            rows.append([Unreadable(line[:80], "stands in a row with a stray quote")] * width)
+            continue
+        while len(fields) > width and not fields[-1].strip():
+            fields.pop()
+        if len(fields) > width:
+            commas = [i for i in range(len(fields) - 1) if _is_split(fields[i], fields[i + 1])]
+            if separator == "," and len(commas) >= len(fields) - width:
+                split += 1
+                first = commas[0]
+                if split > 1 or len(lines) < 4:
+                    raise TableError(
+                        f"{name}, row {len(rows)} ({line[:80]!r}): a decimal comma in a file separated by commas; "
+                        f"write {fields[first]}.{fields[first + 1]}, or quote the number"
+                    )
+            reason = f"stands in a row of {len(fields)} fields where the header has {width}"
+            fields = [fields[0], *[Unreadable(line[:80], reason)] * (width - 1)]
+        elif any(len(field) > limits.cell for field in fields):
+            reason = f"stands in a row with a cell of more than {limits.cell} characters"
+            fields = [Unreadable(field[:80], reason) if len(field) > limits.cell else field for field in fields]
+        rows.append([*fields, *[""] * (width - len(fields))])
+    return pd.DataFrame(rows, columns=names, dtype=object)
+
+
+def _is_split(whole: str, decimals: str) -> bool:
+    """Whether two neighbouring fields are a number that a decimal comma was in."""
+    return bool(re.fullmatch(r"\s*[+-]?[0-9]+", whole) and re.fullmatch(r"[0-9]+(?:[eE][+-]?[0-9]+)?\s*", decimals))
+
+
+def _json_table(text: str, name: str) -> pd.DataFrame:
+    """Table of JSON: records, lines, columns, or columns and data."""
+    import json
+
+    import pandas as pd
+
+    try:
+        found = json.loads(text)
+    except RecursionError as error:
+        raise TableError(f"{name} is nested too deep for a table") from error
+    except ValueError as error:
+        lines = [line for line in text.splitlines() if line.strip()]
+        try:
+            found = [json.loads(line) for line in lines]
+        except ValueError:
+            raise TableError(f"{name} cannot be read as a table: {error}") from error
+    if isinstance(found, dict) and {"columns", "data"} <= set(found):
+        return pd.DataFrame(found["data"], columns=found["columns"], dtype=object)
+    if isinstance(found, dict) and all(isinstance(column, list) for column in found.values()):
+        return pd.DataFrame(found, dtype=object)
+    if isinstance(found, list) and found and all(isinstance(record, dict) for record in found):
+        return pd.DataFrame(found, dtype=object)
+    raise TableError(f"{name} cannot be read as a table: it is JSON, but no list of records")
+
+
+# -- columns ----------------------------------------------------------------------------------------------------------
+
+
+def _same(name: Any) -> str:
+    """What of a header counts: neither case nor blanks."""
+    return re.sub(r"\s+", " ", str(name).replace("\ufeff", "").replace("\u200b", "")).strip().casefold()
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Names without blanks around them; of those that repeat the later ones are numbered, empty ones too."""
+    found: list[str] = []
+    for position, given in enumerate(names):
+        name = re.sub(r"\s+", " ", given.replace("\ufeff", "")).strip() or f"column {position + 1}"
+        count = 2
+        base = name
+        while name in found:
+            name, count = f"{base} {count}", count + 1
+        found.append(name)
+    return found
+
+
+def _matches(frame: pd.DataFrame, name: str) -> list[Any]:
+    """Columns of a name: exactly so, else but for case and blanks."""
+    exact = [column for column in frame.columns if str(column) == name]
+    return exact or [column for column in frame.columns if _same(column) == _same(name)]
+
+
+def _header_at(records: Sequence[Sequence[str]], wanted: Sequence[str]) -> int | None:
+    """Position of the header: the first record with all names, or of the usual width where none was asked for."""
+    if wanted:
+        asked = {_same(name) for name in wanted}
+        return next((at for at, record in enumerate(records) if asked <= {_same(cell) for cell in record}), None)
+    usual = {"formula", "target"}
+    for at, record in enumerate(records):
+        if usual & {_same(cell) for cell in record}:
+            return at
+    widths = [sum(1 for cell in record if cell.strip()) for record in records]
+    counts = {width: widths.count(width) for width in widths if width}
+    return widths.index(max(counts, key=lambda width: (counts[width], width))) if counts else None
+
+
+def _column(frame: pd.DataFrame, name: str | None, role: str, file: str, *, known: Sequence[str]) -> str:
+    """Column of a role, named or found; it gets the name that was asked for."""
+    found = _matches(frame, role if name is None else name)
+    if len(found) > 1:
+        raise TableError(f"{file} has several columns {name or role!r}: {', '.join(map(repr, found))}; rename one")
+    if found:
+        if name is not None and found[0] != name:
+            frame.rename(columns={found[0]: name}, inplace=True)
+            return name
+        return str(found[0])
+    listed = ", ".join(map(str, frame.columns))
+    if name is not None:
+        raise TableError(f"{file} has no column {name!r} for the {role}; it has: {listed}")
+    holds = _holds_formulas if role == "formula" else _holds_numbers
+    candidates = [column for column in frame.columns if column not in known and holds(frame[column])]
+    if len(candidates) == 1:
+        return str(candidates[0])
+    option = f"name it ({role}=, --{role})"
+    if candidates:
+        raise TableError(f"{file} has several columns that may be the {role}: {', '.join(candidates)}; {option}")
+    raise TableError(f"{file} has no column {role!r}, and none that looks like it; {option}; it has: {listed}")
+
+
+def _sample(column: pd.Series) -> list[Any]:
+    return [cell for cell in column.iloc[:_LOOKED_AT] if cell is not None and str(cell).strip()]
+
+
+def _holds_formulas(column: pd.Series) -> bool:
+    """Whether most cells are formulas, and not all of them lone letters such as labels."""
+    from scotl_matgl.chemistry.compositions import parse_compositions
+
+    cells = [cell for cell in _sample(column) if isinstance(cell, str)]
+    if not cells:
+        return False
+    read = parse_compositions(cells, on_error="skip")
+    return len(read) >= _SHARE * len(cells) and len(set(read.text)) > 1
+
+
+def _holds_numbers(column: pd.Series) -> bool:
+    """Whether most cells are numbers."""
+    cells = _sample(column)
+    kinds = [read_cell(cell, decimal_comma=has_decimal_commas(cells)).kind for cell in cells]
+    return bool(cells) and kinds.count("number") >= _SHARE * len(cells)
+
+
+def _typed(frame: pd.DataFrame, formula: str, target: str, *, semicolons: bool) -> pd.DataFrame:
+    """Numbers as numbers: in the target wherever most cells are, in other columns where all are."""
+    import pandas as pd
+
+    frame = frame.copy()
+    for column in frame.columns:
+        if column == formula or frame[column].dtype != object:
+            continue
+        given = frame[column].tolist()
+        cells = [
+            None if cell is None else _number(cell, comma=semicolons or has_decimal_commas(given)) for cell in given
+        ]
+        filled = [cell for cell in cells if cell is not None]
+        numbers = sum(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in filled)
+        if column == target:
+            # Mostly numbers: the rest are rows to be skipped and listed, not a sign of class labels.
+            if 2 * numbers <= len(filled):
+                cells = [_stripped(cell) for cell in given]
+        elif numbers < len(filled) or not filled:
+            continue
+        frame[column] = pd.Series(cells, index=frame.index, dtype=object).infer_objects()
     return frame
 
 
-def read_text(path: Path, separators: tuple[str, ...], formula: str, target: str) -> tuple[pd.DataFrame, bool]:
-    """Table with the first separator that gives both columns, else with the first; whether it was a semicolon."""
-    import pandas as pd
-
-    options: dict[str, Any] = {"keep_default_na": False, "encoding": "utf-8-sig"}
-    chosen = separators[0]
-    for separator in separators:
-        columns = pd.read_csv(path, sep=separator, nrows=0, **options).columns
-        if formula in columns and target in columns:
-            chosen = separator
-            break
-    # index_col=False: a separator at the end of each row would otherwise shift all columns by one.
-    frame = pd.read_csv(path, sep=chosen, index_col=False, dtype={formula: str}, **options)
-    return frame, chosen == ";"
+def _stripped(cell: Any) -> Any:
+    if isinstance(cell, Unreadable) or not isinstance(cell, str):
+        return cell
+    return cell.strip() or None
 
 
-def _cell(value: Any, *, comma: bool) -> Any:
+def _number(value: Any, *, comma: bool) -> Any:
     """A number where the text of a cell is one, None where it is empty, else the cell as it is."""
-    if not isinstance(value, str):
+    if isinstance(value, Unreadable) or not isinstance(value, str):
         return value
-    text = value.strip()
-    for number in (int, float):
-        try:
-            return number(text.replace(",", ".") if comma else text)
-        except ValueError:
-            continue
-    return text or None
+    cell = read_cell(value, decimal_comma=comma)
+    if cell.kind == "empty":
+        return None
+    if cell.kind != "number" or not cell.plain:
+        return value.strip()
+    whole = value.strip()
+    return int(whole) if re.fullmatch(r"[+-]?[0-9]{1,18}", whole) else cell.value

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scotl_matgl.exceptions import InputError
-from scotl_matgl.tables.cells import read_numbers
+from scotl_matgl.tables.cells import Unreadable, read_numbers
 from scotl_matgl.vocabulary import Floats
 
 Task = Literal["auto", "regression", "classification"]
@@ -155,7 +155,9 @@ def _labels(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
 
     usable = ~np.asarray(pd.isna(values), dtype=bool)
     if values.dtype.kind in "OUS":
-        usable &= np.array([not (isinstance(value, str) and not value.strip()) for value in values], dtype=bool)
+        usable &= np.array(
+            [not isinstance(value, Unreadable) and bool(str(value).strip()) for value in values], dtype=bool
+        )
     if values.dtype.kind == "f":
         usable &= np.isfinite(values)
         if np.array_equal(values[usable], np.rint(values[usable])) and np.abs(values[usable]).max(initial=0) < 2**53:

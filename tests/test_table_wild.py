@@ -1,0 +1,124 @@
+"""Table files as people have them: each is read right, or refused with its reason (tests/data/wild/tables)."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from scotl_matgl import load_example
+from scotl_matgl.exceptions import InputError
+from scotl_matgl.tables.cells import Unreadable
+from scotl_matgl.tables.files import Limits, TableError, read_table
+from scotl_matgl.tables.rows import Rows
+
+WILD = Path(__file__).parent / "data" / "wild" / "tables"
+
+READ = (
+    "cp1252.csv", "utf16.csv", "utf16_no_mark.csv", "title_and_comments.csv", "header_behind_sign.txt",
+    "header_case_and_blanks.csv", "quoted_decimal_commas.csv", "decimal_commas.tsv", "lines.jsonl", "matbench.json",
+    "columns.json", "workbook.xlsx", "workbook_named.csv",
+)  # fmt: skip
+REFUSED = {
+    "split_decimal_commas.csv": r"row 0 \('NaCl,-0,87'\): a decimal comma in a file separated by commas; write -0.87",
+    "lfs_pointer.csv": "pointer of Git LFS and not the table; run `git lfs pull`",
+    "web_page.csv": "is a web page and no table",
+    "old_workbook.xlsx": "workbook of the old format; save it as .xlsx",
+    "two_numbers.csv": r"several columns that may be the target: gap, density; name it \(target=, --target\)",
+}
+LISTED = {
+    "field_too_many.csv": "stands in a row of 3 fields where the header has 2",
+    "stray_quote.csv": "stands in a row with a stray quote",
+    "field_too_few.csv": None,
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_read(name: str) -> None:
+    table = read_table(WILD / name, formula="formula", target="target")
+    assert table["formula"].tolist() == ["NaCl", "MgO"]
+    assert table["target"].tolist() == [1.5, 2.5]
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name: str) -> None:
+    with pytest.raises(TableError, match=REFUSED[name]):
+        read_table(WILD / name)
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_a_bad_row_ends_nothing(name: str) -> None:
+    table = read_table(WILD / name, formula="formula", target="target")
+    assert table["target"].tolist()[::2] == [1.5, 2.5]
+    assert getattr(table["target"].tolist()[1], "reason", None) == LISTED[name]
+
+
+def test_every_file_is_tested() -> None:
+    tested = {*READ, *REFUSED, *LISTED, "other_names.csv"}
+    assert {path.name for path in WILD.iterdir()} == tested
+
+
+def test_columns_are_found_by_what_they_hold() -> None:
+    table = read_table(WILD / "other_names.csv", target="GAP (ev)")
+    assert table["compound"].tolist() == ["NaCl", "MgO"]
+    assert table["GAP (ev)"].tolist() == [1.5, 2.5]
+    with pytest.raises(TableError, match="several columns that may be the target: id, gap"):
+        read_table(WILD / "other_names.csv")
+
+
+def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stream:
+        buffer = io.BytesIO(b"formula,target\nNaCl,1.5\n")
+
+    monkeypatch.setattr(sys, "stdin", Stream())
+    assert read_table("-")["formula"].tolist() == ["NaCl"]
+
+
+def test_limits(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("formula,target\n" + "NaCl,1.5\n" * 300)
+    with pytest.raises(TableError, match="larger than 100 bytes"):
+        read_table(path, limits=Limits(n_bytes=100))
+    with pytest.raises(TableError, match="more than 100 rows"):
+        read_table(path, limits=Limits(n_rows=100))
+    path.write_text("formula,target\nNaCl,1.5\n" + "x" * 50_000 + ",2\n")
+    assert isinstance(read_table(path, formula="formula", target="target")["formula"][1], Unreadable)
+
+
+def test_what_is_wrong_with_a_row_reaches_the_list_of_skipped_rows(tmp_path: Path) -> None:
+    example = load_example().iloc[:30]
+    lines = [f"{formula},{value}" for formula, value in zip(example["formula"], example["target"], strict=True)]
+    lines[4] = "Fe2O3,1.5,see text"
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(["formula,target", *lines]))
+    table = read_table(path)
+    (row,) = Rows.read(table["formula"], table["target"]).skipped
+    assert (row.row, row.reason) == (
+        4, "the target of Fe2O3 stands in a row of 3 fields where the header has 2; measure it or leave it out",
+    )  # fmt: skip
+
+
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_mutated_tables_raise_nothing_else_and_change_no_other_row(data: st.DataObject, tmp_path: Path) -> None:
+    rows = [("NaCl", "1.5"), ("MgO", "2.5"), ("Fe2O3", "-0.87"), ("TiO2", "3")]
+    lines = ["formula,target", *(",".join(row) for row in rows)]
+    at = data.draw(st.integers(1, len(rows)))
+    position = data.draw(st.integers(0, len(lines[at])))
+    inserted = data.draw(st.text(st.characters(codec="utf-8", exclude_characters="\n\r"), max_size=4))
+    lines[at] = lines[at][:position] + inserted + lines[at][position:]
+    path = tmp_path / "mutated.csv"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    try:
+        table = read_table(path, formula="formula", target="target")
+    except InputError:
+        return
+    found = dict(zip(table["formula"], table["target"], strict=True))
+    for number, (formula, value) in enumerate(rows, start=1):
+        if number != at and formula in found and not isinstance(found[formula], str):
+            assert found[formula] == float(value) or np.isnan(found[formula])
