@@ -5,7 +5,7 @@ from __future__ import annotations
 import matplotlib as mpl
 import numpy as np
 
-from scotl_matgl.plotting import plot_gains
+from scotl_matgl.plotting import plot_gains, plot_trade
 from scotl_matgl.ranking.result import Ranking, SourceResult
 
 mpl.use("Agg")
@@ -24,7 +24,7 @@ def test_points_and_intervals_are_the_gains_in_percent() -> None:
     control = rng.gamma(2.0, 1.0, 300)
     losses = np.stack([control * 0.8, control * 1.0 + rng.normal(0, 0.3, 300), control * 1.2])
     ranking = ranking_of(losses, control)
-    ax = plot_gains(ranking)
+    ax = ranking.plot()
     drawn = {}
     for container in ax.containers:
         line, _, (bars,) = container.lines
@@ -43,7 +43,15 @@ def test_points_and_intervals_are_the_gains_in_percent() -> None:
 
 
 def test_only_the_first_sources_are_drawn_and_the_title_says_so() -> None:
-    control = np.linspace(1, 2, 50)
-    ax = plot_gains(ranking_of(np.stack([control * (0.5 + 0.1 * index) for index in range(6)]), control), most=4)
-    assert len(ax.get_yticklabels()) == 4
-    assert "first 4 of 6" in ax.get_title(loc="left")
+    gains = np.array([6.0, 5.0, 4.0, 3.0, 2.0, 1.0])
+    ax = plot_gains(list("abcdef"), gains, np.column_stack([gains - 1, gains + 1]), title="six", most=4)
+    assert [label.get_text() for label in ax.get_yticklabels()] == list("abcd")
+    assert ax.get_title(loc="left") == "six (first 4 of 6)"
+
+
+def test_lines_of_equal_error_lie_where_the_error_is() -> None:
+    t, s = np.geomspace(1, 100, 40), np.geomspace(1, 1000, 50)
+    ax = plot_trade(t, s, 1 / t[None, :] + 1 / s[:, None], levels=[0.5, 0.1])
+    for level, path in zip((0.1, 0.5), ax.collections[0].get_paths(), strict=True):
+        on_line = path.vertices
+        np.testing.assert_allclose(1 / on_line[:, 0] + 1 / on_line[:, 1], level, rtol=0.03)

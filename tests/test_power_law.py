@@ -195,3 +195,10 @@ def test_wrong_input_is_said_in_a_sentence(arguments, message) -> None:
         PowerLaw.fit(SIZES, 1.0 / SIZES).needed(0.0)
     with pytest.raises(InputError, match="between 0 and 1"):
         PowerLaw.fit(SIZES, 1.0 / SIZES, level=90)
+
+
+@pytest.mark.parametrize("sizes", [[20, 20, 20], [20, 20, 40, 40]])
+def test_too_few_sizes_are_said_however_often_they_were_measured(sizes) -> None:
+    repeats = [sizes[:index].count(size) for index, size in enumerate(sizes)]
+    with pytest.raises(InputError, match=f"3 or more different numbers of rows, and there are {len(set(sizes))}"):
+        PowerLaw.fit(sizes, np.linspace(0.2, 0.3, len(sizes)), repeats)

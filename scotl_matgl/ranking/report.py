@@ -9,6 +9,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from scotl_matgl.vocabulary import NO_TRANSFER, counted, listing
 
 if TYPE_CHECKING:
@@ -126,7 +128,12 @@ def plot(ranking: Ranking, ax: Axes | None, *, most: int) -> Axes:
     """Draw the gains of the first sources."""
     from scotl_matgl.plotting import plot_gains
 
-    return plot_gains(ranking, ax, most=most)
+    percent = 100.0 / ranking.error_of_control
+    intervals = np.array([ranking.gain_interval(name) for name in ranking.sources]).reshape(-1, 2) * percent
+    unit = f" {ranking.target_unit}" if ranking.target_unit and not ranking.classification else ""
+    label = f"error reduced by, % of {ranking.error_of_control:.3g}{unit} without transfer"
+    title = f"{ranking.n_rows} formulas, {ranking.head} head, 90 % intervals"
+    return plot_gains(ranking.sources, ranking.gains * percent, intervals, ax, label=label, title=title, most=most)
 
 
 def _shortened(words: str, most: int = 32) -> str:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from scotl_matgl.plotting import Curve
+
 Progress = Callable[[int, int], None]
 
 #: Columns of the tidy frame, in order. The first four name a unit of work.
@@ -146,7 +148,27 @@ class LearningCurves:
         """Draw the measured errors and the laws with their bands; see :func:`scotl_matgl.plotting.plot_curves`."""
         from scotl_matgl.plotting import plot_curves
 
-        return plot_curves(self, ax, error=error)
+        label = f"{self.metric}, {self.unit}" if self.unit else self.metric
+        title = f"{self.n_rows} formulas (dotted), {self.frame['repeat'].nunique()} repeats, 90 % bands"
+        curves = [self._drawn(method) for method in self.methods]
+        return plot_curves(curves, self.n_rows, ax, label=label, title=title, error=error)
+
+    def _drawn(self, method: str) -> Curve:
+        """Means, and the law through the sizes measured and on to twice the rows of the table."""
+        from scotl_matgl.plotting import Curve
+
+        errors = self.frame[self.frame["method"] == method].groupby("n")["error"]
+        means, spreads = errors.mean(), errors.sem().fillna(0.0)
+        measured = (means.index.to_numpy(np.float64), means.to_numpy(np.float64), spreads.to_numpy(np.float64))
+        try:
+            law = self.law(method)
+        except InputError:  # too few points for a law, which the summary says
+            none = np.empty(0)
+            return Curve(method, *measured, none, none, (none, none), np.nan)
+        last = float(law.sizes[-1])
+        sizes = np.concatenate([np.geomspace(law.sizes[0], last), np.geomspace(last, max(2.0 * self.n_rows, last))])
+        low, high = law.band(sizes)
+        return Curve(method, *measured, sizes, law.predict(sizes), (low, high), last)
 
     def text(self, error: float | None = None, *, level: float = 0.9) -> str:
         """Return the summary as text for the terminal, with the remarks and what went wrong below it."""

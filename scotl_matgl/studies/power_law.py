@@ -78,7 +78,7 @@ class _Means:
         counts = np.isfinite(table).sum(axis=0)
         repeats, k = table.shape
         means = np.nanmean(table, axis=0)
-        if repeats < 2:
+        if repeats < 2 or k < 2:
             return cls(sizes, means, np.ones(k), 0.0, repeats, 0)
         relative = table / means - 1.0
         level = np.nanmean(relative, axis=1)
@@ -249,11 +249,11 @@ class PowerLaw:
         data = _Means.of(*_tabulated(n, e, repeats), independent)
         if not 0.0 < level < 1.0:
             raise InputError(f"level is {level!r}; it must be between 0 and 1")
-        k, least = len(data.sizes), 3 if data.dof else 4
+        k, least = len(data.sizes), 3 if data.repeats > 1 else 4
         if k < least:
             raise InputError(
                 f"a law needs errors at {least} or more different numbers of rows, and there are {k}; give more sizes"
-                + ("" if data.dof else ", or repeats")
+                + ("" if data.repeats > 1 else ", or repeats")
             )
         best, without = _best(data), _best_without_floor(data)
         scale, dof, _ = _scale(data, float(best.chi2[0]), 3)

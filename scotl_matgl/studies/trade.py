@@ -307,10 +307,34 @@ class TradeLaw:
         errors: ArrayLike | None = None,
         prices: tuple[float, float] | None = None,
     ) -> Axes:
-        """Draw equal-error contours and the cheapest mixes; see :func:`scotl_matgl.plotting.plot_trade`."""
+        """Draw lines of equal error, within four times the sizes that the law was fitted to.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw. Default: a new figure.
+        errors : array-like of float, optional
+            One line each. Default: six between the errors of the two corners.
+        prices : tuple of two floats, optional
+            Of a target row and a source row; adds the line of the cheapest mixes.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
         from scotl_matgl.plotting import plot_trade
 
-        return plot_trade(self, ax, errors=errors, prices=prices)
+        (least_t, most_t), (least_s, most_s) = self.measured or ((10.0, 1e4), (10.0, 1e6))
+        t, s = np.geomspace(least_t / 4, most_t * 4, 200), np.geomspace(least_s / 4, most_s * 4, 200)
+        surface = self.predict(t[None, :], s[:, None])
+        path, label = None, ""
+        if prices is not None:
+            reached = np.geomspace(float(surface[-1, -1]), float(surface[0, 0]), 60)
+            mixes = [self.cheapest(value, price_target=prices[0], price_source=prices[1]) for value in reached]
+            path = np.array([(mix.n_target.value, mix.n_source.value) for mix in mixes])
+            label = f"cheapest at {prices[0]:g} and {prices[1]:g} a row"
+        box = self.measured
+        return plot_trade(t, s, surface, ax, levels=errors, measured=box, mixes=path, mixes_label=label)
 
     def __str__(self) -> str:
         floor = f" + {self.c:.3g}" if self.c > 0 else ""
