@@ -69,8 +69,8 @@ def plot_gains(
         rows = [index for index, found in enumerate(kinds) if found == kind]
         if rows:
             reach = np.abs(ends[rows].T - values[rows])
-            style = {"fmt": "o", "color": colour, "capsize": 3, "markersize": 5, "label": meaning}
-            ax.errorbar(values[rows], positions[rows], xerr=reach, **style)
+            x, y = values[rows], positions[rows]
+            ax.errorbar(x, y, xerr=reach, fmt="o", color=colour, capsize=3, markersize=5, label=meaning)
     ax.axvline(0.0, color="black", linewidth=0.8)
     ax.set_yticks(positions, drawn)
     ax.set_ylim(-0.6, len(drawn) - 0.4)
@@ -147,8 +147,16 @@ def plot_curves(
         _, ax = plt.subplots(figsize=(7.0, 4.8), layout="constrained")
     for index, curve in enumerate(curves):
         colour, marker = _SERIES[index % len(_SERIES)]
-        style = {"fmt": marker, "color": colour, "markersize": 5, "capsize": 3, "label": curve.name}
-        ax.errorbar(curve.sizes, curve.means, yerr=curve.spreads, **style)
+        ax.errorbar(
+            curve.sizes,
+            curve.means,
+            yerr=curve.spreads,
+            fmt=marker,
+            color=colour,
+            markersize=5,
+            capsize=3,
+            label=curve.name,
+        )
         if len(curve.law_sizes):
             inside, beyond = curve.law_sizes <= curve.measured_to, curve.law_sizes >= curve.measured_to
             ax.plot(curve.law_sizes[inside], curve.law_errors[inside], color=colour)
@@ -157,8 +165,8 @@ def plot_curves(
     ax.axvline(n_rows, color="black", linewidth=0.8, linestyle=":")
     if error is not None:
         ax.axhline(error, color="black", linewidth=0.8)
-        place = {"xy": (0.01, error), "xycoords": ("axes fraction", "data"), "va": "bottom"}
-        ax.annotate(f"{error:g} wanted", **place, fontsize="small")
+        place = (0.01, error)
+        ax.annotate(f"{error:g} wanted", place, xycoords=("axes fraction", "data"), va="bottom", fontsize="small")
     _logarithmic_ticks(ax, sorted({int(size) for curve in curves for size in curve.sizes}), 2 * n_rows)
     ax.set_xlabel("rows learned from")
     ax.set_ylabel(label)

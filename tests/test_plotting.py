@@ -6,17 +6,24 @@ import matplotlib as mpl
 import numpy as np
 
 from scotl_matgl.plotting import plot_gains, plot_trade
+from scotl_matgl.ranking.judge import judge
 from scotl_matgl.ranking.result import Ranking, SourceResult
 
 mpl.use("Agg")
 
 
 def ranking_of(losses: np.ndarray, control: np.ndarray) -> Ranking:
-    results = tuple(
-        SourceResult(f"source {index}", "band gap", "eV", {}, 1.0, 0, len(control), 0, 0.0)
-        for index in range(len(losses))
+    judgement = judge(
+        control, losses, np.zeros_like(losses), losses[:, :, None], lambda p: np.abs(p[:, 0]), 10.0 * control
     )
-    return Ranking(results, losses, control, "extra trees", {}, {}, (), len(control), 0, False, target_unit="eV")
+    results = tuple(
+        SourceResult(f"source {index}", "band gap", "eV", {}, 1.0, 0, len(control), 0, 0.0) for index in judgement.order
+    )
+    trees = "extra trees on descriptors"
+    return Ranking(
+        results, losses[judgement.order], control, judgement, trees, trees, {}, {}, (), len(control), 0, False,
+        target_unit="eV",
+    )  # fmt: skip
 
 
 def test_points_and_intervals_are_the_gains_in_percent() -> None:

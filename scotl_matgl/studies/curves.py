@@ -159,16 +159,15 @@ class LearningCurves:
 
         errors = self.frame[self.frame["method"] == method].groupby("n")["error"]
         means, spreads = errors.mean(), errors.sem().fillna(0.0)
-        measured = (means.index.to_numpy(np.float64), means.to_numpy(np.float64), spreads.to_numpy(np.float64))
+        sizes, middle, reach = (np.asarray(part, dtype=np.float64) for part in (means.index, means, spreads))
         try:
             law = self.law(method)
         except InputError:  # too few points for a law, which the summary says
             none = np.empty(0)
-            return Curve(method, *measured, none, none, (none, none), np.nan)
+            return Curve(method, sizes, middle, reach, none, none, (none, none), np.nan)
         last = float(law.sizes[-1])
-        sizes = np.concatenate([np.geomspace(law.sizes[0], last), np.geomspace(last, max(2.0 * self.n_rows, last))])
-        low, high = law.band(sizes)
-        return Curve(method, *measured, sizes, law.predict(sizes), (low, high), last)
+        drawn = np.concatenate([np.geomspace(law.sizes[0], last), np.geomspace(last, max(2.0 * self.n_rows, last))])
+        return Curve(method, sizes, middle, reach, drawn, law.predict(drawn), law.band(drawn), last)
 
     def text(self, error: float | None = None, *, level: float = 0.9) -> str:
         """Return the summary as text for the terminal, with the remarks and what went wrong below it."""

@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scotl_matgl.encoders.base import GraphEncoder, encode_crystals
-from scotl_matgl.encoders.graphs import CrystalGraph, batch_graphs
-from scotl_matgl.encoders.probes import IncompatibleWeightsError
-from scotl_matgl.sources.cards import SourceCard
+from scotl_matgl.plugin import (
+    CrystalGraph,
+    GraphEncoder,
+    IncompatibleWeightsError,
+    SourceCard,
+    batch_graphs,
+    encode_crystals,
+)
 from scotl_matgl_cgcnn.errors import CheckpointError
 from scotl_matgl_cgcnn.neighbours import nearest
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scotl_matgl.encoders.graphs import GraphBatch
+from scotl_matgl.plugin import GraphBatch
 
 #: Distances of one crystal that differ by less are taken for equal, Å. In files with six digits, equal distances differ
 #: by 1e-5; with a tolerance below that, their last digits would choose the neighbours.

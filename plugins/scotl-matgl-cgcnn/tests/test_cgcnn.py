@@ -21,11 +21,8 @@ import pytest
 
 import scotl_matgl_cgcnn
 from scotl_matgl import testing
-from scotl_matgl.chemistry.crystals import Crystal, as_crystal
 from scotl_matgl.encoders import probes
-from scotl_matgl.encoders.graphs import batch_graphs, build_graph
-from scotl_matgl.encoders.probes import IncompatibleWeightsError
-from scotl_matgl.sources.cards import SourceCard
+from scotl_matgl.plugin import Crystal, IncompatibleWeightsError, SourceCard, as_crystal, batch_graphs, build_graph
 from scotl_matgl_cgcnn.encoder import ELEMENTS_FILE, FOLDER_VARIABLE, CGCNNEncoder, load
 from scotl_matgl_cgcnn.errors import CheckpointError
 from scotl_matgl_cgcnn.neighbours import nearest

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from scotl_matgl.sources.cards import SourceCard, read_cards
+from scotl_matgl.plugin import SourceCard, read_cards
 
 
 def cards() -> list[SourceCard]:

@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from scotl_matgl.encoders.base import GraphEncoder
-from scotl_matgl.encoders.graphs import CrystalGraph, batch_graphs, merge_equal
-from scotl_matgl.encoders.probes import IncompatibleWeightsError
-from scotl_matgl.sources.cards import SourceCard
+from scotl_matgl.plugin import (
+    CrystalGraph,
+    GraphEncoder,
+    IncompatibleWeightsError,
+    SourceCard,
+    batch_graphs,
+    merge_equal,
+)
 from scotl_matgl_megnet.errors import CheckpointError
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import linear, softplus
 
-from scotl_matgl.encoders.graphs import GraphBatch
+from scotl_matgl.plugin import GraphBatch
 
 
 @dataclass(frozen=True)

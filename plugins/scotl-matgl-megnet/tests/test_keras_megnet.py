@@ -21,13 +21,17 @@ import pytest
 
 import scotl_matgl_megnet
 from scotl_matgl import testing
-from scotl_matgl.chemistry.crystals import Crystal, as_crystal
-from scotl_matgl.chemistry.elements import SYMBOLS
 from scotl_matgl.encoders import probes
-from scotl_matgl.encoders.contracts import SourceEncoder
-from scotl_matgl.encoders.graphs import build_graph
-from scotl_matgl.encoders.probes import IncompatibleWeightsError, reference_crystals
-from scotl_matgl.sources.cards import SourceCard
+from scotl_matgl.plugin import (
+    SYMBOLS,
+    Crystal,
+    IncompatibleWeightsError,
+    SourceCard,
+    SourceEncoder,
+    as_crystal,
+    build_graph,
+    reference_crystals,
+)
 from scotl_matgl_megnet.encoder import FOLDER_VARIABLE, KerasMEGNetEncoder, load
 from scotl_matgl_megnet.errors import CheckpointError
 

@@ -13,7 +13,7 @@ import sys
 import numpy as np
 from sklearn.metrics import r2_score
 
-from scotl_matgl.sources.cards import select
+from scotl_matgl.plugin import select
 from scotl_matgl_papers import cromel
 from scotl_matgl_papers.cromel_evaluation import out_of_fold
 from scotl_matgl_papers.published import read_table

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scotl_matgl.chemistry.compositions import parse_compositions
+from scotl_matgl.plugin import parse_compositions
 from scotl_matgl_papers.cromel_models import CromelEncoder, composition_vectors
 
 if TYPE_CHECKING:

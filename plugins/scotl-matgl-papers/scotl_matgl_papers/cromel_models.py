@@ -6,9 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scotl_matgl.chemistry.compositions import Compositions
-from scotl_matgl.descriptors.element_tables import load_element_tables
-from scotl_matgl.sources.cards import SourceCard
+from scotl_matgl.plugin import Compositions, SourceCard, load_element_tables
 from scotl_matgl_papers.encoder import Floats, FormulaEncoder, dense, leaky
 from scotl_matgl_papers.weights import Tensors, read_weights
 

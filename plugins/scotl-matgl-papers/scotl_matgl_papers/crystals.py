@@ -13,11 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from scotl_matgl.chemistry.elements import SYMBOLS
-from scotl_matgl.descriptors.element_tables import load_element_tables
-from scotl_matgl.encoders.base import GraphEncoder
-from scotl_matgl.encoders.graphs import CrystalGraph
-from scotl_matgl.sources.cards import SourceCard
+from scotl_matgl.plugin import SYMBOLS, CrystalGraph, GraphEncoder, SourceCard, load_element_tables
 from scotl_matgl_papers.weights import read_weights
 
 if TYPE_CHECKING:

@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from scotl_matgl.chemistry.compositions import Compositions, parse_compositions
-from scotl_matgl.chemistry.elements import SYMBOLS
-from scotl_matgl.sources.cards import SourceCard
+from scotl_matgl.plugin import SYMBOLS, Compositions, SourceCard, parse_compositions
 
 Floats = NDArray[np.float64]
 

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from scotl_matgl.chemistry.compositions import Compositions, parse_compositions
-from scotl_matgl.descriptors.element_properties import ScotlVectorDescriptor
-from scotl_matgl.encoders.probes import TOLERANCE, IncompatibleWeightsError
-from scotl_matgl.sources.cards import SourceCard
+from scotl_matgl.plugin import (
+    TOLERANCE,
+    Compositions,
+    IncompatibleWeightsError,
+    ScotlVectorDescriptor,
+    SourceCard,
+    parse_compositions,
+)
 from scotl_matgl_papers.encoder import Floats, FormulaEncoder, dense, leaky
 from scotl_matgl_papers.weights import Tensors, read_weights
 

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from scotl_matgl.encoders.probes import IncompatibleWeightsError
-from scotl_matgl.sources.cards import SourceCard
+from scotl_matgl.plugin import IncompatibleWeightsError, SourceCard
 
 ASSETS_VARIABLE = "SCOTL_MATGL_ASSETS"
 

@@ -13,7 +13,7 @@ import pytest
 from scipy.stats import pearsonr
 
 import scotl_matgl_papers
-from scotl_matgl.sources.cards import SourceCard, select
+from scotl_matgl.plugin import SourceCard, select
 from scotl_matgl.testing.encoders import check_encoder
 from scotl_matgl.testing.zoos import check_zoo
 from scotl_matgl_papers import cromel, random_control, scotl

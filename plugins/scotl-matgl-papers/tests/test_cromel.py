@@ -9,10 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from scotl_matgl.chemistry.compositions import parse_compositions
-from scotl_matgl.descriptors.element_tables import load_element_tables
-from scotl_matgl.encoders.contracts import CompositionEncoder
-from scotl_matgl.sources.cards import SourceCard
+from scotl_matgl.plugin import CompositionEncoder, SourceCard, load_element_tables, parse_compositions
 from scotl_matgl_papers import cromel
 from scotl_matgl_papers.cromel_evaluation import out_of_fold
 from scotl_matgl_papers.cromel_models import CromelEncoder, composition_vectors

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from scotl_matgl.chemistry.crystal_files import read_crystals
-from scotl_matgl.chemistry.crystals import Crystal
-from scotl_matgl.descriptors.element_tables import load_element_tables
-from scotl_matgl.encoders.contracts import SourceEncoder
-from scotl_matgl.encoders.graphs import build_graph
-from scotl_matgl.encoders.probes import reference_crystals
-from scotl_matgl.sources.cards import SourceCard, select
+from scotl_matgl.plugin import (
+    Crystal,
+    SourceCard,
+    SourceEncoder,
+    build_graph,
+    load_element_tables,
+    read_crystals,
+    reference_crystals,
+    select,
+)
 from scotl_matgl.testing.samples import bad_crystals, sample_crystals
 from scotl_matgl_papers import cromel, scotl
 from scotl_matgl_papers.crystals import CUTOFF, cluster, structure_card

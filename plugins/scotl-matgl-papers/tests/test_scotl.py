@@ -13,10 +13,8 @@ import torch
 from scipy.stats import spearmanr
 from sklearn.linear_model import RidgeCV
 
-from scotl_matgl.encoders.contracts import CompositionEncoder
-from scotl_matgl.encoders.probes import IncompatibleWeightsError
 from scotl_matgl.estimators import SCOTL
-from scotl_matgl.sources.cards import SourceCard
+from scotl_matgl.plugin import CompositionEncoder, IncompatibleWeightsError, SourceCard
 from scotl_matgl_papers import random_control, scotl
 from scotl_matgl_papers.published import PublishedTable, read_table
 from scotl_matgl_papers.weights import CheckpointError

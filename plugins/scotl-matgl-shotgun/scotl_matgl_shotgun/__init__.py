@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from scotl_matgl.encoders.network import Network
-from scotl_matgl.sources.cards import SourceCard
+from scotl_matgl.plugin import Network, SourceCard
 from scotl_matgl_shotgun.errors import LibraryError, XenonPyError
 from scotl_matgl_shotgun.library import Library
 from scotl_matgl_shotgun.ranking import Ranked

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from scotl_matgl.encoders.composition import NetworkEncoder
-from scotl_matgl.sources.cards import SourceCard
+from scotl_matgl.plugin import NetworkEncoder, SourceCard
 from scotl_matgl_shotgun.library import Library
 from scotl_matgl_shotgun.records import Record
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scotl_matgl.exceptions import InputError
+from scotl_matgl.plugin import InputError
 
 
 class LibraryError(InputError):

@@ -18,13 +18,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError, safe_open
 
-from scotl_matgl.chemistry.compositions import Compositions, parse_compositions
-from scotl_matgl.descriptors.base import CompositionDescriptor
-from scotl_matgl.descriptors.composite import get_descriptor
-from scotl_matgl.encoders.network import Network, layer_widths
-from scotl_matgl.exceptions import InputError
-from scotl_matgl.sources.cards import SourceCard
-from scotl_matgl.storage import file_sha256
+from scotl_matgl.plugin import (
+    CompositionDescriptor,
+    Compositions,
+    InputError,
+    Network,
+    SourceCard,
+    file_sha256,
+    get_descriptor,
+    layer_widths,
+    parse_compositions,
+)
 from scotl_matgl_shotgun.errors import LibraryError
 from scotl_matgl_shotgun.ranking import Progress, Ranked, rank_embeddings
 from scotl_matgl_shotgun.records import Record

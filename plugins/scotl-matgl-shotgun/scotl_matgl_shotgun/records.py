@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from scotl_matgl.encoders.network import ACTIVATIONS
+from scotl_matgl.plugin import ACTIVATIONS
 from scotl_matgl_shotgun.errors import LibraryError
 
 

@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scotl_matgl.chemistry.corpus import Corpus
-from scotl_matgl.descriptors.composite import get_descriptor
-from scotl_matgl.encoders.network import Network
+from scotl_matgl.plugin import Corpus, Network, get_descriptor
 from scotl_matgl_shotgun.errors import LibraryError
 from scotl_matgl_shotgun.library import Library
 from scotl_matgl_shotgun.records import Record

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from scotl_matgl.encoders.network import Network
+from scotl_matgl.plugin import Network
 from scotl_matgl_shotgun.errors import LibraryError
 from scotl_matgl_shotgun.library import HEADER, INDEX, SCHEMA, Library
 from scotl_matgl_shotgun.records import Record

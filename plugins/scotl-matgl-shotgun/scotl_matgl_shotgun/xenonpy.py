@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scotl_matgl.encoders.network import Network
+from scotl_matgl.plugin import Network
 from scotl_matgl_shotgun.errors import XenonPyError
 from scotl_matgl_shotgun.records import Record
 

@@ -8,9 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scotl_matgl.chemistry.corpus import Corpus
-from scotl_matgl.chemistry.crystal_files import read_crystals
-from scotl_matgl.chemistry.crystals import Crystal
+from scotl_matgl.plugin import Corpus, Crystal, read_crystals
 from scotl_matgl_shotgun import Library, train_library
 
 

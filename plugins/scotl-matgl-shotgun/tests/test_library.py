@@ -17,8 +17,7 @@ import pytest
 
 import scotl_matgl_shotgun.library as library_module
 from scotl_matgl import storage
-from scotl_matgl.chemistry.corpus import Corpus
-from scotl_matgl.descriptors.composite import get_descriptor
+from scotl_matgl.plugin import Corpus, get_descriptor
 from scotl_matgl.testing.encoders import check_encoder
 from scotl_matgl.testing.samples import sample_formulas
 from scotl_matgl.testing.zoos import check_zoo

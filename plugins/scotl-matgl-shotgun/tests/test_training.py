@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from scotl_matgl.chemistry.corpus import Corpus
+from scotl_matgl.plugin import Corpus
 from scotl_matgl_shotgun import Library, LibraryError, LibraryWriter, train_library, train_network
 
 EASY = {"easy": "1", "noise": "eV"}
