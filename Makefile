@@ -12,7 +12,7 @@ export MATGL_BACKEND := DGL
 # Threads that wait for each other on a busy machine make small matrices a hundred times slower.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-plugins test-pyg fuzz lint bench clean
+.PHONY: demo test quick test-plugins test-pyg fuzz lint bench clean
 
 PLUGINS := $(wildcard plugins/scotl-matgl-*)
 
@@ -21,6 +21,10 @@ demo: .venv/base
 
 test: .venv/test
 	$(BIN)/python -m pytest
+
+# The fast tests alone: without torch, without third-party data, without what is marked slow.
+quick: .venv/test
+	$(BIN)/python -m pytest -q -m "not slow and not assets and not torch" tests
 
 test-pyg: .venv-pyg/test
 	.venv-pyg/bin/python -m pytest tests/test_encoders.py tests/test_encoders_pyg.py

@@ -8,6 +8,13 @@ from pathlib import Path
 import pytest
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses the third-party data, so that `make quick` leaves it out."""
+    for item in items:
+        if "assets" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.assets)
+
+
 @pytest.fixture(scope="session")
 def assets() -> Path:
     """Folder of the third-party test data, named by SCOTL_MATGL_ASSETS."""

@@ -1,0 +1,40 @@
+"""The documents point at what is there, and every block of Python in them is Python."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(
+    path.relative_to(ROOT)
+    for pattern in ("*.md", "docs/**/*.md", "plugins/*.md", "plugins/*/*.md", "benchmarks/*.md")
+    for path in ROOT.glob(pattern)
+)
+IDS = [str(page) for page in PAGES]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_links_lead_to_files_that_are_there(page: Path) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    assert [link for link in links if link and not (ROOT / page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_blocks_of_python_can_be_parsed(page: Path) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for code in re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S):
+        ast.parse(code)
+
+
+def test_the_architecture_names_every_room_and_files_that_are_there() -> None:
+    package = ROOT / "scotl_matgl"
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = {path.stem for path in package.iterdir() if (path / "__init__.py").exists() or path.suffix == ".py"}
+    assert {room for room in rooms if not room.startswith("__") and f"`{room}`" not in text} == set()
+    named = re.findall(r"`([a-z_]+/(?:[a-z_]+\.py)?)`", text)
+    assert [name for name in named if not (package / name).exists() and not (ROOT / name).exists()] == []
