@@ -14,6 +14,7 @@ from scotl_matgl.cli.options import (
     AmountsOption,
     Method,
     SourcesOption,
+    Task,
     check_columns,
     check_output,
     formulas_of,
@@ -32,7 +33,8 @@ def fit(
         list[str] | None, typer.Option(help="Further numeric column, such as a temperature; repeat for more.")
     ] = None,
     sources: SourcesOption = None,
-    classes: Annotated[bool, typer.Option("--classes", help="The target holds class labels.")] = False,
+    task: Annotated[Task, typer.Option(help="Kind of target.")] = Task.auto,
+    classes: Annotated[bool, typer.Option("--classes", hidden=True)] = False,
     method: Annotated[Method, typer.Option(help="Sources as they are, or trained on.")] = Method.frozen,
     n_sources: Annotated[int, typer.Option(help="How many of the best sources to use together.")] = 3,
     guard: Annotated[bool, typer.Option(help="Fall back on descriptors where transfer does not help.")] = True,
@@ -41,6 +43,7 @@ def fit(
 ) -> None:
     """Fit the transferred model to a table and save it; sources are ranked, and used only where that helps."""
     from scotl_matgl.tables.files import read_table
+    from scotl_matgl.tables.target import read_target
     from scotl_matgl.transfer.estimators import TransferClassifier, TransferRegressor
 
     check_output(output)
@@ -49,6 +52,12 @@ def fit(
     check_columns(frame, further, table)
     if further:
         refuse_weights(amounts)
+    classes = classes or task is Task.classification
+    if task is Task.auto and not classes:
+        target_read = read_target(frame[target].to_numpy(), "auto")
+        classes = target_read.classification
+        for remark in target_read.remarks:
+            typer.echo(remark, err=True)
     kind = TransferClassifier if classes else TransferRegressor
     model = kind(
         sources or "auto",
@@ -122,3 +131,10 @@ def predict(
     lost = int(result["predicted"].isna().sum())
     if lost:
         typer.echo(f"{counted(lost, 'row')} not predicted", err=True)
+        skipped = fitted._read(rows).skipped
+        for row in skipped[:5]:
+            typer.echo(f"row {row.row} ({row.value}): {row.reason}", err=True)
+        if len(skipped) > 5:
+            typer.echo(f"... and {len(skipped) - 5} more", err=True)
+    if lost == len(result):
+        raise typer.Exit(2)

@@ -236,7 +236,8 @@ class TransferModel(FormulaEstimator):
         if rows.compositions is None and rows.skipped:
             raise InputError("Input y contains NaN or infinity; leave these rows out")
         if len(rows) < 2:
-            raise InputError(f"n_samples={len(rows)} rows can be used of {rows.n_input}; at least 2 are needed")
+            first = "".join(f"; row {row.row} ({row.value}): {row.reason}" for row in rows.skipped[:1])
+            raise InputError(f"n_samples={len(rows)} rows can be used of {rows.n_input}; at least 2 are needed{first}")
         return rows
 
     def _choose(self, rows: Rows, described: Described | None, features: Features) -> Features:
