@@ -89,8 +89,8 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
 
     Notes
     -----
-    Sources are ordered by ln e(descriptors and embedding) + 2 / sqrt(m) ln e(embedding alone), with out-of-fold errors e
-    on m rows, of the head and of kernel ridge (:func:`~scotl_matgl.ranking.judge.criterion`); the same folds serve
+    Sources are ordered by ln e(descriptors and embedding) + 2 / sqrt(m) ln e(embedding alone), with out-of-fold errors
+    e on m rows, of the head and of kernel ridge (:func:`~scotl_matgl.ranking.judge.criterion`); the same folds serve
     all, so that differences are paired. With ``combine="embedding"`` it is the sum of the logarithms of the errors of a
     random forest, out of bag, and of kernel ridge, both on the embedding alone; the control is the same forest on the
     descriptors alone. The loss of class labels is the squared error of their probabilities (Brier score).
