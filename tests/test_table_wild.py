@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from scotl_matgl import load_example
 from scotl_matgl.exceptions import InputError
+from scotl_matgl.tables import files
 from scotl_matgl.tables.cells import Unreadable
 from scotl_matgl.tables.files import Limits, TableError, read_table
 from scotl_matgl.tables.rows import Rows
@@ -77,6 +78,15 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(sys, "stdin", Stream())
     assert read_table("-")["formula"].tolist() == ["NaCl"]
+
+
+def test_a_column_is_looked_through_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(files, "has_decimal_commas", lambda cells: calls.append(len(cells)))
+    path = tmp_path / "a.csv"
+    path.write_text("formula,target\n" + "NaCl,1.5\n" * 500)
+    read_table(path, formula="formula", target="target")
+    assert calls == [500]
 
 
 def test_limits(tmp_path: Path) -> None:

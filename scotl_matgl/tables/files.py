@@ -449,9 +449,8 @@ def _typed(frame: pd.DataFrame, formula: str, target: str, *, semicolons: bool) 
         if column == formula or frame[column].dtype != object:
             continue
         given = frame[column].tolist()
-        cells = [
-            None if cell is None else _number(cell, comma=semicolons or has_decimal_commas(given)) for cell in given
-        ]
+        comma = semicolons or has_decimal_commas(given)
+        cells = [_number(cell, comma=comma) for cell in given]
         filled = [cell for cell in cells if cell is not None]
         numbers = sum(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in filled)
         if column == target:
