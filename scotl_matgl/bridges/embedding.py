@@ -183,9 +183,7 @@ def embed_source(
         If the source has no bridge to a layer, or refuses every formula.
     """
     if card.modality == "composition":
-        encoder = _load(card)
-        own = own_embeddings(card, encoder, described, layers)
-        return {layer: [_fitted(SourceEmbedding.of(card, layer, None), values)] for layer, values in own.items()}
+        return embed_by_encoder(card, _load(card), described, layers)
     found = {}
     for layer in layers:
         bridged = SourceEmbedding.of(card, layer, find_bridge(card, layer, described, folders).load())
@@ -197,6 +195,14 @@ def embed_source(
                 options.append(_fitted(looking, values, known))
         found[layer] = options[-1:] if look_up is True else options
     return found
+
+
+def embed_by_encoder(
+    card: SourceCard, encoder: Any, described: Described, layers: Sequence[str]
+) -> dict[str, list[tuple[SourceEmbedding, Embedded]]]:
+    """:func:`embed_source` for a source of composition modality whose encoder is at hand."""
+    own = own_embeddings(card, encoder, described, layers)
+    return {layer: [_fitted(SourceEmbedding.of(card, layer, None), values)] for layer, values in own.items()}
 
 
 def _fitted(

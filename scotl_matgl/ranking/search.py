@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import heapq
+import itertools
+import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Any, Literal
+from functools import lru_cache, partial
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -105,27 +107,34 @@ class Search:
         -----
         Cost for n rows, at most 1,000 of them sampled: a source takes O(n d²) for its scores, two decompositions of at
         most 300 rows for the screen, and if it is measured two factorisations of all sampled rows.
+
+        Sources are spread over threads, or over what ``joblib.parallel_config`` says: processes, a cluster of dask.
+        Nothing depends on which, nor on the order in which they come back.
         """
+        from joblib import Parallel, parallel_config
         from threadpoolctl import threadpool_limits
 
         layers = (self.layer, OUTPUT_LAYER) if outputs and self.layer != OUTPUT_LAYER else (self.layer,)
         count = _Count(progress, 1 + len(sources) + min(len(sources), self.max_measured))
+        parallel = Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")
         # One thread to algebra and boosting: small matrices gain nothing from more, and threads that wait for each
         # other on a busy machine have taken a hundred times longer. n_jobs spreads sources and trees instead.
-        with warnings.catch_warnings(), threadpool_limits(1):
+        # All else that calls joblib, as forests do, stays here: from elsewhere trees come, and are added, in any order.
+        with warnings.catch_warnings(), threadpool_limits(1), parallel_config("threading"):
             # A degenerate score shows as NaN in the table; a warning for each source would say no more. Here and not
             # in the threads, which restore each other's filters: those of scikit-learn's checks are undone here too.
             warnings.simplefilter("ignore", DegenerateScoreWarning)
             stages = Stages(self, rows, described, features, layers)
             stages.control_losses.mean()
             count.step()
-            screen = self._screen(sources, stages, count, memory)
-            measured = self._measure(screen.first, stages, count)
+            spread = partial(self._spread, parallel)
+            screen = self._screen(sources, stages, count, memory, spread)
+            measured = self._measure(screen.first, stages, count, spread)
             failed = screen.failed | {item.result.source: why for item, why in measured if isinstance(why, str)}
             kept = [(item, found) for item, found in measured if not isinstance(found, str)]
             judgement = stages.judge([found for _, found in kept])
         kept = [kept[i] for i in judgement.order]
-        ranking = self._ranking(stages, judgement, kept, screen.behind, failed)
+        ranking = self._ranking(stages, judgement, kept, screen, failed)
         return Found(ranking, stages.control, tuple(item for item, _ in kept), screen.outputs)
 
     def _ranking(
@@ -133,7 +142,7 @@ class Search:
         stages: Stages,
         judgement: Judgement,
         kept: Sequence[tuple[Screened, Measured]],
-        behind: tuple[SourceResult, ...],
+        screen: _Screen,
         failed: dict[str, str],
     ) -> Ranking:
         rows, described, control = stages.rows, stages.described, stages.control
@@ -143,12 +152,12 @@ class Search:
             losses=losses.reshape(len(kept), len(stages.control_losses)),
             control=stages.control_losses,
             judgement=judgement,
-            screened=behind,
+            screened=screen.behind,
             head=control.head.name,
             control_name=control.member.name,
             control_errors=control.errors,
             errors=failed,
-            unscored=stages.failed_scores,
+            unscored=screen.unscored,
             skipped=rows.skipped,
             remarks=rows.remarks,
             n_rows=len(rows),
@@ -174,58 +183,93 @@ class Search:
             return None if stages.all_in_screen and self.screen == "kernel" else self.max_measured
         return max(1, 2 * self.max_measured // 3)  # trees take longer
 
-    def _screen(self, sources: Sequence[Source], stages: Stages, count: _Count, memory: Memory | None) -> _Screen:
-        """Embed and screen every source; keep the embeddings of the first."""
+    def _screen(
+        self, sources: Sequence[Source], stages: Stages, count: _Count, memory: Memory | None, spread: _Spread
+    ) -> _Screen:
+        """Embed and screen every source that is not remembered; keep the embeddings of the first."""
         first: list[_Candidate] = []
         behind: list[_Candidate] = []
         failed: dict[str, str] = {}
+        unscored: dict[str, str] = {}
         outputs: list[tuple[SourceEmbedding, Floats]] = []
         most = self._n_measured(stages)
-        for name, found in self._spread(partial(_recall_or_screen, stages, memory), sources):
+        remembered, new = _remembered(sources, memory)
+        screened = zip(new, spread(stages.to_screen().screen, (sources[place] for place in new)), strict=True)
+        for place, found in itertools.chain(remembered, screened):
             count.step()
             if isinstance(found, str):
-                failed[name] = found
+                failed[sources[place].name] = found
                 continue
-            if found.screened is not None:
-                outputs += [found.screened.output] if found.screened.output is not None else []
+            if isinstance(found, Screened):
+                for name, why in found.unscored.items():
+                    unscored.setdefault(name, f"{found.result.source}: {why}")
+                outputs += [found.output] if found.output is not None else []
                 if memory is not None:
                     memory.keep(found.result, found.criterion)
-            heapq.heappush(first, found)
+            candidate = _Candidate.of(place, found)
+            heapq.heappush(first, candidate)
             if most is not None and len(first) > most:
                 behind.append(replace(heapq.heappop(first), screened=None))
-        by_name = {source.card.name: source for source in sources} if memory is not None else {}
         whole = []
         for candidate in sorted(first, reverse=True):
-            name = candidate.result.source
-            again = candidate.screened or stages.screen(by_name[name])
+            again = candidate.screened or stages.screen(sources[candidate.place])
             if isinstance(again, str):
-                failed[name] = again
+                failed[candidate.result.source] = again
             else:
                 whole.append(again)
         others = tuple(candidate.result for candidate in sorted(behind, reverse=True))
-        return _Screen(whole, others, tuple(outputs), failed)
+        return _Screen(whole, others, tuple(outputs), failed, unscored)
 
     def _measure(
-        self, first: Sequence[Screened], stages: Stages, count: _Count
+        self, first: Sequence[Screened], stages: Stages, count: _Count, spread: _Spread
     ) -> list[tuple[Screened, Measured | str]]:
         """Measure the first sources with the head."""
         found = []
         # scikit-learn's forests start threads of their own and handle warnings in them as no other thread may at that
         # time: they come one after the other.
-        by_threads = stages.measures_by_kernel
-        for item in self._spread(stages.measure, first) if by_threads else map(stages.measure, first):
+        for item in (spread if stages.measures_by_kernel else map)(stages.to_measure().measure, first):
             found.append(item)
             count.step()
         return found
 
-    def _spread(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
-        """Results in the order of the items, by threads where there may be any."""
-        from joblib import Parallel, delayed
+    def _spread(self, parallel: Any, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        """Results in the order of the items, by threads or other workers where there may be any."""
+        from joblib import delayed
 
         if any(isinstance(estimator, Forest) for estimator in self.estimators.values()):
             return map(function, items)
-        parallel = Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")
-        return iter(parallel(delayed(function)(item) for item in items))
+        return iter(parallel(delayed(_in_worker)(function, os.getpid(), item) for item in items))
+
+
+#: From a function and items to its results, in order.
+_Spread: TypeAlias = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
+
+
+def _in_worker(function: Callable[[Any], Any], caller: int, item: Any) -> Any:
+    """Result of a function in whatever process this is."""
+    if os.getpid() != caller:
+        _settle(os.getpid())
+    return function(item)
+
+
+@lru_cache(maxsize=1)
+def _settle(process: int) -> None:  # noqa: ARG001 - a process that was forked settles for itself
+    """Make a process of workers compute as the one that called it; it stays so, since threads may share it."""
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(1)
+    warnings.simplefilter("ignore", DegenerateScoreWarning)
+
+
+def _remembered(
+    sources: Sequence[Source], memory: Memory | None
+) -> tuple[list[tuple[int, tuple[SourceResult, float]]], list[int]]:
+    """Places of the sources that were screened before, with what was found, and of the others."""
+    if memory is None:
+        return [], list(range(len(sources)))
+    known = [memory.recall(source.name) for source in sources]
+    old = [(place, found) for place, found in enumerate(known) if found is not None]
+    return old, [place for place, found in enumerate(known) if found is None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,32 +278,30 @@ class _Candidate:
 
     result: SourceResult
     criterion: float
+    place: int
     screened: Screened | None
+
+    @classmethod
+    def of(cls, place: int, found: Screened | tuple[SourceResult, float]) -> _Candidate:
+        """Candidate at a place among the sources."""
+        if isinstance(found, Screened):
+            return cls(found.result, found.criterion, place, found)
+        return cls(*found, place, None)
 
     def __lt__(self, other: _Candidate) -> bool:
         """Whether it is behind another one, so that a heap has the last of them on top."""
         return (self.criterion, self.result.source) > (other.criterion, other.result.source)
 
 
-def _recall_or_screen(stages: Stages, memory: Memory | None, source: Source) -> tuple[str, _Candidate | str]:
-    """Name of a source, and what is known of it, or the reason why it cannot be embedded."""
-    known = memory.recall(source.card.name) if memory is not None else None
-    if known is not None:
-        return source.card.name, _Candidate(*known, None)
-    found = stages.screen(source)
-    if isinstance(found, str):
-        return source.card.name, found
-    return source.card.name, _Candidate(found.result, found.criterion, found)
-
-
 @dataclass(frozen=True, eq=False)
 class _Screen:
-    """Sources that are measured, scores of those behind them, outputs of all, and those that failed."""
+    """Sources that are measured, scores of those behind them, outputs of all, and sources and scores that failed."""
 
     first: list[Screened]
     behind: tuple[SourceResult, ...]
     outputs: tuple[tuple[SourceEmbedding, Floats], ...]
     failed: dict[str, str]
+    unscored: dict[str, str]
 
 
 @dataclass

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
@@ -44,6 +45,10 @@ class Source(Protocol):
     """What can be searched: a model known by its card, or a network of a library."""
 
     @property
+    def name(self) -> str:
+        """Name of the card, which may be known before there is a card."""
+
+    @property
     def card(self) -> SourceCard:
         """What is known of it."""
 
@@ -58,6 +63,11 @@ class CardSource:
     """A source known by its card."""
 
     card: SourceCard
+
+    @property
+    def name(self) -> str:
+        """Name of the card."""
+        return self.card.name
 
     def embed(
         self, described: Described, layers: Sequence[str], look_up: LookUpChoice
@@ -115,6 +125,8 @@ class Screened:
         Its own prediction, if it was asked for.
     measured : Measured or None
         Where the screen has measured it already.
+    unscored : mapping of str to str
+        Estimators that failed, and why.
     """
 
     result: SourceResult
@@ -124,6 +136,7 @@ class Screened:
     penalties: tuple[float, float] | None
     output: tuple[SourceEmbedding, Floats] | None
     measured: Measured | None
+    unscored: Mapping[str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +181,6 @@ class Stages:
     described: Described
     features: Features
     layers: tuple[str, ...]
-    failed_scores: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.sampled = self.rows.sample(self.search.max_rows, self.search.random_state)
@@ -180,6 +192,25 @@ class Stages:
     def all_in_screen(self) -> bool:
         """Whether the screen sees all sampled rows."""
         return len(self.sampled) <= self.search.screen_rows
+
+    # -- what workers are sent ------------------------------------------------------------------------------------
+
+    def to_screen(self) -> Stages:
+        """The same without what only the control and measuring take: it goes to other processes with every task."""
+        found = copy(self)
+        found.features = self.few.features
+        found.whole = self.few
+        return found
+
+    def to_measure(self) -> Stages:
+        """The same without what only the control and the screen take."""
+        found = copy(self)
+        found.described = self.described.take([])
+        found.features = self.features.take(np.arange(0))
+        found.few = self.whole
+        if self.measures_by_kernel:  # by distances alone
+            found.whole = replace(self.whole, features=found.features)
+        return found
 
     def _part(self, limit: int, *, n_folds: int = 5) -> _Part:
         """At most so many of the sampled rows."""
@@ -237,7 +268,8 @@ class Stages:
 
     def _embed(self, source: Source) -> Mapping[str, list[tuple[SourceEmbedding, Embedded]]]:
         """Embed by all layers that are wanted; one without an output is ranked without it."""
-        layers = tuple(layer for layer in self.layers if layer in source.card.layers or layer == self.search.layer)
+        known = source.card.layers
+        layers = tuple(layer for layer in self.layers if layer in known or layer == self.search.layer)
         try:
             return source.embed(self.described, layers, self.search.look_up)
         except (Exception, SystemExit):
@@ -252,11 +284,12 @@ class Stages:
         best = min(range(len(options)), key=lambda i: quick[i].criterion)
         embedding, embedded = options[best]
         card = source.card
+        scores, unscored = self._scores(quick[best].spectra)
         result = SourceResult(
             source=card.name,
             property=card.property,
             unit=card.unit,
-            scores=self._scores(card.name, quick[best].spectra),
+            scores=scores,
             loo_rmse=quick[best].loo_rmse,
             looked_up=int(embedded.looked_up.sum()),
             bridged=int((~embedded.looked_up & ~embedded.refused).sum()),
@@ -266,7 +299,9 @@ class Stages:
         outputs = found.get(OUTPUT_LAYER, []) if OUTPUT_LAYER in self.layers else []
         output = (outputs[0][0], outputs[0][1].values) if outputs else None
         penalties, measured = quick[best].penalties, quick[best].measured
-        return Screened(result, quick[best].criterion, embedding, embedded.values, penalties, output, measured)
+        return Screened(
+            result, quick[best].criterion, embedding, embedded.values, penalties, output, measured, unscored
+        )
 
     def _quick(self, values: Floats) -> _Quick:
         """Screen embeddings (n, d) of all rows."""
@@ -288,16 +323,17 @@ class Stages:
         measured = Measured(losses, alone, predictions) if whole else None
         return _Quick(quick, (alpha, alpha_alone), loo_rmse, spectra, measured)
 
-    def _scores(self, source: str, spectra: Spectra) -> dict[str, float]:
-        """Scores of the estimators that were asked for; NaN where one fails."""
+    def _scores(self, spectra: Spectra) -> tuple[dict[str, float], dict[str, str]]:
+        """Scores of the estimators that were asked for, NaN where one fails, and why those that failed did."""
         scores: dict[str, float] = {}
+        unscored: dict[str, str] = {}
         for name, estimator in self.search.estimators.items():
             try:
                 scores[name] = float(clone(estimator).fit(spectra, self.rows.y).score_)
             except Exception as error:  # one estimator must not cost the source, whatever it raises
                 scores[name] = float("nan")
-                self.failed_scores.setdefault(name, f"{source}: {error or type(error).__name__}")
-        return scores
+                unscored[name] = str(error) or type(error).__name__
+        return scores, unscored
 
     # -- measure --------------------------------------------------------------------------------------------------
 
