@@ -61,6 +61,11 @@ _PUBLIC = {
     "ScotlVectorDescriptor": "descriptors.element_properties",
     "TransferabilityEstimator": "estimators.base",
     "get_descriptor": "descriptors.composite",
+    # Sources by the thousand.
+    "Described": "descriptors.described",
+    "Embeddings": "bridges.embedding",
+    "embed_by_encoder": "bridges.embedding",
+    "rank_many": "ranking.many",
 }
 
 __all__ = [
@@ -74,6 +79,8 @@ __all__ = [
     "Corpus",
     "Crystal",
     "CrystalGraph",
+    "Described",
+    "Embeddings",
     "Encoded",
     "GraphBatch",
     "GraphEncoder",
@@ -89,6 +96,7 @@ __all__ = [
     "as_crystal",
     "batch_graphs",
     "build_graph",
+    "embed_by_encoder",
     "encode_crystals",
     "file_sha256",
     "get_descriptor",
@@ -97,6 +105,7 @@ __all__ = [
     "load_element_tables",
     "merge_equal",
     "parse_compositions",
+    "rank_many",
     "read_cards",
     "read_crystals",
     "reference_crystals",
@@ -106,6 +115,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from scotl_matgl.bridges.base import Bridge
+    from scotl_matgl.bridges.embedding import Embeddings, embed_by_encoder
     from scotl_matgl.chemistry.compositions import Compositions, parse_compositions
     from scotl_matgl.chemistry.corpus import Corpus
     from scotl_matgl.chemistry.crystal_files import read_crystals
@@ -113,6 +123,7 @@ if TYPE_CHECKING:
     from scotl_matgl.chemistry.elements import SYMBOLS
     from scotl_matgl.descriptors.base import CompositionDescriptor
     from scotl_matgl.descriptors.composite import get_descriptor
+    from scotl_matgl.descriptors.described import Described
     from scotl_matgl.descriptors.element_properties import ScotlVectorDescriptor
     from scotl_matgl.descriptors.element_tables import load_element_tables
     from scotl_matgl.encoders.base import GraphEncoder, encode_crystals
@@ -123,6 +134,7 @@ if TYPE_CHECKING:
     from scotl_matgl.encoders.probes import TOLERANCE, IncompatibleWeightsError, reference_crystals
     from scotl_matgl.estimators.base import TransferabilityEstimator
     from scotl_matgl.exceptions import InputError, ScotlMatglWarning
+    from scotl_matgl.ranking.many import rank_many
     from scotl_matgl.sources.cards import SourceCard, read_cards, select
     from scotl_matgl.storage import file_sha256, home, write_whole
 

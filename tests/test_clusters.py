@@ -26,7 +26,9 @@ def table() -> pd.DataFrame:
 
 def rank(table: pd.DataFrame, **options: Any) -> Ranking:
     """Rank some sources; more rows than the screen sees, and trees among the heads of the control."""
-    ranker = TransferabilityRanker(["Shotgun-*", "MEGNet*"], max_measured=4, estimators=("loo", "knn"), on_error="raise")
+    ranker = TransferabilityRanker(
+        ["Shotgun-*", "MEGNet*"], max_measured=4, estimators=("loo", "knn"), on_error="raise"
+    )
     ranking: Ranking = ranker.fit(table["formula"], table["target"], **options).ranking_
     return ranking
 

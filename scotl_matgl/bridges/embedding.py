@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,6 +138,10 @@ class SourceEmbedding:
         return self.bridge.n_clipped(X)
 
 
+#: By layer: what embeds other formulas in the same way, and the embeddings of these.
+Embeddings: TypeAlias = Mapping[str, list[tuple[SourceEmbedding, Embedded]]]
+
+
 def elements_outside(compositions: Compositions, known: Iterable[str]) -> list[tuple[str, ...]]:
     """Elements of each formula that are not among the known ones."""
     numbers = {SYMBOLS.index(symbol) + 1 for symbol in known}
@@ -154,7 +158,7 @@ def embed_source(
     layers: Sequence[str] = ("readout",),
     look_up: LookUpChoice = "auto",
     folders: Sequence[Path] | None = None,
-) -> dict[str, list[tuple[SourceEmbedding, Embedded]]]:
+) -> Embeddings:
     """Embed formulas by layers of a source: by its bridges, and with known crystals looked up where there are any.
 
     Parameters
@@ -197,9 +201,7 @@ def embed_source(
     return found
 
 
-def embed_by_encoder(
-    card: SourceCard, encoder: Any, described: Described, layers: Sequence[str]
-) -> dict[str, list[tuple[SourceEmbedding, Embedded]]]:
+def embed_by_encoder(card: SourceCard, encoder: Any, described: Described, layers: Sequence[str]) -> Embeddings:
     """:func:`embed_source` for a source of composition modality whose encoder is at hand."""
     own = own_embeddings(card, encoder, described, layers)
     return {layer: [_fitted(SourceEmbedding.of(card, layer, None), values)] for layer, values in own.items()}

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from scotl_matgl.bridges.embedding import Embedded, LookUpChoice, SourceEmbedding, embed_source, varying
+from scotl_matgl.bridges.embedding import Embeddings, LookUpChoice, SourceEmbedding, embed_source, varying
 from scotl_matgl.descriptors.described import Described
 from scotl_matgl.estimators import LOORidge
 from scotl_matgl.estimators.spectrum import Spectra
@@ -49,12 +49,14 @@ class Source(Protocol):
         """Name of the card, which may be known before there is a card."""
 
     @property
+    def identity(self) -> str:
+        """What its scores depend on beside the table, such as the hash of its weights."""
+
+    @property
     def card(self) -> SourceCard:
         """What is known of it."""
 
-    def embed(
-        self, described: Described, layers: Sequence[str], look_up: LookUpChoice
-    ) -> Mapping[str, list[tuple[SourceEmbedding, Embedded]]]:
+    def embed(self, described: Described, layers: Sequence[str], look_up: LookUpChoice) -> Embeddings:
         """Embeddings by layer, as :func:`~scotl_matgl.bridges.embedding.embed_source` gives them."""
 
 
@@ -69,9 +71,12 @@ class CardSource:
         """Name of the card."""
         return self.card.name
 
-    def embed(
-        self, described: Described, layers: Sequence[str], look_up: LookUpChoice
-    ) -> Mapping[str, list[tuple[SourceEmbedding, Embedded]]]:
+    @property
+    def identity(self) -> str:
+        """Hashes of its weights."""
+        return " ".join(sorted(self.card.weights.values()))
+
+    def embed(self, described: Described, layers: Sequence[str], look_up: LookUpChoice) -> Embeddings:
         """Embed by the bridges of the card, or by its own encoder."""
         return embed_source(self.card, described, layers=layers, look_up=look_up)
 
@@ -266,7 +271,7 @@ class Stages:
         except (Exception, SystemExit) as error:  # one source must not end the run, whatever it raises
             return str(error) or type(error).__name__
 
-    def _embed(self, source: Source) -> Mapping[str, list[tuple[SourceEmbedding, Embedded]]]:
+    def _embed(self, source: Source) -> Embeddings:
         """Embed by all layers that are wanted; one without an output is ranked without it."""
         known = source.card.layers
         layers = tuple(layer for layer in self.layers if layer in known or layer == self.search.layer)

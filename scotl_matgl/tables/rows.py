@@ -231,7 +231,7 @@ class Rows:
             Position of the row that stands for each composition: of several spellings the shortest.
         """
         keys = np.array(self.formulas.keys())
-        text = np.array(self.formulas.text)
+        text = np.array(self.formulas.text, dtype=np.str_)  # also where there are none
         order = np.lexsort((text, np.char.str_len(text), keys))
         _, at, place = np.unique(keys[order], return_index=True, return_inverse=True)
         first = order[at]

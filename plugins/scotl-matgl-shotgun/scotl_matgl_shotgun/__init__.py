@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from scotl_matgl.plugin import Network, SourceCard
 from scotl_matgl_shotgun.errors import LibraryError, XenonPyError
 from scotl_matgl_shotgun.library import Library
-from scotl_matgl_shotgun.ranking import Ranked
 from scotl_matgl_shotgun.records import Record
 from scotl_matgl_shotgun.training import train_library, train_network
 from scotl_matgl_shotgun.writer import LibraryWriter
@@ -19,7 +18,6 @@ __all__ = [
     "LibraryError",
     "LibraryWriter",
     "Network",
-    "Ranked",
     "Record",
     "XenonPyError",
     "cards",

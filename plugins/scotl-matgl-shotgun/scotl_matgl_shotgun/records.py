@@ -6,6 +6,7 @@ import builtins
 import dataclasses
 import json
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,9 +74,13 @@ class Record:
         """Weights and biases."""
         return sum((a + 1) * b for a, b in zip(self.widths, self.widths[1:], strict=False))
 
+    def to_dict(self) -> dict[str, Any]:
+        """Fields as JSON values."""
+        return vars(self) | {"widths": list(self.widths)}
+
     def to_json(self) -> str:
         """One line of JSON, without its end."""
-        return json.dumps(dataclasses.asdict(self), allow_nan=False)
+        return json.dumps(self.to_dict(), allow_nan=False)
 
     @classmethod
     def from_json(cls, line: str) -> Record:
@@ -87,9 +92,14 @@ class Record:
             If it is not JSON, or fields are wrong, unknown or missing.
         """
         try:
-            data: Any = json.loads(line)
+            # Of very many records most texts are the same ones.
+            data: Any = json.loads(line, object_hook=_interned)
             return cls(**data)
         except LibraryError:
             raise
         except (TypeError, ValueError) as error:  # not JSON, no mapping, or other fields
             raise LibraryError(f"it is no record of a network: {error}") from error
+
+
+def _interned(fields: dict[str, Any]) -> dict[str, Any]:
+    return {key: sys.intern(value) if type(value) is str else value for key, value in fields.items()}

@@ -12,16 +12,17 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
 
-import scotl_matgl_shotgun.library as library_module
-from scotl_matgl import storage
-from scotl_matgl.plugin import Corpus, get_descriptor
+import scotl_matgl_shotgun.sources as sources_module
+from scotl_matgl import Ranking, storage
+from scotl_matgl.plugin import Corpus, InputError, get_descriptor
 from scotl_matgl.testing.encoders import check_encoder
 from scotl_matgl.testing.samples import sample_formulas
 from scotl_matgl.testing.zoos import check_zoo
-from scotl_matgl_shotgun import Library, LibraryError, LibraryWriter, Network, Ranked, Record, cards
+from scotl_matgl_shotgun import Library, LibraryError, LibraryWriter, Network, Record, cards
 
 FORMULAS = sample_formulas()
 
@@ -56,13 +57,13 @@ def record_of(network: Network, name: str, **facts: object) -> Record:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Shards that are opened during the test."""
     calls: list[str] = []
-    original = library_module.safe_open
+    original = sources_module.safe_open
 
     def counted(path: str, **options: object) -> object:
         calls.append(Path(path).name)
         return original(path, **options)
 
-    monkeypatch.setattr(library_module, "safe_open", counted)
+    monkeypatch.setattr(sources_module, "safe_open", counted)
     return calls
 
 
@@ -204,127 +205,283 @@ def test_embed_computes_descriptors_once(library: Library, monkeypatch: pytest.M
 # -- ranking -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_network_of_the_property_is_first(
-    library: Library, synthetic: Corpus, tmp_path: Path, opened: list[str]
-) -> None:
+@pytest.fixture
+def table(synthetic: Corpus) -> tuple[list[str], np.ndarray]:
+    rows = np.random.default_rng(0).permutation(len(synthetic))[:60]
+    return [synthetic.compositions.text[i] for i in rows], synthetic.values("easy")[rows]
+
+
+@pytest.fixture
+def mixed(library: Library, tmp_path: Path) -> Library:
+    """Eleven random networks and, last but one, the trained one of the property; three a shard."""
     trained = next(library.query("easy"))
-    with LibraryWriter(tmp_path, licence="CC0", citation="me") as writer:
-        for i in range(4):
+    path = tmp_path / "mixed"
+    with LibraryWriter(path, licence="CC0", citation="me", shard_size=3) as writer:
+        for i in range(12):
             # Sums of many descriptors, of the trained one's shape: the best that chance gives.
             network = random_network(i, trained.widths)
-            writer.add(record_of(network, f"random {i}"), network)
-        writer.add(dataclasses.replace(trained, name="trained"), library.network(trained))
-    mixed = Library(tmp_path)
-    rows = np.random.default_rng(0).permutation(len(synthetic))[:60]
-    opened.clear()
-    formulas = [synthetic.compositions.text[i] for i in rows]
-    calls: list[tuple[int, str]] = []
-    ranked = mixed.rank(
-        formulas,
-        synthetic.values("easy")[rows],
-        n_folds=3,
-        n_estimators=15,
-        progress=lambda done, result: calls.append((done, result.record.name)),
-    )
-    assert ranked[0].record.name == "trained"
-    errors = [result.mae for result in ranked]
-    assert errors == sorted(errors)
-    assert errors[0] < 0.7 * errors[1]
-    assert calls == list(enumerate([record.name for record in mixed], start=1))
-    assert opened == ["networks-0000000.safetensors"]
-
-    best = mixed.rank(formulas, synthetic.values("easy")[rows], n_folds=3, n_estimators=15, keep=2)
-    assert best == ranked[:2]
+            if i == 10:
+                writer.add(dataclasses.replace(trained, name="trained"), library.network(trained))
+            else:
+                writer.add(record_of(network, f"random {i}"), network)
+    return Library(path)
 
 
-def test_error_is_that_of_a_forest_on_the_readout(library: Library, synthetic: Corpus) -> None:
-    from sklearn.ensemble import RandomForestRegressor
-    from sklearn.model_selection import KFold, cross_val_predict
+def leave_one_out(Z: np.ndarray, y: np.ndarray) -> float:
+    """Mean absolute error of ridge at the best penalty, fitted anew for every row that is left out."""
+    n, d = Z.shape
+    spread = Z.std(axis=0)
+    F = (Z - Z.mean(axis=0)) / np.where(spread > 1e-12, spread, np.inf)
+    errors = np.empty((n, 31))
+    for i in range(n):
+        others = np.arange(n) != i
+        A, b = F[others] - F[others].mean(axis=0), y[others] - y[others].mean()
+        for j, alpha in enumerate(np.geomspace(5e-5, 100.0 * n, 31) * (F**2).sum() / n):
+            weights = np.linalg.solve(A.T @ A + alpha * np.eye(d), A.T @ b)
+            errors[i, j] = y[i] - y[others].mean() - weights @ (F[i] - F[others].mean(axis=0))
+    return float(np.abs(errors[:, (errors**2).sum(axis=0).argmin()]).mean())
 
-    formulas, y = synthetic.compositions.text[:40], synthetic.values("easy")[:40]
-    record = next(iter(library))
-    (result,) = library.rank(formulas, y, [record], n_folds=4, n_estimators=10)
-    ((_, Z),) = library.embed([record], formulas)
-    # The folds are cut through compositions in the order of their keys; here each row has its own.
-    order = np.argsort(synthetic.compositions.keys()[:40])
-    forest = RandomForestRegressor(10, random_state=0)
-    folds = [
-        (np.setdiff1d(np.arange(40), order[test]), np.sort(order[test]))
-        for _, test in KFold(4, shuffle=True, random_state=0).split(order)
+
+def same(a: Ranking, b: Ranking) -> bool:
+    """Whether two rankings differ in nothing but the time that they took."""
+    found = [
+        [(r.source, r.property, r.unit, dict(r.scores), r.loo_rmse, r.bridged) for r in (*x.results, *x.screened)]
+        for x in (a, b)
     ]
-    predicted = cross_val_predict(forest, Z, y, cv=folds)
-    assert result.mae == pytest.approx(np.abs(predicted - y).mean(), rel=1e-12)
+    return found[0] == found[1] and a.losses.tobytes() == b.losses.tobytes() and a.judgement.gains == b.judgement.gains
 
 
-def test_equal_compositions_share_a_fold(library: Library) -> None:
-    # Every formula twice, with a target that nothing but its twin tells: chance level, unless twins are told.
-    rng = np.random.default_rng(0)
-    y = np.tile(rng.normal(size=len(FORMULAS)), 2)
-    (result,) = library.rank([*FORMULAS, *FORMULAS], y, library.query(limit=1), n_folds=5, n_estimators=20)
-    assert result.mae > np.abs(y - y.mean()).mean() * 0.8
+def test_the_network_of_the_property_is_first(
+    mixed: Library, table: tuple[list[str], np.ndarray], opened: list[str]
+) -> None:
+    steps: list[tuple[int, int]] = []
+    ranking = mixed.rank(
+        *table, max_measured=4, head="kernel ridge", progress=lambda done, total: steps.append((done, total))
+    )
+    assert ranking.sources[0] == ranking.best == "trained"
+    assert ranking.results[0].loo_rmse < 0.7 * min(result.loo_rmse for result in ranking.results[1:])
+    assert len(ranking.results) == 4
+    assert {result.source for result in (*ranking.results, *ranking.screened)} == {record.name for record in mixed}
+    assert steps == [(done, 17) for done in range(1, 18)]  # the control, twelve networks, four measured
+    assert opened == [f"networks-{i:07d}.safetensors" for i in (0, 3, 6, 9)]
 
 
-def test_one_bad_network_costs_its_row(copied: Library, synthetic: Corpus) -> None:
+def test_networks_are_screened_by_the_exact_error_of_ridge(mixed: Library, table: tuple[list[str], np.ndarray]) -> None:
+    formulas, y = table
+    expected = {record.name: leave_one_out(Z.astype(np.float64), y) for record, Z in mixed.embed(mixed, formulas)}
+    order = sorted(expected, key=lambda name: (expected[name], name))
+    ranking = mixed.rank(formulas, y, max_measured=3, head="kernel ridge")
+    assert set(ranking.sources) == set(order[:3])
+    assert [result.source for result in ranking.screened] == order[3:]
+
+
+def test_rows_of_one_composition_are_merged(library: Library) -> None:
+    # Every formula twice, with a target that nothing but its twin tells: the twins count as one row.
+    y = np.random.default_rng(0).normal(size=len(FORMULAS))
+    ranking = library.rank([*FORMULAS, *FORMULAS], np.tile(y, 2), library.query(limit=2))
+    assert (ranking.n_rows, ranking.n_merged) == (len(FORMULAS), len(FORMULAS))
+    assert not ranking.helps
+
+
+@pytest.mark.parametrize("jobs", [None, 2])
+def test_one_bad_network_costs_its_row(copied: Library, synthetic: Corpus, jobs: int | None) -> None:
     records = list(copied)
     (copied.path / records[2].shard).unlink()
-    bad = dataclasses.replace(records[0], prefix="no such")
+    bad = dataclasses.replace(records[0], name="bad", prefix="no such")
     calls: list[int] = []
-    ranked = copied.rank(
+    ranking = copied.rank(
         synthetic.compositions.text[:30],
         synthetic.values("easy")[:30],
         [*records, bad],
-        n_folds=2,
-        n_estimators=3,
-        keep=3,
         progress=lambda done, _: calls.append(done),
+        n_jobs=jobs,
     )
-    assert [bool(result.reason) for result in ranked] == [False] * 3 + [True] * 3
-    assert {r.record for r in ranked[3:]} == {records[2], records[3], bad}
-    assert calls == list(range(1, 8))
-    assert "cannot be read" in ranked[3].reason
-    assert "is not in" in ranked[5].reason
+    assert {*ranking.sources} == {records[i].name for i in (0, 1, 4, 5)}
+    assert set(ranking.errors) == {records[2].name, records[3].name, "bad"}
+    assert "cannot be read" in ranking.errors[records[3].name]
+    assert "is not in" in ranking.errors["bad"]
+    assert calls == sorted(set(calls))
 
 
 def test_a_descriptor_that_fails_costs_its_networks(library: Library) -> None:
     class Failing(type(get_descriptor("magpie"))):  # type: ignore[misc]
         def transform(self, formulas: object) -> np.ndarray:
+            calls.append(1)
             raise ZeroDivisionError("no table")
 
+    calls: list[int] = []
     own = Library(library.path, descriptors={"failing": Failing()})
     records = list(library)
-    bad = dataclasses.replace(records[1], descriptor="failing", fingerprint="")
-    ranked = own.rank(FORMULAS, np.arange(14), [records[0], bad], n_folds=2, n_estimators=3)
-    assert [r.record for r in ranked] == [records[0], bad]
-    assert "ZeroDivisionError: no table" in ranked[1].reason
+    bad = [dataclasses.replace(record, descriptor="failing", fingerprint="") for record in records[1:3]]
+    ranking = own.rank(FORMULAS, np.linspace(0, 1.5, 14), [records[0], *bad])
+    assert ranking.sources == (records[0].name,)
+    assert all("ZeroDivisionError: no table" in ranking.errors[record.name] for record in bad)
+    assert calls == [1]
 
 
-def test_embeddings_that_are_not_finite_cost_their_row(tmp_path: Path) -> None:
+def test_descriptors_are_computed_once_for_all_networks(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    original = Library.describe
+    monkeypatch.setattr(Library, "describe", lambda self, record, c: calls.append(1) or original(self, record, c))
+    library.rank(FORMULAS, np.linspace(0, 1.5, 14))
+    assert calls == [1]
+
+
+def test_a_network_that_overflows_costs_its_row(tmp_path: Path) -> None:
     network = random_network(0)
-    spoiled = dataclasses.replace(network, biases=(network.biases[0] + np.nan, *network.biases[1:]))
+    huge = dataclasses.replace(network, weights=tuple(np.float32(1e30) * weight for weight in network.weights))
     with LibraryWriter(tmp_path, licence="CC0", citation="me") as writer:
         writer.add(record_of(network, "good"), network)
-        writer.add(record_of(network, "spoiled"), spoiled)
+        writer.add(record_of(huge, "huge"), huge)
     library = Library(tmp_path)
-    ranked = library.rank(FORMULAS, np.arange(len(FORMULAS)), n_folds=2, n_estimators=3)
-    assert [(r.record.name, r.reason) for r in ranked] == [
-        ("good", ""),
-        ("spoiled", "its embedding of row 0 is not finite"),
-    ]
-    assert np.isnan(library.card(ranked[1].record).load().encode(FORMULAS)).all()
+    with np.errstate(all="ignore"):
+        ranking = library.rank(FORMULAS, np.linspace(0, 1.5, len(FORMULAS)))
+        assert np.isnan(library.card(list(library)[1]).load().encode(FORMULAS)).all()
+    assert ranking.sources == ("good",)
+    assert dict(ranking.errors) == {"huge": "the source refuses every formula of the table"}
 
 
 @pytest.mark.parametrize(
     ("y", "options", "message"),
     [
-        (np.zeros(3), {}, "y has shape"),
-        (np.full(14, np.nan), {}, "row 0"),
-        (np.arange(14.0), {"n_folds": 15}, "number of compositions"),
-        (np.arange(14.0), {"keep": 0}, "keep is 0"),
+        (np.zeros(3), {}, "has shape"),
+        (np.full(14, np.nan), {}, "at least 10 are needed"),
+        (np.linspace(0, 1.5, 14), {"max_measured": 0}, "max_measured is 0"),
+        (np.linspace(0, 1.5, 14), {"head": "foot"}, "head is 'foot'"),
+        (np.linspace(0, 1.5, 14), {"path": "/dev/null"}, "no regular file"),
     ],
 )
 def test_bad_targets_are_refused(library: Library, y: np.ndarray, options: dict, message: str) -> None:
-    with pytest.raises(LibraryError, match=message):
+    with pytest.raises(InputError, match=message):
         library.rank(FORMULAS, y, **options)
+
+
+def test_a_name_must_stand_once(library: Library) -> None:
+    record = next(iter(library))
+    with pytest.raises(InputError, match="stands 2 times"):
+        library.rank(FORMULAS, np.linspace(0, 1.5, 14), [record, record])
+
+
+# -- resuming ----------------------------------------------------------------------------------------------------------
+
+_KILLED = """
+import json, os, signal, sys
+from scotl_matgl_shotgun import Library
+path, file, table, at = sys.argv[1:]
+def progress(done, total):
+    if done == int(at):
+        os.kill(os.getpid(), signal.SIGKILL)
+from scotl_matgl.ranking import memory
+memory._SECONDS = 0  # a line at once, so that the kill comes behind some
+Library(path).rank(*json.loads(table), path=file, max_measured=3, head="kernel ridge", progress=progress)
+"""
+
+
+def test_a_killed_run_goes_on(
+    mixed: Library, table: tuple[list[str], np.ndarray], tmp_path: Path, opened: list[str]
+) -> None:
+    options = {"max_measured": 3, "head": "kernel ridge"}
+    whole = mixed.rank(*table, **options)
+    file = tmp_path / "scores.jsonl"
+    done = subprocess.run(  # noqa: S603 - own code
+        [sys.executable, "-c", _KILLED, str(mixed.path), str(file), json.dumps([table[0], table[1].tolist()]), "9"],
+        check=False,
+    )
+    assert done.returncode == -9
+    assert file.read_bytes().count(b"\n") == 1 + 7  # a header; the eighth was about to be written
+    with file.open("a") as half:
+        half.write('["cut in the midd')
+    opened.clear()
+    steps: list[int] = []
+    ranking = mixed.rank(*table, path=file, progress=lambda done, _: steps.append(done), **options)
+    assert same(ranking, whole)
+    assert steps == list(range(1, 17))
+    assert set(opened[:2]) == {"networks-0000006.safetensors", "networks-0000009.safetensors"}
+    assert [json.loads(line)[2] for line in file.read_text().splitlines()[1:]] == [record.name for record in mixed]
+    # All is known now: what is opened is of the first ones.
+    opened.clear()
+    before = file.read_bytes()
+    assert same(mixed.rank(*table, path=file, **options), whole)
+    assert len(opened) <= 3
+    assert file.read_bytes() == before
+    assert len(mixed.rank(*table, path=file, max_measured=5, head="kernel ridge").results) == 5
+
+
+def test_scores_of_another_table_or_setting_are_refused(
+    mixed: Library, table: tuple[list[str], np.ndarray], tmp_path: Path
+) -> None:
+    formulas, y = table
+    file = tmp_path / "scores.jsonl"
+    mixed.rank(formulas, y, path=file, head="kernel ridge")
+    before = file.read_bytes()
+    mixed.rank(formulas[::-1], y[::-1], path=file, head="kernel ridge")  # the same table
+    other = y.copy()
+    other[3] += 1e-9
+    for change in ({"y": other}, {"formulas": ["KI", *formulas[1:]]}, {"layer": "hidden_1"}):
+        with pytest.raises(InputError, match=r"scores\.jsonl cannot be gone on with: its scores are of another table"):
+            mixed.rank(**{"formulas": formulas, "y": y, "path": file, "head": "kernel ridge", **change})
+    assert file.read_bytes() == before
+    for content, message in (("a,b\n1,2\n", "something else"), ("notes", "something else")):
+        file.write_text(content)
+        with pytest.raises(InputError, match=message):
+            mixed.rank(formulas, y, path=file)
+        assert file.read_text() == content
+    file.write_bytes(before.replace(b"[", b"{", 1))
+    with pytest.raises(InputError, match="line 2 is damaged"):
+        mixed.rank(formulas, y, path=file)
+    file.write_bytes(before[:20])  # killed while the first line was written
+    assert len(mixed.rank(formulas, y, path=file, head="kernel ridge").results) == 12
+    assert file.read_bytes().count(b"\n") == 13
+
+
+def test_a_network_that_was_written_again_is_screened_again(
+    mixed: Library, table: tuple[list[str], np.ndarray], tmp_path: Path
+) -> None:
+    file = tmp_path / "scores.jsonl"
+    mixed.rank(*table, path=file, head="kernel ridge")
+    other = tmp_path / "other"
+    with LibraryWriter(other, licence="CC0", citation="me", shard_size=1) as writer:
+        for record in mixed:
+            network = random_network(99, record.widths) if record.name == "random 3" else mixed.network(record)
+            writer.add(record, network)
+    changed = Library(other)
+    assert same(changed.rank(*table, path=file, head="kernel ridge"), changed.rank(*table, head="kernel ridge"))
+
+
+def test_two_runs_do_not_share_a_file(mixed: Library, table: tuple[list[str], np.ndarray], tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    file = tmp_path / "scores.jsonl"
+    with file.open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="another run is writing"):
+            mixed.rank(*table, path=file)
+
+
+def test_a_full_disk_does_not_end_the_run(
+    mixed: Library, table: tuple[list[str], np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scotl_matgl.exceptions import StoredFileWarning
+    from scotl_matgl.ranking import memory
+
+    class Full:
+        def write(self, content: bytes) -> int:
+            raise OSError(28, "No space left on device")
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(memory.ScoresFile, "_read", lambda self, _file: setattr(self, "_file", Full()))
+    with pytest.warns(StoredFileWarning, match="No space left"):
+        ranking = mixed.rank(*table, path=tmp_path / "scores.jsonl", head="kernel ridge")
+    assert same(ranking, mixed.rank(*table, head="kernel ridge"))
+
+
+@pytest.mark.parametrize("backend", ["threading", "loky"])
+def test_workers_give_the_same(mixed: Library, table: tuple[list[str], np.ndarray], backend: str) -> None:
+    options = {"max_measured": 3, "head": "kernel ridge", "estimators": {}}
+    with joblib.parallel_config(backend, n_jobs=2):
+        found = mixed.rank(*table, **options)
+    assert same(found, mixed.rank(*table, **options))
 
 
 # -- zoo ---------------------------------------------------------------------------------------------------------------
@@ -377,9 +534,3 @@ def test_networks_are_used_without_torch(library: Library) -> None:
         [sys.executable, "-c", code, str(library.path)], capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["6", "False"]
-
-
-def test_results_can_be_compared() -> None:
-    record = record_of(random_network(0), "a")
-    assert Ranked(record, 1.0) == Ranked(Record.from_json(record.to_json()), 1.0)
-    assert json.loads(record.to_json())["widths"] == [132, 20, 9, 5, 1]
