@@ -16,10 +16,9 @@ from scotl_matgl.descriptors.described import Described
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.learners.members import check_head
 from scotl_matgl.ranking.control import control_features
-from scotl_matgl.ranking.memory import ScoresFile, fingerprint_of
+from scotl_matgl.ranking.memory import LastingSource, ScoresFile, fingerprint_of
 from scotl_matgl.ranking.result import Ranking
 from scotl_matgl.ranking.search import Search
-from scotl_matgl.ranking.stages import Source
 from scotl_matgl.tables.rows import Rows
 from scotl_matgl.tables.target import Task
 from scotl_matgl.vocabulary import Progress, check_whole
@@ -29,7 +28,7 @@ _DESCRIPTOR = "standard"
 
 
 def rank_many(
-    sources: Sequence[Source],
+    sources: Sequence[LastingSource],
     formulas: Any,
     y: ArrayLike,
     *,
@@ -47,7 +46,7 @@ def rank_many(
 
     Parameters
     ----------
-    sources : sequence of Source
+    sources : sequence of LastingSource
         Each name once.
     formulas : sequence of length n
         All that :func:`~scotl_matgl.parse_compositions` reads; equal compositions are merged.

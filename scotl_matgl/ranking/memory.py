@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Protocol, Self
 
 from scotl_matgl.descriptors.described import Described
 from scotl_matgl.exceptions import InputError, StoredFileWarning
@@ -51,6 +51,14 @@ def fingerprint_of(rows: Rows, described: Described, search: Search) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
+class LastingSource(Source, Protocol):
+    """A source whose scores may be kept beyond the run."""
+
+    @property
+    def identity(self) -> str:
+        """All that its embedding depends on but the formulas, such as the hash of its weights."""
+
+
 class ScoresFile:
     """Scores and criterion of screened sources: a context manager, and the memory of a search.
 
@@ -62,7 +70,7 @@ class ScoresFile:
     ----------
     path : Path
         The file, which may exist.
-    sources : iterable of Source
+    sources : iterable of LastingSource
         Sources that may be asked for.
     fingerprint : str
         Of table and settings, see :func:`fingerprint_of`.
@@ -78,7 +86,7 @@ class ScoresFile:
         Once, if it cannot be written to any more: the run goes on without it.
     """
 
-    def __init__(self, path: Path, sources: Iterable[Source], fingerprint: str) -> None:
+    def __init__(self, path: Path, sources: Iterable[LastingSource], fingerprint: str) -> None:
         self.path = path.expanduser()
         self._sources = {source.name: source for source in sources}
         self._header = {"kind": _KIND, "fingerprint": fingerprint}

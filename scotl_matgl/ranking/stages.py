@@ -49,10 +49,6 @@ class Source(Protocol):
         """Name of the card, which may be known before there is a card."""
 
     @property
-    def identity(self) -> str:
-        """What its scores depend on beside the table, such as the hash of its weights."""
-
-    @property
     def card(self) -> SourceCard:
         """What is known of it."""
 
@@ -70,11 +66,6 @@ class CardSource:
     def name(self) -> str:
         """Name of the card."""
         return self.card.name
-
-    @property
-    def identity(self) -> str:
-        """Hashes of its weights."""
-        return " ".join(sorted(self.card.weights.values()))
 
     def embed(self, described: Described, layers: Sequence[str], look_up: LookUpChoice) -> Embeddings:
         """Embed by the bridges of the card, or by its own encoder."""
