@@ -31,39 +31,40 @@ _NEXT = "`scotl-matgl fit` weighs it against the descriptors by evidence"
 def summary(ranking: Ranking) -> str:
     """Answer in a sentence or two: which source, how much better, how sure, what next, or none."""
     unit = "" if ranking.classification or not ranking.target_unit else f" {ranking.target_unit}"
-    control = f"{ranking.measure} without transfer {ranking.error_of_control:.3g}{unit} ({ranking.control_name})"
+    without = f"{ranking.error_of_control:.3g}{unit} without transfer ({ranking.control_name})"
     if not ranking.results:
-        return f"No source could be ranked; {control}."
+        return f"No source could be ranked; {ranking.measure} {without}."
     if ranking.error_of_control == 0:
-        return f"Do not transfer: there is no error to reduce; {control}."
-    first = ranking.sources[0]
+        return f"Do not transfer: there is no error to reduce; {ranking.measure} {without}."
+    first, gain = ranking.sources[0], ranking.relative_gain
     low, high = (100 * end for end in ranking.relative_interval)
-    change = f"{_change(100 * ranking.relative_gain)} (90 % interval {_bare(low)} to {_bare(high)} %)"
+    error = f"{ranking.measure} {ranking.error_of_control * (1 - gain):.3g}{unit}"
+    told = f"{error}, {_change(gain)} (90 % interval {_bare(low)} to {_bare(high)} %) than {without}"
     sure = f"probability that transfer helps {ranking.probability:.2f}"
     tied = f" Not told apart from it: {listing(ranking.ties)}." if ranking.ties else ""
     if ranking.verdict == "yes":
-        return f"Transfer from {first}: {change}, {sure}; {control}.{_beside(ranking)}{tied}"
+        return f"Transfer from {first}: {told}; {sure}.{_together(ranking)}{tied}"
     if ranking.verdict == "likely":
-        return f"Transfer from {first} is likely to help: {change}, {sure}; {control}; {_NEXT}.{_beside(ranking)}{tied}"
+        return f"Transfer from {first} is likely to help: {told}; {sure}; {_NEXT}.{_together(ranking)}{tied}"
     n_sources = len(ranking.results) + len(ranking.screened)
-    return f"Do not transfer: the best of {counted(n_sources, 'source')}, {first}, gives {change}, {sure}; {control}."
+    return f"Do not transfer: the best of {counted(n_sources, 'source')}, {first}, promises {told}; {sure}."
 
 
-def _change(percent: float) -> str:
-    return f"{percent:.1f} % less error" if percent >= 0 else f"{-percent:.1f} % more error"
+def _change(gain: float) -> str:
+    return f"{100 * gain:.1f} % less" if gain >= 0 else f"{-100 * gain:.1f} % more"
 
 
 def _bare(percent: float) -> str:
     return f"{percent:.1f}".replace("-", "−")
 
 
-def _beside(ranking: Ranking) -> str:
+def _together(ranking: Ranking) -> str:
     """What the first sources give together, where that is more."""
     together = ranking.judgement.together
     if not ranking.n_together or together.gain <= ranking.judgement.gains[0].gain:
         return ""
     low, high = (100 * end for end in together.interval)
-    return f" The {ranking.together}: {_change(100 * together.gain)} (90 % interval {_bare(low)} to {_bare(high)} %)."
+    return f" The {ranking.together}: {_change(together.gain)} (90 % interval {_bare(low)} to {_bare(high)} %)."
 
 
 def remarks(ranking: Ranking) -> list[str]:
