@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from scotl_matgl.bridges.embedding import embeddings
+from scotl_matgl.bridges.embedding import embed_source
 from scotl_matgl.chemistry.compositions import parse_compositions
 from scotl_matgl.descriptors.composite import StandardDescriptor
+from scotl_matgl.descriptors.described import Described
 from scotl_matgl.learners.kernel import kernel_out_of_fold, manhattan
 from scotl_matgl.sources.cards import all_cards
 from scotl_matgl.tables.files import read_table
@@ -33,19 +34,18 @@ def measure(path: Path) -> str:
     compositions = compositions.take([keys.index(key) for key in medians.index])
     rows = np.sort(np.random.default_rng(0).choice(len(medians), min(MAX_ROWS, len(medians)), replace=False))
     compositions, y = compositions.take(rows), medians.to_numpy()[rows]
-    descriptor = StandardDescriptor()
-    X = descriptor.transform(compositions)
-    distances = manhattan(X)
+    described = Described.of(compositions, StandardDescriptor())
+    distances = manhattan(described.X)
     folds = make_folds(y, classification=False)
 
     def error(total: np.ndarray) -> float:
-        return float(np.abs(kernel_out_of_fold(total, y[:, None], folds)[:, 0] - y).mean())
+        return float(np.abs(kernel_out_of_fold(total, y[:, None], folds)[0][:, 0] - y).mean())
 
     control = error(distances)
     gains: dict[str, float] = {}
     for card in all_cards():
         try:
-            ((_, embedded),) = embeddings(card, compositions, X, descriptor, look_up=False)
+            ((_, embedded),) = embed_source(card, described, look_up=False)["readout"]
         except ValueError as reason:  # no bridge, or every formula refused
             print(f"{path.stem}: {card.name}: {reason}", file=sys.stderr)
             continue

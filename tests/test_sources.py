@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 from scotl_matgl.bridges.base import split_by_group
-from scotl_matgl.bridges.embedding import embeddings
+from scotl_matgl.bridges.embedding import embed_source
 from scotl_matgl.chemistry.compositions import parse_compositions
 from scotl_matgl.chemistry.corpus import Corpus
 from scotl_matgl.descriptors.composite import StandardDescriptor, get_descriptor
+from scotl_matgl.descriptors.described import Described
 from scotl_matgl.encoders.composition import NetworkEncoder, network_card, source_folders, write_networks
 from scotl_matgl.encoders.contracts import CompositionEncoder, DescribedEncoder
 from scotl_matgl.encoders.network import ACTIVATIONS, Network
@@ -209,38 +210,42 @@ def test_described_formulas_give_the_same(written: list[SourceCard]) -> None:
         encoder = card.load()
         assert isinstance(encoder, DescribedEncoder)
         X = get_descriptor(card.options["descriptor"]).fit(compositions).transform(compositions)
-        for layer in card.layers:
-            np.testing.assert_array_equal(
-                encoder.encode_described(compositions, X, layer=layer), encoder.encode(FORMULAS, layer=layer)
-            )
+        found = encoder.encode_described_layers(compositions, X, layers=tuple(card.layers))
+        assert list(found) == list(card.layers)
+        for layer, values in found.items():
+            np.testing.assert_array_equal(values, encoder.encode(FORMULAS, layer=layer))
         with pytest.raises(InputError, match="has no layer 'redout'; did you mean 'readout'"):
-            encoder.encode_described(compositions, X, layer="redout")
+            encoder.encode_described_layers(compositions, X, layers=("readout", "redout"))
     assert np.isnan(written[1].load().encode(FORMULAS)).all(axis=1).sum() > 3  # elements that it does not know
     assert not np.isnan(written[2].load().encode(FORMULAS)).any()
 
 
-def test_the_ranker_hands_its_descriptors_to_networks_of_the_same(
+def test_networks_of_the_same_descriptor_take_it_and_run_once_for_all_layers(
     written: list[SourceCard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compositions = parse_compositions(FORMULAS)
-    descriptor = StandardDescriptor()
-    X = descriptor.transform(compositions)
-    expected = [card.load().encode(FORMULAS) for card in written]
-    described = []
-    original = NetworkEncoder.encode_described
+    described = Described.of(parse_compositions(FORMULAS), StandardDescriptor())
+    layers = ("readout", "final")
+    expected = [{layer: card.load().encode(FORMULAS, layer=layer) for layer in layers} for card in written]
+    given = []
+    original = NetworkEncoder.encode_described_layers
     monkeypatch.setattr(
         NetworkEncoder,
-        "encode_described",
-        lambda self, compositions, given, **options: (
-            described.append(given is X) or original(self, compositions, given, **options)
+        "encode_described_layers",
+        lambda self, compositions, X, **options: (
+            given.append((X is described.X, options["layers"])) or original(self, compositions, X, **options)
         ),
     )
     for card, values in zip(written, expected, strict=True):
-        ((_, found),) = embeddings(card, compositions, X, descriptor)
-        known = np.isfinite(values).all(axis=1)
-        np.testing.assert_array_equal(found.values[known], values[known])
-        np.testing.assert_array_equal(found.refused, ~known)
-    assert described == [False, False, True]  # the first two read another descriptor
+        found = embed_source(card, described, layers=layers)
+        assert list(found) == list(layers)
+        for layer in layers:
+            ((embedding, embedded),) = found[layer]
+            known = np.isfinite(values[layer]).all(axis=1)
+            assert (embedding.name, embedding.layer) == (card.name, layer)
+            np.testing.assert_array_equal(embedded.values[known], values[layer][known])
+            np.testing.assert_array_equal(embedded.refused, ~known)
+    # The first two read another descriptor, which their own encoder computes, a layer at a time.
+    assert given == [*([(False, (layer,)) for layer in layers] * 2), (True, layers)]
 
 
 # -- sources that come with the package --------------------------------------------------------------------------------
