@@ -241,8 +241,9 @@ class Ranking:
             measured = index < len(self.results)
             judged = self._judged(index, float(errors[index])) if measured else {}
             rows.append({**scores, "loo_rmse": result.loo_rmse, **judged, **_coverage(result)})
-        control = {"source": NO_TRANSFER, "property": "", "error": self.error_of_control, "gain": 0.0}
-        control |= {"gain_low": 0.0, "gain_high": 0.0, "gain_percent": 0.0, "looked_up": 0, "bridged": 0, "refused": 0}
+        control = {"source": NO_TRANSFER, "property": "", "loo_rmse": math.nan, "error": self.error_of_control}
+        control |= {"gain": 0.0, "gain_low": 0.0, "gain_high": 0.0, "gain_percent": 0.0}
+        control |= {"p_helps": math.nan, "p_best": math.nan, "looked_up": 0, "bridged": 0, "refused": 0}
         # A source that is no better stands below the control, which costs nothing.
         at = next((index for index, gain in enumerate(self.gains) if gain <= 0), len(self.results))
         listed = [*self._together_row(), *rows[:at], control, *rows[at:]]
