@@ -147,8 +147,8 @@ def test_the_sentence_says_how_much_and_how_sure(losses) -> None:
     low, high = (100 * end for end in ranking.relative_interval)
     assert ranking.summary() == (
         f"Transfer from source 1: {100 * ranking.relative_gain:.1f} % less error (90 % interval {low:.1f} to "
-        f"{high:.1f} %), probability that transfer helps {ranking.probability:.2f}; mean absolute error without transfer "
-        f"{losses[1].mean():.3g} eV (extra trees on descriptors). Not told apart from it: source 2."
+        f"{high:.1f} %), probability that transfer helps {ranking.probability:.2f}; mean absolute error without "
+        f"transfer {losses[1].mean():.3g} eV (extra trees on descriptors). Not told apart from it: source 2."
     )
     worse = ranking_of(losses[0][:1], losses[1])
     assert f"gives {-100 * worse.relative_gain:.1f} % more error (90 % interval −" in worse.summary()
