@@ -303,7 +303,8 @@ def table() -> tuple[list[str], np.ndarray]:
             formulas.append(formula)
     compositions = parse_compositions(formulas)
     keys = compositions.keys()
-    unique = [index for index, key in enumerate(keys) if key not in keys[:index]]
+    # Sorted by composition, as all studies sort the rows of a table.
+    unique = sorted((index for index, key in enumerate(keys) if key not in keys[:index]), key=lambda index: keys[index])
     columns = signal(compositions.take(np.array(unique)))
     return [formulas[index] for index in unique], 5 * columns[:, 0] + 0.1 * columns[:, 1]
 

@@ -40,7 +40,9 @@ def test_out_of_fold_equals_fitting_each_fold(table) -> None:
     kernel = np.exp(-distances / _median_distance(distances))
     alpha = _fit_kernel(kernel, y[:, None]).alpha
     folds = make_folds(y, classification=False)
-    found = kernel_out_of_fold(distances, y[:, None], folds)[:, 0]
+    predictions, chosen = kernel_out_of_fold(distances, y[:, None], folds)
+    assert chosen == alpha
+    found = predictions[:, 0]
     for train, test in folds:
         # Kernel ridge with an unpenalised intercept is kernel ridge on the system bordered by a row of ones.
         system = np.block(
@@ -52,6 +54,32 @@ def test_out_of_fold_equals_fitting_each_fold(table) -> None:
         solution = np.linalg.solve(system, np.append(y[train], 0.0))
         expected = kernel[np.ix_(test, train)] @ solution[:-1] + solution[-1]
         np.testing.assert_allclose(found[test], expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize("alpha", [1e-3, 0.1, 10.0])
+def test_with_a_given_penalty_out_of_fold_equals_fitting_each_fold(alpha, table) -> None:
+    X, y = table
+    Y = np.column_stack([y, np.cos(y)])
+    distances = manhattan(X)
+    kernel = np.exp(-distances / _median_distance(distances))
+    folds = make_folds(y, classification=False)
+    found, given = kernel_out_of_fold(distances, Y, folds, alpha=alpha)
+    assert given == alpha
+    for train, test in folds:
+        ones = np.ones((len(train), 1))
+        system = np.block(
+            [[kernel[np.ix_(train, train)] + alpha * np.eye(len(train)), ones], [ones.T, np.zeros((1, 1))]]
+        )
+        solution = np.linalg.solve(system, np.vstack([Y[train], np.zeros((1, 2))]))
+        np.testing.assert_allclose(found[test], kernel[np.ix_(test, train)] @ solution[:-1] + solution[-1], rtol=1e-8)
+
+
+def test_the_chosen_penalty_given_changes_nothing(table) -> None:
+    X, y = table
+    distances, folds = manhattan(X), make_folds(y, classification=False)
+    found, alpha = kernel_out_of_fold(distances, y[:, None], folds)
+    again, _ = kernel_out_of_fold(distances, y[:, None], folds, alpha=alpha)
+    np.testing.assert_allclose(again, found, rtol=1e-8)
 
 
 def test_penalty_has_the_smallest_leave_one_out_error(table) -> None:
@@ -67,7 +95,7 @@ def test_penalty_has_the_smallest_leave_one_out_error(table) -> None:
         inverse -= np.outer(row, row) / row.sum()
         errors[alpha] = np.mean((inverse @ y / np.diag(inverse)) ** 2)
     assert chosen == pytest.approx(min(errors, key=errors.get))
-    residuals = kernel_out_of_fold(distances, y[:, None], single)[:, 0] - y
+    residuals = kernel_out_of_fold(distances, y[:, None], single)[0][:, 0] - y
     assert np.mean(residuals**2) == pytest.approx(min(errors.values()), rel=1e-9)
 
 

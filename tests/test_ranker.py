@@ -17,14 +17,11 @@ from scipy import stats
 from sklearn.base import clone
 from sklearn.ensemble import (
     ExtraTreesClassifier,
-    ExtraTreesRegressor,
-    HistGradientBoostingRegressor,
     RandomForestClassifier,
     RandomForestRegressor,
 )
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import BayesianRidge, Ridge, RidgeCV
-from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict
 from sklearn.preprocessing import StandardScaler, normalize
 
 from scotl_matgl import TransferabilityRanker, load_example
@@ -33,11 +30,10 @@ from scotl_matgl.bridges.store import find_bridge, look_up_path
 from scotl_matgl.chemistry.compositions import parse_compositions
 from scotl_matgl.chemistry.formulas import CompositionError
 from scotl_matgl.descriptors.composite import get_descriptor
-from scotl_matgl.estimators import KNN, Forest, LogME, LOORidge, rank_average
+from scotl_matgl.estimators import KNN, LogME, LOORidge
 from scotl_matgl.estimators.base import TransferabilityEstimator
 from scotl_matgl.exceptions import InputError, ScotlMatglWarning
 from scotl_matgl.learners.heads import out_of_fold_loss
-from scotl_matgl.learners.kernel import kernel_out_of_fold, manhattan
 from scotl_matgl.sources.cards import SourceCard, all_cards, select
 from scotl_matgl.studies.judging import ordered_pairs
 from scotl_matgl.tables.folds import make_folds
@@ -59,7 +55,10 @@ def only_what_is_shipped(tmp_path_factory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
-    return load_example().iloc[::8].reset_index(drop=True)
+    """Some compositions, sorted as a ranking sorts them, so that its rows are those of the table."""
+    frame = load_example().iloc[::8]
+    keys = pd.Series(parse_compositions(frame["formula"]).keys(), index=frame.index)
+    return frame.loc[keys.drop_duplicates().sort_values().index].reset_index(drop=True)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +68,8 @@ def small(table) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def fitted(table) -> TransferabilityRanker:
-    return TransferabilityRanker("MEGNet-MP-*", target_unit="eV/atom").fit(table["formula"], table["target"])
+    ranker = TransferabilityRanker("MEGNet-MP-*", head="kernel ridge", target_unit="eV/atom")
+    return ranker.fit(table["formula"], table["target"])
 
 
 @pytest.fixture(scope="module")
@@ -83,46 +83,10 @@ def embedding(name: str, X: np.ndarray) -> np.ndarray:
 
 
 def quick(sources: Any = ENTHALPY, **parameters: Any) -> TransferabilityRanker:
-    return TransferabilityRanker(sources, **({"estimators": ["loo"]} | parameters))
+    return TransferabilityRanker(sources, **({"estimators": ["loo"], "head": "kernel ridge"} | parameters))
 
 
 # -- the numbers ------------------------------------------------------------------------------------------------------
-
-
-def loss_by_scikit_learn(head: str, X: np.ndarray, y: np.ndarray) -> np.ndarray:
-    folds = KFold(5, shuffle=True, random_state=0)
-    if head == "kernel ridge":  # compared with a fit of each fold in test_heads
-        return out_of_fold_loss(head, X, y, list(folds.split(X)))
-    oracle = {
-        "extra trees": ExtraTreesRegressor(100, max_features=1 / 3, random_state=0),
-        "gradient boosting": HistGradientBoostingRegressor(random_state=0),
-    }[head]
-    return np.abs(cross_val_predict(oracle, X, y, cv=folds) - y)
-
-
-def test_control_is_the_best_of_three_heads_on_descriptors(fitted, table, described) -> None:
-    ranking = fitted.ranking_
-    y = table["target"].to_numpy()
-    expected = {
-        head: loss_by_scikit_learn(head, described, y).mean()
-        for head in ("kernel ridge", "extra trees", "gradient boosting")
-    }
-    assert dict(ranking.control_errors) == pytest.approx(expected, rel=1e-9)
-    assert ranking.head == min(expected, key=expected.get)
-    np.testing.assert_allclose(ranking.control, loss_by_scikit_learn(ranking.head, described, y), rtol=1e-9)
-
-
-def test_error_gain_and_standard_error_of_a_source(fitted, table, described) -> None:
-    ranking = fitted.ranking_
-    y = table["target"].to_numpy()
-    control = loss_by_scikit_learn(ranking.head, described, y)
-    for name in (ENTHALPY, GAPS[0]):
-        beside = np.hstack([described, embedding(name, described)])
-        loss = loss_by_scikit_learn(ranking.head, beside, y)
-        row = ranking.to_frame().set_index("source").loc[name]
-        assert row["error"] == pytest.approx(loss.mean(), rel=1e-6)
-        assert row["gain"] == pytest.approx((control - loss).mean(), rel=1e-5)
-        assert row["gain_se"] == pytest.approx(stats.sem(control - loss), rel=1e-5)
 
 
 def test_leave_one_out_error_is_that_of_ridge_cv(fitted, table, described) -> None:
@@ -183,40 +147,32 @@ def test_losses_of_the_embedding_alone_are_those_of_a_forest_out_of_bag(alone, s
     X, y = get_descriptor("standard").fit_transform(small["formula"]), small["target"].to_numpy()
     oracle = RandomForestRegressor(100, max_features=1 / 3, oob_score=True, random_state=0)
     ranking = alone.ranking_
-    assert ranking.head == "random forest"
+    assert ranking.head == ranking.control_name == "random forest on descriptors"
     np.testing.assert_allclose(ranking.control, np.abs(oracle.fit(X, y).oob_prediction_ - y), rtol=1e-9)
-    assert dict(ranking.control_errors) == {"random forest": ranking.error_of_control}
+    assert dict(ranking.control_errors) == {ranking.head: ranking.error_of_control}
     for result, loss in zip(ranking.results, ranking.losses, strict=True):
         expected = np.abs(oracle.fit(embedding(result.source, X), y).oob_prediction_ - y)
         # Bridges work in single precision: a tree may split otherwise.
         assert loss.mean() == pytest.approx(expected.mean(), rel=0.02)
 
 
-def test_order_for_the_embedding_alone_is_the_mean_rank_of_four_scores(alone, small) -> None:
+def test_order_for_the_embedding_alone_is_that_of_a_forest_and_kernel_ridge(alone, small) -> None:
     X, y = get_descriptor("standard").fit_transform(small["formula"]), small["target"].to_numpy()
-    folds = list(KFold(5, shuffle=True, random_state=0).split(X))
-    table = []
-    for result in alone.ranking_.results:
-        Z = embedding(result.source, X)
-        kernel = -out_of_fold_loss("kernel ridge", Z, y, folds).mean()
-        table.append([Forest().fit(Z, y).score_, kernel, LOORidge().fit(Z, y).score_, LogME().fit(Z, y).score_])
-        found = [result.scores[name] for name in ("forest", "kernel", "loo", "logme")]
-        assert found == pytest.approx(table[-1], rel=0.02)
-    scores = [result.scores for result in alone.ranking_.results]
-    ranks = [found["mean_rank"] for found in scores]
-    given = [[found[name] for name in ("forest", "kernel", "loo", "logme")] for found in scores]
-    assert ranks == pytest.approx(rank_average(given))
-    assert ranks == sorted(ranks, reverse=True)
-    assert len(set(ranks)) > 1
-    content = json.loads(alone.ranking_.to_json())
-    assert content["combine"] == content["settings"]["combine"] == "embedding"
-    assert [row["mean_rank"] for row in content["ranking"] if row["source"] != NO_TRANSFER] == pytest.approx(ranks)
+    folds = Rows.read(small["formula"], y).folds()
+    ranking = alone.ranking_
+    kernel = [out_of_fold_loss("kernel ridge", embedding(name, X), y, folds).mean() for name in ranking.sources]
+    criterion = ranking.losses.mean(axis=1) + kernel
+    assert np.all(np.diff(criterion) >= 0)
+    judged = ranking.judgement.criterion[ranking.judgement.order]
+    np.testing.assert_allclose(judged, criterion / ranking.error_of_control, rtol=1e-5)
+    content = json.loads(ranking.to_json())
+    assert content["combine"] == "embedding"
+    assert "for training on the embedding alone" in str(ranking)
 
 
 def test_labels_are_ranked_for_the_embedding_alone_by_what_takes_them(small) -> None:
     labels = np.where(small["target"] < -1, "stable", "loose")
     ranking = quick(GAPS, combine="embedding").fit(small["formula"], labels).ranking_
-    assert set(ranking.results[0].scores) == {"mean_rank", "forest", "kernel", "logme"}
     X = get_descriptor("standard").fit_transform(small["formula"])
     votes = RandomForestClassifier(100, max_features=1 / 3, oob_score=True, random_state=0).fit(X, labels)
     share = votes.oob_decision_function_[np.arange(len(labels)), np.searchsorted(votes.classes_, labels)]
@@ -298,7 +254,7 @@ def test_enthalpies_profit_from_the_enthalpy_source_most(fitted) -> None:
     ranking = fitted.ranking_
     assert ranking.sources[0] == ENTHALPY
     assert set(ranking.sources[1:]) == set(GAPS)
-    assert ranking.helps
+    assert ranking.verdict == "yes"
     assert ranking.ties == ()
 
 
@@ -352,35 +308,6 @@ def test_same_seed_same_result_and_another_seed_other_folds(small) -> None:
     }
 
 
-def test_threads_change_nothing(small) -> None:
-    one, two = (
-        quick(GAPS, n_jobs=jobs, estimators=["loo", "logme"]).fit(small["formula"], small["target"]) for jobs in (1, 2)
-    )
-    pd.testing.assert_frame_equal(without_seconds(one), without_seconds(two), rtol=1e-9)
-
-
-def test_order_of_rows_changes_the_folds_only(table, fitted) -> None:
-    order = np.random.default_rng(1).permutation(len(table))
-    ranking = TransferabilityRanker("MEGNet-MP-*").fit(table["formula"][order], table["target"][order]).ranking_
-    before = {result.source: result for result in fitted.ranking_.results}
-    assert (ranking.n_rows, ranking.n_merged) == (fitted.ranking_.n_rows, fitted.ranking_.n_merged)
-    for result in ranking.results:
-        assert result.loo_rmse == pytest.approx(before[result.source].loo_rmse, rel=1e-6)
-        assert dict(result.scores) == pytest.approx(dict(before[result.source].scores), rel=1e-6)
-    assert ranking.best == fitted.best_source_
-    scale = fitted.ranking_.control.std() / np.sqrt(len(table))
-    assert ranking.error_of_control == pytest.approx(fitted.ranking_.error_of_control, abs=2 * scale)
-
-
-def test_another_unit_scales_errors_and_nothing_else(small) -> None:
-    electronvolt = quick(GAPS).fit(small["formula"], small["target"]).ranking_
-    # A power of two, so that no rounding decides between equal splits of the trees.
-    other = quick(GAPS).fit(small["formula"], 64 * small["target"]).ranking_
-    assert electronvolt.sources == other.sources
-    np.testing.assert_allclose(other.losses, 64 * electronvolt.losses, rtol=1e-9)
-    np.testing.assert_allclose(other.gain_percents, electronvolt.gain_percents, rtol=1e-6, atol=1e-6)
-
-
 def test_input_may_be_a_list_an_array_or_a_series_with_any_index(small) -> None:
     reference = without_seconds(quick().fit(small["formula"], small["target"]))
     odd = small.set_index(pd.Index(np.arange(len(small)) * 7 + 3)[::-1])
@@ -398,7 +325,6 @@ def test_repeated_compositions_are_one_row_with_their_median(small, values, midd
     spellings = ["Li2O", "OLi2", "Li4O2", "Li2O1"][: len(values)]
     others = small[small["formula"] != "Li2O"]
     merged = quick().fit([*others["formula"], "Li2O"], [*others["target"], middle])
-    # The double comes last, so that the first appearance keeps its place.
     repeated = quick().fit([*others["formula"], *spellings], [*others["target"], *values])
     assert repeated.ranking_.n_merged == merged.ranking_.n_merged + len(values) - 1
     pd.testing.assert_frame_equal(without_seconds(repeated), without_seconds(merged), check_exact=True)
@@ -419,13 +345,7 @@ def test_max_rows_bounds_the_folds_and_not_the_scores(table, fitted) -> None:
     assert (ranking.n_rows, ranking.losses.shape) == (fitted.ranking_.n_rows, (1, 60))
     (full,) = (result for result in fitted.ranking_.results if result.source == ENTHALPY)
     assert ranking.results[0].loo_rmse == full.loo_rmse
-    assert "error and gain on 60 of them, drawn at random" in str(ranking)
-
-
-def test_progress_counts_heads_and_sources(small) -> None:
-    seen = []
-    quick(GAPS).fit(small["formula"], small["target"], progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(step, 11) for step in range(1, 12)]  # three heads, four sources scored, four measured
+    assert "errors and gains on 60 of them, drawn at random" in str(ranking)
 
 
 # -- screening --------------------------------------------------------------------------------------------------------
@@ -447,37 +367,14 @@ def test_sources_that_are_screened_out_have_scores_and_no_error_and_change_no_ot
         assert result.loo_rmse == known[result.source].loo_rmse
     frame = part.to_frame()
     assert list(frame["source"][-3:]) == [result.source for result in part.screened]
-    assert frame[["error", "gain", "gain_se", "gain_percent", "p_best"]][-3:].isna().all(axis=None)
-    assert not frame[["error", "gain", "p_best"]][:-3].isna().any(axis=None)
+    assert frame[["error", "gain", "gain_low", "gain_percent", "p_helps", "p_best"]][-3:].isna().all(axis=None)
+    assert not frame[["error", "gain"]][:-3].isna().any(axis=None)
     text = " ".join(str(part).split())
     names = ", ".join(result.source for result in part.screened)
-    assert "of the 2 sources that quick scores put first; 3 others have their scores in .to_frame() and" in text
+    assert "of the 2 sources that the screen put first; 3 others have their scores in .to_frame() and" in text
     assert names in text
-    assert "for the best of 5 is" in part.summary() or part.helps
+    assert "the best of 5 sources, " in part.summary() or part.helps
     assert json.loads(str(part.to_json()))["ranking"][-1]["error"] is None
-
-
-def test_the_screen_is_the_mean_rank_of_kernel_ridge_on_some_rows_and_of_ridge_on_all(
-    table, described, monkeypatch
-) -> None:
-    monkeypatch.setattr("scotl_matgl.ranking.ranker._SCREEN_ROWS", 100)
-    y = table["target"].to_numpy()
-    names = [ENTHALPY, *GAPS]
-    rows = np.sort(np.random.default_rng(0).permutation(len(y))[:100])
-    folds = list(KFold(5, shuffle=True, random_state=0).split(rows))
-    scores = []
-    for name in names:
-        Z = embedding(name, described)
-        distances = manhattan(described)[np.ix_(rows, rows)] + manhattan(Z[rows])
-        predicted = kernel_out_of_fold(distances, y[rows][:, None], folds)[:, 0]
-        scores.append((-np.abs(predicted - y[rows]).mean(), LOORidge().fit(Z, y).score_))
-    ranks = stats.rankdata(scores, axis=0).mean(axis=1)
-    expected = [names[i] for i in np.argsort(-ranks, kind="stable")]
-    ranking = quick(names, max_measured=1).fit(table["formula"], table["target"]).ranking_
-    found = [*ranking.sources, *(result.source for result in ranking.screened)]
-    position = dict(zip(names, ranks, strict=True))
-    assert [position[name] for name in found] == [position[name] for name in expected]
-    assert found[0] == ENTHALPY
 
 
 # -- what is skipped --------------------------------------------------------------------------------------------------
@@ -553,11 +450,13 @@ def test_numbers_written_as_text_are_read_for_regression(small) -> None:
 
 def test_error_of_labels_is_the_share_of_wrong_ones(table, described) -> None:
     labels = np.where(table["target"] < -1, "stable", "loose")
-    ranking = quick("MEGNet-MP-*", estimators=["loo", "logme", "scotl"]).fit(table["formula"], labels).ranking_
+    ranking = quick(estimators=["loo", "logme", "scotl"], head="extra trees").fit(table["formula"], labels).ranking_
     assert ranking.classification
-    oracle = ExtraTreesClassifier(100, max_features=1 / 3, random_state=0)
-    predicted = cross_val_predict(oracle, described, labels, cv=StratifiedKFold(5, shuffle=True, random_state=0))
-    assert ranking.control_errors["extra trees"] == pytest.approx(np.mean(predicted != labels))
+    predicted = np.empty_like(labels)
+    for train, test in Rows.read(table["formula"], labels).folds():
+        oracle = ExtraTreesClassifier(100, max_features=1 / 3, random_state=0)
+        predicted[test] = oracle.fit(described[train], labels[train]).predict(described[test])
+    assert ranking.control_errors["extra trees on descriptors"] == pytest.approx(np.mean(predicted != labels))
     assert ranking.error_of_control == min(ranking.control_errors.values())
     assert all(np.isnan(result.loo_rmse) for result in ranking.results)
     assert set(ranking.results[0].scores) == {"logme"}
@@ -573,8 +472,8 @@ def test_names_of_classes_do_not_matter(small, form) -> None:
     labels = form(names) if form is not str else [str(name) for name in names]
     ranking = quick().fit(small["formula"], labels).ranking_
     assert len(set(labels)) == 3
-    # Trees break ties of classes by their order, so only kernel ridge is the same whatever the names.
-    assert ranking.control_errors["kernel ridge"] == pytest.approx(reference.control_errors["kernel ridge"])
+    assert dict(ranking.control_errors) == dict(reference.control_errors)
+    np.testing.assert_array_equal(ranking.losses, reference.losses)
 
 
 def test_a_rare_class_costs_no_folds() -> None:
@@ -635,7 +534,7 @@ def test_wrong_tables_are_told_in_a_sentence(small) -> None:
     formulas, y = small["formula"], small["target"]
     for bad_formulas, bad_y, message in (
         (formulas, y[:-1], rf"there are {len(y)} formulas and the target has shape \({len(y) - 1},\)"),
-        (formulas, y.to_frame(), r"the target has shape \(\d+, 1\); give one value for each formula"),
+        (formulas, np.ones((len(y), 2)), r"the target has shape \(\d+, 2\); give one value for each"),
         (formulas, np.ones(len(y)), "the target is 1 in every row; there is nothing to learn"),
         (formulas, ["metal"] * len(y), "every row has the class 'metal'; there is nothing to learn"),
         (formulas, [f"sample {row}" for row in range(len(y))], "which are too many for class labels"),
