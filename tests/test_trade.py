@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from scotl_matgl.cli.app import app
+from scotl_matgl.cli.main import app
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.studies.trade import TradeLaw
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from scotl_matgl import load_example
 from scotl_matgl.chemistry.compositions import parse_compositions
 from scotl_matgl.chemistry.formulas import CompositionError
-from scotl_matgl.cli.app import app
+from scotl_matgl.cli.main import app
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.studies.splitters import (
     SCHEMES,
