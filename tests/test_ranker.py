@@ -203,8 +203,8 @@ def test_order_agrees_with_forests_trained_on_the_embedding_alone(held_out) -> N
         Z = embedding(name, X)
         forest = RandomForestRegressor(100, max_features=1 / 3, random_state=1).fit(Z[train], table.y[train])
         losses.append(np.abs(forest.predict(Z[test]) - table.y[test]))
-    # Four standard errors: mostly the source of energies against those of gaps, which 200 rows can tell, and not the four
-    # networks of band gaps from each other, which they cannot.
+    # Four standard errors: mostly the source of energies against those of gaps, which 200 rows can tell, and not the
+    # four networks of band gaps from each other, which they cannot.
     width = np.array([[2 * stats.sem(one - other) for other in losses] for one in losses])
     right = {}
     for combine, order in orders.items():
