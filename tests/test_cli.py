@@ -189,8 +189,7 @@ def test_rank_options_reach_the_ranker(command, table) -> None:
     labels = json.loads(command(*rank(table, "--format", "json", "--task", "regression"))[1])
     assert labels["task"] == "regression"
     alone = json.loads(command(*rank(table, "--format", "json", "--combine", "embedding"))[1])
-    assert (alone["settings"]["combine"], alone["head"]) == ("embedding", "random forest")
-    assert {"mean_rank", "forest", "kernel", "loo", "logme"} < set(alone["ranking"][0]) | set(alone["ranking"][-1])
+    assert (alone["combine"], alone["head"]) == ("embedding", "random forest on descriptors")
     assert default["combine"] == "concat"
     assert default["head"] != "random forest"
 
@@ -338,7 +337,8 @@ def test_exit_codes_and_streams_of_the_process(table) -> None:
     done = process(*rank(table, "--format", "json"))
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert json.loads(done.stdout)["ranking"][0]["source"] in (ENTHALPY, NO_TRANSFER, "M3GNet-MP-2018.6.1-Eform")
+    listed = {row["source"] for row in json.loads(done.stdout)["ranking"]}
+    assert listed == {ENTHALPY, NO_TRANSFER, "M3GNet-MP-2018.6.1-Eform", "first two together"}
     done = process("rank", "none.csv")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: there is no file none.csv")

@@ -6,8 +6,8 @@ import pandas as pd
 from typer.testing import CliRunner
 
 from scotl_matgl import load_example
-from scotl_matgl.cli.app import app
-from scotl_matgl.studies.judging import summarise
+from scotl_matgl.cli.main import app
+from scotl_matgl.studies.judging import judge_rankings, orders
 
 
 def test_evaluate_writes_what_it_summarises_and_resumes(tmp_path, monkeypatch) -> None:
@@ -17,10 +17,12 @@ def test_evaluate_writes_what_it_summarises_and_resumes(tmp_path, monkeypatch) -
     arguments = ["evaluate", str(table), "--sources", "MEGNet*Eform", "--repeats", "1", "--output", str(output)]
     first = CliRunner().invoke(app, arguments)
     assert first.exit_code == 0, first.output
-    records = pd.read_csv(output)
+    records = pd.read_csv(output, dtype={"size": str})
     assert {"no transfer", "MEGNet-MP-2018.6.1-Eform"} <= set(records["source"])
-    assert set(records["n"]) == {50, 97}  # 97 rows are too few to test subsets of 100 and 200
-    assert summarise(records).to_string(float_format=lambda value: f"{value:.3f}") in first.stdout
+    assert set(records["size"]) == {"50", "whole"}  # 97 rows are too few to test subsets of 100 and 200
+    form = {"index": False, "float_format": lambda value: f"{value:.3f}"}
+    assert judge_rankings(records).to_string(**form) in first.stdout
+    assert orders(records).to_string(**form) in first.stdout
     before = output.read_text()
     second = CliRunner().invoke(app, arguments)
     assert second.stdout == first.stdout

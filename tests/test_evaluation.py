@@ -1,30 +1,35 @@
-"""Evaluation: figures against scipy and hand-made cases, realised errors against scikit-learn, no leak, resuming."""
+"""Evaluation: figures against scipy and hand-made cases, realised errors against direct fits, no leak, resuming."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from sklearn.ensemble import RandomForestRegressor
 
 from scotl_matgl.chemistry.compositions import parse_compositions
+from scotl_matgl.descriptors.composite import get_descriptor
+from scotl_matgl.learners.kernel import LaplacianKernelRidge
 from scotl_matgl.sources.cards import SourceCard
+from scotl_matgl.studies import measuring
 from scotl_matgl.studies.judging import (
-    FIXED,
-    held_out_regret,
-    judge,
+    PLACE,
+    calibration_error,
+    judge_rankings,
     ordered_pairs,
+    orders,
     paired_standard_errors,
     rank_correlations,
     regret,
+    static_lists,
     summarise,
 )
-from scotl_matgl.studies.measuring import RANDOM, evaluate
-from scotl_matgl.tables.folds import make_folds
+from scotl_matgl.studies.measuring import evaluate
 from scotl_matgl.vocabulary import NO_TRANSFER
 
 ELEMENTS = ("Li", "Na", "K", "Mg", "Ca", "Sr", "Al", "Ga", "Ti", "Zr", "Fe", "Ni", "Cu", "Zn", "Sn")
@@ -74,23 +79,6 @@ def test_regret_is_the_ratio_of_the_pick_to_the_best() -> None:
     assert regret([math.nan, 0.0, math.nan], errors) == 1.0
 
 
-def test_held_out_regret_of_equal_sources_is_one_on_average() -> None:
-    rng = np.random.default_rng(2)
-    scores = np.arange(10.0)
-    blocks = 1.0 + 0.05 * rng.normal(size=(2000, 10, 24))
-    plain = np.mean([regret(scores, sample.mean(axis=1)) for sample in blocks])
-    fair = np.mean([held_out_regret(scores, sample) for sample in blocks])
-    # All sources are equally good, so no pick can be bad; the smallest of ten means makes plain regret say otherwise.
-    assert plain > 1.012
-    assert fair == pytest.approx(1.0, abs=2e-3)
-
-
-def test_held_out_regret_by_hand() -> None:
-    blocks = [[1.0, 2.0, 1.0, 2.0], [3.0, 1.0, 3.0, 1.0]]
-    # Even groups name source 0, whose odd error is 2; odd groups name source 1, whose even error is 3. Pick: source 0.
-    assert held_out_regret([1.0, 0.0], blocks) == pytest.approx((2.0 / 2.0 + 1.0 / 3.0) / 2)
-
-
 def test_rank_correlations_are_scipys() -> None:
     rng = np.random.default_rng(3)
     scores, errors = rng.normal(size=9), rng.normal(size=9)
@@ -109,143 +97,99 @@ def test_rank_correlations_are_scipys() -> None:
     assert set(rank_correlations(np.ones(12), errors).values()) == {0.0}
 
 
-def made(
-    table: str, errors: dict[str, float], scores: dict[str, float], *, se: float = 0.0, spread: float = 0.01, **more
-) -> list[dict]:
-    """One unit under D: blocks that alternate about the error by `spread`, a pattern that differs between sources."""
-    rows = []
-    for index, (source, error) in enumerate(errors.items()):
-        pattern = np.where(np.arange(8) // (1 + index) % 2 == 0, spread, -spread)
-        rows.append(
-            {
-                "table": table,
-                "n": 50,
-                "full": False,
-                "repeat": 0,
-                "protocol": "D",
-                "source": source,
-                "head": "extra trees",
-                "error": error,
-                "blocks": " ".join(f"{value:.6g}" for value in error + pattern - pattern.mean()),
-                "head+X": scores[source],
-                "head+X se": se,
-            }
-            | more
-        )
-    return rows
+# -- rankings ---------------------------------------------------------------------------------------------------------
 
 
-ERRORS = {NO_TRANSFER: 1.0, "a": 0.8, "b": 0.9, "c": 1.2}
+def row(table: str, source: str, error: float, **fields: Any) -> dict[str, Any]:
+    """A row of a result: its errors alternate about the mean by a tenth, in step for all sources."""
+    blocks = " ".join(f"{error * (0.9 if index % 2 else 1.1)}" for index in range(8))
+    default = {"size": "50", "draw": "0", "n_train": 50, "place": np.nan, "verdict": "yes", "probability": 0.97}
+    stated = {"gain": 0.0, "gain_low": 0.0, "gain_high": 0.0, "p_helps": np.nan}
+    return {"table": table, "source": source, "error": error, "blocks": blocks, **default, **stated, **fields}
 
 
-def test_judge_credits_a_right_call_for_transfer() -> None:
-    frame = pd.DataFrame(made("t", ERRORS, {NO_TRANSFER: -1.0, "a": -0.7, "b": -0.8, "c": -0.9}))
-    row = judge(frame).set_index("score").loc["head+X"]
-    assert (row["right"], row["pairs"]) == (3.0, 3)
-    assert (row["called"], row["transfers"], row["regret"], row["spearman"]) == (1.0, 1.0, 1.0, 1.0)
+def ranking(table: str, *, control: float = 1.0, errors: tuple[float, ...], gain: float, **fields: Any) -> pd.DataFrame:
+    rows = [row(table, NO_TRANSFER, control, **fields)]
+    stated = {"gain": gain, "gain_low": gain - 0.05, "gain_high": gain + 0.05}
+    rows += [row(table, f"s{i}", error, place=i + 1.0, **stated, **fields) for i, error in enumerate(errors)]
+    return pd.DataFrame(rows)
 
 
-def test_judge_charges_a_wrong_call_and_a_missed_one() -> None:
-    # The source picked is worse than no transfer.
-    wrong = pd.DataFrame(made("t", ERRORS, {NO_TRANSFER: -1.0, "a": -0.9, "b": -0.8, "c": -0.7}))
-    row = judge(wrong).set_index("score").loc["head+X"]
-    assert (row["called"], row["transfers"], row["right"]) == (0.0, 1.0, 0.0)
-    assert row["regret"] == pytest.approx(1.2 / 0.8)
-    # The control is preferred although the best-scored source is better.
-    missed = pd.DataFrame(made("t", ERRORS, {NO_TRANSFER: -0.5, "a": -0.7, "b": -0.8, "c": -0.9}))
-    row = judge(missed).set_index("score").loc["head+X"]
-    assert (row["called"], row["transfers"], row["right"]) == (0.0, 0.0, 3.0)
-    assert row["regret"] == pytest.approx(1.0 / 0.8)
-    # A difference within two standard errors is not held against a score.
-    noisy = pd.DataFrame(made("t", ERRORS, {NO_TRANSFER: -0.5, "a": -0.7, "b": -0.8, "c": -0.9}, spread=1.0))
-    assert math.isnan(judge(noisy).set_index("score").loc["head+X", "called"])
+def test_a_ranking_is_judged_by_what_its_answer_gave() -> None:
+    frame = ranking("a", errors=(0.8, 0.9), gain=0.17)
+    (found,) = judge_rankings(frame).to_dict("records")
+    assert (found["answer"], found["stated"], found["covered"], found["certain"]) == ("s0", 0.17, True, True)
+    assert found["realised"] == pytest.approx(0.2)
+    together = row("a", "first two together", 0.7, gain=0.18, gain_low=0.0, gain_high=0.25)
+    (found,) = judge_rankings(pd.concat([frame, pd.DataFrame([together])])).to_dict("records")
+    assert found["answer"] == "first two together"
+    assert found["realised"] == pytest.approx(0.3)
+    assert not found["covered"]
 
 
-def test_the_call_is_that_of_the_head_for_the_source_picked() -> None:
-    scores = {NO_TRANSFER: -1.0, "a": -1.1, "b": -0.9, "c": -1.2}
-    guess = {NO_TRANSFER: math.nan, "a": 3.0, "b": 2.0, "c": 1.0}
-    frame = pd.DataFrame(made("t", ERRORS, scores))
-    frame["guess"] = frame["source"].map(guess)
-    judged = judge(frame).set_index("score")
-    # The head expects a loss from a, which the guess picks, and that is wrong; it would itself pick b, and be right.
-    row = judged.loc["guess"]
-    assert (row["called"], row["helps"], row["transfers"], row["right"]) == (0.0, 1.0, 0.0, 3.0)
-    assert row["regret"] == pytest.approx(1.0 / 0.8)
-    row = judged.loc["head+X"]
-    assert (row["called"], row["helps"], row["transfers"], row["right"]) == (1.0, 1.0, 1.0, 2.0)
-    assert row["regret"] == pytest.approx(0.9 / 0.8)
+def test_figures_of_merit_by_hand() -> None:
+    frame = pd.concat(
+        [
+            ranking("a", errors=(0.8,), gain=0.17),
+            ranking("b", errors=(1.1,), gain=0.05, verdict="likely", probability=0.6),
+            ranking("c", errors=(1.2,), gain=0.02, verdict="no", probability=0.3),
+            ranking("d", errors=(1.1,), gain=0.2),
+        ]
+    )
+    found = summarise(judge_rankings(frame)).loc["all"]
+    assert found["bias"] == pytest.approx(100 * np.mean([0.17 - 0.2, 0.05 + 0.1, 0.02 + 0.2, 0.2 + 0.1]))
+    expected = np.polyfit([0.17, 0.05, 0.02, 0.2], [0.2, -0.1, -0.2, -0.1], 1)[0]
+    assert found["slope"] == pytest.approx(expected)
+    assert (found["cover"], found["n_certain"], found["right"]) == (0.25, 4, 0.5)
+    assert (found["yes"], found["yes_wrong"]) == (2, 0.5)
+    # Two say 0.97 of which one helped, one 0.6 and one 0.3, of which neither did.
+    assert found["ece"] == pytest.approx((2 * abs(0.97 - 0.5) + 0.6 + 0.3) / 4)
 
 
-def test_pooled_errors_take_out_the_luck_of_a_subset() -> None:
-    scores = {NO_TRANSFER: -1.0, "a": -0.7, "b": -0.8, "c": -0.9}
-    lucky = {NO_TRANSFER: 1.0, "a": 1.3, "b": 0.9, "c": 1.2}
-    frame = pd.DataFrame([*made("t", ERRORS, scores), *made("t", lucky, scores, repeat=1)])
-    alone = judge(frame, pooled=False).query("score == 'head+X'").set_index("repeat")
-    assert alone["right"].tolist() == [3.0, 1.0]
-    assert alone["regret"].tolist() == pytest.approx([1.0, 1.3 / 0.9])
-    together = judge(frame).query("score == 'head+X'")
-    # Means: a 1.05, b 0.9, c 1.2. The difference of a and c is -0.4 and 0.1 in the two subsets, of standard error 0.25;
-    # that of a and b -0.1 and 0.4; that of b and c is -0.3 in both, and certain.
-    assert together["pairs"].tolist() == [1, 1]
-    assert together["right"].tolist() == [1.0, 1.0]
-    assert together["regret"].tolist() == pytest.approx([1.05 / 0.9] * 2)
+def test_calibration_error_of_promises_that_are_kept_is_small() -> None:
+    rng = np.random.default_rng(0)
+    p = rng.uniform(size=20_000)
+    kept = rng.uniform(size=20_000) < p
+    assert calibration_error(p, kept) < 0.02
+    assert calibration_error(p, ~kept) > 0.3
 
 
-def test_repeats_that_lack_a_source_are_left_out() -> None:
-    scores = {NO_TRANSFER: -1.0, "a": -0.7, "b": -0.8, "c": -0.9}
-    whole = made("t", ERRORS, scores)
-    part = [row for row in made("t", ERRORS, scores, repeat=1) if row["source"] != "a"]
-    pd.testing.assert_frame_equal(judge(pd.DataFrame([*whole, *part])), judge(pd.DataFrame(whole)))
-    other = [row for row in made("t", ERRORS, scores, repeat=2) if row["source"] != "b"]
-    with pytest.raises(ValueError, match="no repeat holds all 4 sources"):
-        judge(pd.DataFrame([*part, *other]))
+def test_ways_to_order_are_compared_on_the_same_pairs() -> None:
+    errors = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    frame = ranking("a", errors=errors, gain=0.5)
+    frame["good"] = [np.nan, *(-np.array(errors))]
+    frame["bad"] = [np.nan, *errors]
+    found = orders(frame).set_index("way")
+    assert found.loc[PLACE, "pairs"] == found.loc["good", "pairs"] == 1.0
+    assert found.loc["bad", "pairs"] == 0.0
+    assert found.loc[PLACE, "regret"] == 1.0
+    assert found.loc["bad", "regret"] == pytest.approx(2.0)
+    assert found.loc[PLACE, "gain"] == pytest.approx(50.0)
 
 
-def test_caution_turns_a_narrow_gain_into_no_transfer() -> None:
-    scores = {NO_TRANSFER: -1.0, "a": -0.9, "b": -0.95, "c": -0.97}
-    frame = pd.DataFrame(made("t", ERRORS, scores, se=0.08))
-    assert judge(frame, caution=1.2).set_index("score").loc["head+X", "transfers"] == 1.0
-    assert judge(frame, caution=1.3).set_index("score").loc["head+X", "transfers"] == 0.0
+def test_folds_of_a_whole_table_are_judged_together() -> None:
+    folds = [ranking("a", errors=(0.5, 0.6), gain=0.5, size="whole", draw="0")]
+    folds.append(ranking("a", errors=(0.9, 0.6), gain=0.5, size="whole", draw="1"))
+    found = orders(pd.concat(folds)).set_index("way")
+    # Over both folds the first has 0.7, the second 0.6.
+    assert found.loc[PLACE, "regret"] == pytest.approx(0.7 / 0.6)
 
 
-def test_covered_is_the_share_of_gains_within_their_interval() -> None:
-    # Expected gains 0.1, 0.05, 0.03; realised 0.2, 0.1, -0.2; half width 1.645 * 0.08 = 0.1316 and a little more.
-    scores = {NO_TRANSFER: -1.0, "a": -0.9, "b": -0.95, "c": -0.97}
-    frame = pd.DataFrame(made("t", ERRORS, scores, se=0.08))
-    assert judge(frame).set_index("score").loc["head+X", "covered"] == pytest.approx(2 / 3)
+def test_static_lists_look_at_tables_of_other_families_only() -> None:
+    frame = pd.concat(
+        [
+            ranking("a", errors=(0.5, 1.0), gain=0),
+            ranking("b", errors=(1.0, 0.5), gain=0),
+            ranking("c", errors=(0.8, 0.7), gain=0),
+        ]
+    )
+    lists = static_lists(frame, {"b": "f", "c": "f"})
+    assert lists("a")["s1"] > lists("a")["s0"]
+    assert lists("b") == pytest.approx({"s0": -np.log(0.5), "s1": 0.0})
+    assert lists("c") == lists("b")
 
 
-def test_fixed_source_looks_at_the_other_tables_only() -> None:
-    scores = {NO_TRANSFER: -1.0, "a": -0.5, "b": -0.5, "c": -0.5}
-    first = {NO_TRANSFER: 1.0, "a": 0.1, "b": 0.2, "c": 0.4}
-    second = {NO_TRANSFER: 1.0, "a": 0.4, "b": 0.2, "c": 0.1}
-    third = {NO_TRANSFER: 1.0, "a": 0.3, "b": 0.3, "c": 0.3}
-    frame = pd.DataFrame([*made("1", first, scores), *made("2", second, scores), *made("3", third, scores)])
-    judged = judge(frame)
-    rows = judged[judged["score"] == FIXED].set_index("table")
-    # For table 1 the others prefer c, its worst; for table 2 they prefer a, its worst; for table 3 they are undecided.
-    assert rows.loc["1", "right"] == 0.0
-    assert rows.loc["1", "regret"] == pytest.approx(4.0)
-    assert rows.loc["2", "right"] == 0.0
-    assert rows.loc["3", "pairs"] == 0
-
-
-def test_summary_averages_over_tables_not_pairs() -> None:
-    good = {NO_TRANSFER: -1.0, "a": -0.7, "b": -0.8, "c": -0.9}
-    bad = {NO_TRANSFER: -1.0, "a": -0.9, "b": -0.8, "c": -0.7}
-    rows = [*made("1", ERRORS, good), *made("1", ERRORS, good, repeat=1), *made("2", ERRORS, bad)]
-    # A table without certain pairs says nothing about the order.
-    rows += made("3", ERRORS, bad, spread=1.0)
-    summary = summarise(pd.DataFrame(rows)).loc[("D", "head+X")]
-    assert summary["pairs_right"] == pytest.approx(0.5)
-    assert summary["call_right"] == pytest.approx(0.5)
-    assert (summary["pairs"], summary["calls"], summary["tables"]) == (9, 3, 3)
-    assert summary["regret"] == pytest.approx((1.0 + 1.5 + 1.5) / 3)
-    by_size = summarise(pd.DataFrame(rows), by_size=True)
-    assert by_size.loc[("D", 50, "head+X"), "pairs_right"] == summary["pairs_right"]
-
-
-# -- measuring ------------------------------------------------------------------------------------
+# -- measuring --------------------------------------------------------------------------------------------------------
 
 
 class _Encoder:
@@ -309,7 +253,13 @@ def table() -> tuple[list[str], np.ndarray]:
     return [formulas[index] for index in unique], 5 * columns[:, 0] + 0.1 * columns[:, 1]
 
 
-SETTINGS = {"descriptor": "fractions", "estimators": ("loo", "logme", "knn"), "sizes": (50, None), "repeats": 1}
+SETTINGS: dict[str, Any] = {
+    "descriptor": "fractions",
+    "head": "kernel ridge",
+    "estimators": ("loo", "logme"),
+    "sizes": (50, None),
+    "repeats": 2,
+}
 
 
 @pytest.fixture(scope="module")
@@ -317,104 +267,95 @@ def result(table) -> pd.DataFrame:
     return evaluate(*table, SOURCES, table="synthetic", **SETTINGS)
 
 
-def test_one_row_a_unit_and_source(result, table) -> None:
-    keys = ["table", "n", "repeat", "protocol", "source"]
-    assert not result.duplicated(keys).any()
-    assert len(result) == 2 * 2 * 4
-    assert set(result["source"]) == {"informative", "noise", RANDOM, NO_TRANSFER}
-    assert set(result["n"]) == {50, len(table[0])}
-    np.testing.assert_array_equal(result[~result["full"]]["n_test"], len(table[0]) - 50)
+def test_one_row_for_each_ranking_and_source(result, table) -> None:
+    assert not result.duplicated(["table", "size", "draw", "source"]).any()
+    assert set(result["source"]) == {"informative", "noise", NO_TRANSFER, "first two together"}
+    assert sorted(set(zip(result["size"], result["draw"], strict=True))) == [
+        ("50", "0"), ("50", "1"), *(("whole", str(fold)) for fold in range(5)),
+    ]  # fmt: skip
+    assert len(result) == 7 * 4
+    fifty = result[result["size"] == "50"]
+    assert (fifty["n_train"] == 50).all()
+    assert (fifty["n_test"] == len(table[0]) - 50).all()
+    whole = result[(result["size"] == "whole") & (result["source"] == NO_TRANSFER)]
+    assert whole["n_test"].sum() == len(table[0])
 
 
-def test_error_at_full_size_is_the_forests_cross_validated(result, table) -> None:
-    Z, y = signal(parse_compositions(table[0])), table[1]
-    losses = []
-    for repeat in range(2):
-        loss = np.empty(len(y))
-        for fold, (train, test) in enumerate(make_folds(y, classification=False, random_state=10_007 + repeat)):
-            forest = RandomForestRegressor(100, max_features=1 / 3, random_state=5 * repeat + fold)
-            loss[test] = np.abs(forest.fit(Z[train], y[train]).predict(Z[test]) - y[test])
-        losses.append(loss)
-    expected = np.mean(losses, axis=0)
-    row = result[(result["protocol"] == "E") & (result["source"] == "informative") & result["full"]].iloc[0]
-    assert row["error"] == pytest.approx(expected.mean(), rel=1e-12)
-    assert row["se"] == pytest.approx(stats.sem(expected), rel=1e-12)
-
-
-def test_scores_tell_signal_from_noise(result) -> None:
-    judged = judge(result)
-    rows = judged[judged["score"].isin(["loo", "forest", "kernel+X", "head+X"]) & (judged["protocol"] == "E")]
-    assert (rows["right"] == rows["pairs"]).all()
-    assert (rows["pairs"] == 1).all()
-    assert (rows["regret"] == 1.0).all()
-    assert rows["right_random"].sum() >= rows["pairs_random"].sum() - 1e-9
-    called = judged[(judged["protocol"] == "D") & (judged["score"] == "head+X")]
-    # Of the whole table; whether transfer helps on 50 of its rows depends on which are drawn.
-    assert called["transfers"].tolist()[-1] == called["called"].tolist()[-1] == 1.0
-
-
-def test_scores_at_small_size_see_nothing_of_the_test_rows(table, result) -> None:
+def test_realised_errors_are_those_of_direct_fits(result, table) -> None:
     formulas, y = table
-    rows = np.random.default_rng([0, 50, 0]).permutation(len(y))[:50]
-    other = np.random.default_rng(9).permutation(y)
-    other[rows] = y[rows]
-    settings = {**SETTINGS, "sizes": (50,)}
-    changed = evaluate(formulas, other, SOURCES, table="synthetic", **settings)
-    before = result[~result["full"]].reset_index(drop=True)
-    scores = ["loo", "logme", "knn", "forest", "forest+X", "kernel", "kernel+X", "head+X", "loo+X", "logme+X", "head"]
-    pd.testing.assert_frame_equal(changed[scores], before[scores])
-    # The test rows have other targets now: what was learned of the old ones fails, the more the better it was.
-    ratio = (changed["error"] / before["error"]).groupby(before["source"]).min()
-    assert ratio["informative"] > 1.5, ratio
-    assert ratio[NO_TRANSFER] > 1.25, ratio
+    X = get_descriptor("fractions").fit_transform(formulas)
+    # A column without an element of the rows learned from is constant there, and the head leaves it out.
+    Z = signal(parse_compositions(formulas))
+    order = np.random.default_rng([0, 50, 1]).permutation(len(y))
+    train, test = np.sort(order[:50]), np.sort(order[50:])
+    errors = result[(result["size"] == "50") & (result["draw"] == "1")].set_index("source")["error"]
+
+    def error(columns: np.ndarray) -> float:
+        predicted = LaplacianKernelRidge().fit(columns[train], y[train]).predict(columns[test])
+        return float(np.abs(predicted - y[test]).mean())
+
+    assert errors[NO_TRANSFER] == pytest.approx(error(X), rel=1e-9)
+    assert errors["informative"] == pytest.approx(error(np.hstack([X, Z])), rel=1e-6)
 
 
-def test_stops_and_resumes_without_measuring_again(table, result, tmp_path) -> None:
-    path = tmp_path / "results.csv"
-    kept = result[(result["source"] != "noise") & ~((result["source"] == NO_TRANSFER) & result["full"])]
-    kept.to_csv(path, index=False)
+def test_rankings_see_nothing_of_the_rows_that_judge_them(table, result) -> None:
+    formulas, y = table
+    train = set(np.random.default_rng([0, 50, 0]).permutation(len(y))[:50].tolist())
+    other = np.array([value if row in train else 7.0 - 3 * value for row, value in enumerate(y)])
+    changed = evaluate(formulas, other, SOURCES, table="synthetic", **{**SETTINGS, "sizes": (50,), "repeats": 1})
+    before = result[(result["size"] == "50") & (result["draw"] == "0")].reset_index(drop=True)
+    said = ["source", "place", "out_of_fold", "gain", "gain_low", "gain_high", "p_helps", "verdict", "loo", "logme"]
+    pd.testing.assert_frame_equal(changed[said], before[said])
+    assert (changed["error"] != before["error"]).all()
+
+
+def test_signal_is_told_from_noise(result) -> None:
+    whole = result[result["size"] == "whole"]
+    means = whole.groupby("source")[["error", "gain", "place", "loo"]].mean()
+    assert means.loc["informative", "error"] < means.loc[NO_TRANSFER, "error"] < means.loc["noise", "error"]
+    assert (means.loc["informative", "place"], means.loc["noise", "place"]) == (1.0, 2.0)
+    assert means.loc["informative", "loo"] > means.loc["noise", "loo"]
+
+
+def test_stops_and_resumes_without_measuring_again(table, result, tmp_path, monkeypatch) -> None:
+    path, done = tmp_path / "result.csv", []
+    original = measuring._measure
+
+    def measure(*arguments: Any) -> Any:
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(arguments[1])
+        return original(*arguments)
+
+    monkeypatch.setattr(measuring, "_measure", measure)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(*table, SOURCES, table="synthetic", path=path, **SETTINGS)
+    monkeypatch.setattr(measuring, "_measure", original)
     lines: list[str] = []
-    resumed = evaluate(*table, SOURCES, table="synthetic", path=path, progress=lines.append, **SETTINGS)
-    n = len(table[0])
-    assert lines == ["synthetic, n = 50, repeat 0: 1 sources", f"synthetic, n = {n}, repeat 0: 2 sources"]
-    keys = ["n", "protocol", "source"]
-    measured = ["error", "se", "loo", "forest", "head+X"]
-    pd.testing.assert_frame_equal(
-        resumed.sort_values(keys)[measured].reset_index(drop=True),
-        result.sort_values(keys)[measured].reset_index(drop=True),
-        rtol=1e-6,
-    )
-    assert len(pd.read_csv(path)) == len(result)
-    evaluate(*table, SOURCES, table="synthetic", path=path, progress=lines.append, **SETTINGS)
+    again = evaluate(*table, SOURCES, table="synthetic", path=path, progress=lines.append, **SETTINGS)
+    assert len(lines) == 4
+    columns = ["size", "draw", "source", "error", "gain", "loo"]
+    pd.testing.assert_frame_equal(again[columns], result[columns])
+
+
+def test_other_settings_are_measured_anew(table, tmp_path) -> None:
+    path, lines = tmp_path / "result.csv", []
+    few: dict[str, Any] = {**SETTINGS, "sizes": (50,), "repeats": 1}
+    for settings in (few, few, {**few, "random_state": 1}):
+        evaluate(*table, SOURCES, table="synthetic", path=path, progress=lines.append, **settings)
     assert len(lines) == 2
 
 
-def test_measures_again_when_the_embedding_has_changed(table, result, tmp_path) -> None:
-    path = tmp_path / "results.csv"
-    stale = result.copy()
-    stale.loc[stale["source"] == "informative", "checksum"] *= 1.1
-    stale.to_csv(path, index=False)
-    lines: list[str] = []
-    evaluate(*table, SOURCES, table="synthetic", path=path, progress=lines.append, **SETTINGS)
-    assert [line.split(": ")[1] for line in lines] == ["1 sources", "1 sources"]
-
-
-def test_class_labels(table) -> None:
+def test_class_labels_are_judged_by_the_brier_score(table) -> None:
     formulas, y = table
     labels = np.where(y > np.median(y), "high", "low")
-    settings = {"descriptor": "fractions", "estimators": ("loo", "logme"), "sizes": (None,), "fold_repeats": 1}
-    found = evaluate(formulas, labels, SOURCES, **settings).set_index(["protocol", "source"])
-    assert found.loc[("E", "informative"), "error"] < 0.2
-    assert found.loc[("E", RANDOM), "error"] > 0.35
-    assert "loo" not in found
-    assert found.loc[("E", "informative"), "logme"] > found.loc[("E", "noise"), "logme"]
+    found = evaluate(formulas, labels, SOURCES, **{**SETTINGS, "estimators": ("logme",), "sizes": (None,)})
+    means = found.groupby("source")["error"].mean()
+    assert 0 < means["informative"] < means[NO_TRANSFER] < 0.6
 
 
-def test_without_any_usable_source() -> None:
-    broken = source("broken", informative=True)
-    object.__setattr__(broken, "loader", "test_evaluation:missing")
-    with (
-        pytest.warns(Warning, match="1 of 1 sources are not evaluated"),
-        pytest.raises(ValueError, match="no source can be evaluated"),
-    ):
-        evaluate([f"Fe{i}O{i + 1}" for i in range(1, 30)], np.arange(29.0), [broken], descriptor="fractions")
+def test_sources_that_fail_are_told_and_left_out(table) -> None:
+    broken = replace(source("broken", informative=True), loader="test_evaluation:nowhere")
+    with pytest.warns(UserWarning, match="1 of 3 sources are not evaluated, the first is broken"):
+        found = evaluate(*table, [*SOURCES, broken], **{**SETTINGS, "sizes": (50,), "repeats": 1})
+    assert "broken" not in set(found["source"])

@@ -10,7 +10,10 @@ from scipy import stats
 from scipy.integrate import cumulative_trapezoid, trapezoid
 
 from scotl_matgl.ranking import judge as module
-from scotl_matgl.ranking.judge import ALONE_WEIGHT, TOGETHER, Judgement, judge
+from scotl_matgl.ranking.judge import TOGETHER, Judgement, criterion, judge
+
+# What is known of the gain of a first source before a table is seen.
+PRIOR = (module._LITTLE_ONE, module._ANYTHING)
 
 
 class Table:
@@ -84,9 +87,10 @@ def test_the_same_seed_gives_the_same_and_another_seed_nearly() -> None:
 
 def test_order_is_that_of_both_errors_and_equal_sources_keep_theirs() -> None:
     table = Table(4, [0.8, 0.9, 1.0, 1.1], alone=[2.0, 0.1, 1.0, 3.0])
-    for weight in (0.0, ALONE_WEIGHT, 1.0):
-        found = table.judge(alone_weight=weight)
-        expected = (table.concat.mean(axis=1) + weight * table.alone.mean(axis=1)) / table.control.mean()
+    scale = table.control.mean()
+    for given, weight in ((None, 2 / np.sqrt(len(table.y))), (0.0, 0.0), (1.0, 1.0)):
+        found = table.judge(alone_weight=given)
+        expected = np.log(table.concat.mean(axis=1) / scale) + weight * np.log(table.alone.mean(axis=1) / scale)
         np.testing.assert_allclose(found.criterion, expected, rtol=1e-12)
         np.testing.assert_array_equal(found.order, np.argsort(expected))
     # Rounding decides nothing: two that are the same but for the last digits stay in the order given.
@@ -116,7 +120,7 @@ def test_no_sources_no_error_or_next_to_no_rows_say_no() -> None:
     for table in (nothing, perfect, short):
         found = table.judge()
         assert len(found.order) == len(found.gains) == len(found.criterion) == len(table.predictions)
-        for gain in (*found.gains, found.together, found.best):
+        for gain in (*found.gains, found.together, found.answer):
             assert (gain.gain, gain.interval, gain.probability, gain.verdict) == (0.0, (0.0, 0.0), 0.0, "no")
 
 
@@ -143,8 +147,7 @@ def test_together_means_that_predictions_are_averaged() -> None:
     assert found.together.measured == pytest.approx(1 - loss.mean() / table.control.mean(), rel=1e-9)
     assert found.together_error == pytest.approx(loss.mean(), rel=1e-12)
     # Independent errors cancel out: the five have much less than the best of them.
-    assert found.n_sources == TOGETHER
-    assert found.best is found.together
+    assert found.answer is found.together
     assert found.together.gain > found.gains[0].gain
 
 
@@ -155,10 +158,11 @@ def test_of_many_the_first_five_are_averaged() -> None:
     assert found.together_error == pytest.approx(table.loss(first).mean(), rel=1e-12)
 
 
-def test_one_good_source_is_better_alone_than_with_four_poor_ones() -> None:
-    found = Table(10, [0.1, *[2.0] * 4]).judge()
-    assert found.n_sources == 1
-    assert found.best is found.gains[0]
+def test_the_answer_is_about_the_first_together_or_the_only_source() -> None:
+    several, one = Table(10, [0.1, *[2.0] * 4]).judge(), Table(10, [0.1]).judge()
+    assert several.answer is several.together
+    assert several.together.gain < several.gains[0].gain
+    assert one.answer is one.gains[0]
 
 
 def test_probabilities_of_classes_are_averaged_before_the_label_is_read() -> None:
@@ -188,7 +192,8 @@ def test_gains_are_read_on_the_rows_that_the_choice_has_not_seen() -> None:
     for _ in range(4000):
         rows = rng.choice(60, size=60)
         out = np.setdiff1d(np.arange(60), rows)
-        order = np.argsort((table.concat + ALONE_WEIGHT * table.alone)[:, rows].mean(axis=1))
+        drawn = table.concat[:, rows].mean(axis=1), table.alone[:, rows].mean(axis=1)
+        order = np.argsort(criterion(*drawn, len(rows)))
         first[out] += table.concat[order[0], out]
         together[out] += table.loss(table.predictions[order[:TOGETHER]].mean(axis=0))[out]
         seen[out] += 1
@@ -261,7 +266,7 @@ def test_intervals_cover_gains_that_are_drawn_as_the_prior_says() -> None:
     rng = np.random.default_rng(0)
     covered = []
     for _ in range(150):
-        _, centre, spread = module._PRIOR[rng.choice(len(module._PRIOR), p=[part[0] for part in module._PRIOR])]
+        _, centre, spread = PRIOR[rng.choice(len(PRIOR), p=[part[0] for part in PRIOR])]
         true = rng.normal(centre, spread)
         low, high = one_source(rng, true).gains[0].interval
         covered.append(low < true < high)
@@ -311,19 +316,21 @@ def test_verdict_follows_the_probability_and_the_probability_the_evidence() -> N
 def test_posterior_is_that_of_bayes_by_integration(measured, deviation) -> None:
     grid = np.linspace(-2.0, 2.0, 400_001)
     density = stats.norm.pdf(measured, grid, deviation) * sum(
-        share * stats.norm.pdf(grid, centre, spread) for share, centre, spread in module._PRIOR
+        share * stats.norm.pdf(grid, centre, spread) for share, centre, spread in PRIOR
     )
     density /= trapezoid(density, grid)
     below = cumulative_trapezoid(density, grid, initial=0.0)
-    above, mean, (low, high) = module._posterior(measured, deviation)
+    above, mean, (low, high) = module._posterior(measured, deviation, PRIOR)
     assert above == pytest.approx(1 - np.interp(0.0, grid, below), abs=1e-6)
     assert mean == pytest.approx(trapezoid(grid * density, grid), abs=1e-6)
     assert (np.interp(low, grid, below), np.interp(high, grid, below)) == pytest.approx((0.05, 0.95), abs=1e-5)
 
 
 def test_prior_is_a_distribution_and_counts_less_the_more_is_measured() -> None:
-    assert sum(share for share, _, _ in module._PRIOR) == pytest.approx(1.0)
+    assert sum(share for share, _, _ in PRIOR) == pytest.approx(1.0)
     for measured in (-0.1, 0.3):
-        away = [abs(module._posterior(measured, deviation)[1] - measured) for deviation in (1e-4, 0.01, 0.1, 1.0)]
+        away = [
+            abs(module._posterior(measured, deviation, PRIOR)[1] - measured) for deviation in (1e-4, 0.01, 0.1, 1.0)
+        ]
         assert away[0] < 1e-3
         assert np.all(np.diff(away) > 0)

@@ -116,7 +116,7 @@ class Judgement:
         Taking the better of the first source and the first together would state 0.6 points too much where this states
         0.4, for 0.2 points more (docs/ranking_quality.md).
         """
-        return self.together if len(self.gains) > 1 else self.gains[0]
+        return self.gains[0] if len(self.gains) == 1 else self.together
 
 
 def judge(
