@@ -189,8 +189,9 @@ class Rows:
             classes, codes = np.unique(values, return_inverse=True)
         except TypeError:  # labels of several types have no order
             classes, codes = np.unique(values.astype(str), return_inverse=True)
-        if classes.dtype == object and not any(isinstance(label, str) for label in classes):
-            classes = np.array(classes.tolist())
+        plain = np.array(classes.tolist())  # a list of whole numbers or words was read as objects
+        if plain.dtype.kind in "biufU" and plain.shape == classes.shape and bool(np.all(plain == classes)):
+            classes = plain
         return replace(rows, y=codes, classes=classes)
 
     def _column(self, y: ArrayLike) -> NDArray[Any]:
