@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from scotl_matgl import load_example
 from scotl_matgl.cli.main import app
 from scotl_matgl.studies.judging import judge_rankings, orders
+from scotl_matgl.studies.measuring import evaluate
 
 
 def test_evaluate_writes_what_it_summarises_and_resumes(tmp_path, monkeypatch) -> None:
@@ -17,13 +18,16 @@ def test_evaluate_writes_what_it_summarises_and_resumes(tmp_path, monkeypatch) -
     arguments = ["evaluate", str(table), "--sources", "MEGNet*Eform", "--repeats", "1", "--output", str(output)]
     first = CliRunner().invoke(app, arguments)
     assert first.exit_code == 0, first.output
-    records = pd.read_csv(output, dtype={"size": str})
+    before = output.read_text()
+    frame = pd.read_csv(table, keep_default_na=False)
+    settings = {"table": "table", "path": output, "head": "kernel ridge", "repeats": 1}
+    records = evaluate(frame["formula"], frame["target"].astype(float), "MEGNet*Eform", **settings)
+    assert output.read_text() == before  # it is all there
     assert {"no transfer", "MEGNet-MP-2018.6.1-Eform"} <= set(records["source"])
     assert set(records["size"]) == {"50", "whole"}  # 97 rows are too few to test subsets of 100 and 200
     form = {"index": False, "float_format": lambda value: f"{value:.3f}"}
     assert judge_rankings(records).to_string(**form) in first.stdout
     assert orders(records).to_string(**form) in first.stdout
-    before = output.read_text()
     second = CliRunner().invoke(app, arguments)
     assert second.stdout == first.stdout
     assert output.read_text() == before

@@ -182,7 +182,7 @@ def test_a_changed_file_is_refused(written: list[SourceCard], tmp_path: Path) ->
     [
         ({"options": {"prefix": "z"}}, "does not hold the network of Mine-a"),
         ({"layers": {"readout": 7}}, "its card says {'readout': 7}"),
-        ({"weights": {"../mine.safetensors": "0" * 64}}, "must be one file name"),
+        ({"weights": {"below/mine.safetensors": "0" * 64}}, "must be one file name"),
         ({"weights": {}}, "must be one file name"),
     ],
 )

@@ -141,7 +141,7 @@ class Ranking:
     def verdict(self) -> Verdict:
         """Whether to transfer: "yes" (proven), "likely" (more likely than not to help), or "no".
 
-        It is about the first sources together, or the only one that was measured.
+        It is about the first sources together, or the first alone where more is to gain by it.
         """
         return self.judgement.answer.verdict if self.results else "no"
 
@@ -246,7 +246,11 @@ class Ranking:
         control |= {"p_helps": math.nan, "p_best": math.nan, "looked_up": 0, "bridged": 0, "refused": 0}
         # A source that is no better stands below the control, which costs nothing.
         at = next((index for index, gain in enumerate(self.gains) if gain <= 0), len(self.results))
-        listed = [*self._together_row(), *rows[:at], control, *rows[at:]]
+        helpful = self.judgement.together.gain > 0
+        together = self._together_row()
+        listed = (
+            [*together, *rows[:at], control, *rows[at:]] if helpful else [*rows[:at], control, *together, *rows[at:]]
+        )
         frame = pd.DataFrame(listed, columns=list(dict.fromkeys(name for row in (*rows, control) for name in row)))
         frame.index = pd.RangeIndex(1, len(frame) + 1, name="rank")
         return frame
