@@ -158,13 +158,17 @@ def test_losses_of_the_embedding_alone_are_those_of_a_forest_out_of_bag(alone, s
 
 def test_order_for_the_embedding_alone_is_that_of_a_forest_and_kernel_ridge(alone, small) -> None:
     X, y = get_descriptor("standard").fit_transform(small["formula"]), small["target"].to_numpy()
-    folds = Rows.read(small["formula"], y).folds()
+    rows = Rows.read(small["formula"], y)
+    sets = [rows.folds(random_state=repeat) for repeat in range(3)]
     ranking = alone.ranking_
-    kernel = [out_of_fold_loss("kernel ridge", embedding(name, X), y, folds).mean() for name in ranking.sources]
-    criterion = ranking.losses.mean(axis=1) + kernel
+    kernel = [
+        np.mean([out_of_fold_loss("kernel ridge", embedding(name, X), y, folds).mean() for folds in sets])
+        for name in ranking.sources
+    ]
+    criterion = np.log(ranking.losses.mean(axis=1)) + np.log(kernel)
     assert np.all(np.diff(criterion) >= 0)
     judged = ranking.judgement.criterion[ranking.judgement.order]
-    np.testing.assert_allclose(judged, criterion / ranking.error_of_control, rtol=1e-5)
+    np.testing.assert_allclose(judged, criterion - 2 * np.log(ranking.error_of_control), atol=1e-5)
     content = json.loads(ranking.to_json())
     assert content["combine"] == "embedding"
     assert "for training on the embedding alone" in str(ranking)
@@ -354,8 +358,9 @@ def test_max_rows_bounds_the_folds_and_not_the_scores(table, fitted) -> None:
 @pytest.mark.parametrize("combine", ["concat", "embedding"])
 def test_sources_that_are_screened_out_have_scores_and_no_error_and_change_no_other(small, combine) -> None:
     data = small["formula"], small["target"]
-    full = quick("MEGNet-MP-*", combine=combine).fit(*data).ranking_
-    part = quick("MEGNet-MP-*", combine=combine, max_measured=2).fit(*data).ranking_
+    # Of heads other than kernel ridge, which take longer, two thirds of `max_measured` are measured.
+    full = quick("MEGNet-MP-*", combine=combine, head="extra trees").fit(*data).ranking_
+    part = quick("MEGNet-MP-*", combine=combine, head="extra trees", max_measured=3).fit(*data).ranking_
     assert full.screened == ()
     assert (len(part.results), len(part.screened)) == (2, 3)
     assert {*part.sources, *(result.source for result in part.screened)} == {*full.sources}
@@ -371,7 +376,7 @@ def test_sources_that_are_screened_out_have_scores_and_no_error_and_change_no_ot
     assert not frame[["error", "gain"]][:-3].isna().any(axis=None)
     text = " ".join(str(part).split())
     names = ", ".join(result.source for result in part.screened)
-    assert "of the 2 sources that the screen put first; 3 others have their scores in .to_frame() and" in text
+    assert "the first 2 sources; 3 others are in .to_frame() and .to_csv(): " in text
     assert names in text
     assert "the best of 5 sources, " in part.summary() or part.helps
     assert json.loads(str(part.to_json()))["ranking"][-1]["error"] is None
@@ -424,7 +429,7 @@ def test_a_missing_label_is_no_class(small, missing) -> None:
     ranking = quick(on_error="skip").fit(small["formula"], labels).ranking_
     assert [row.row for row in ranking.skipped] == [4]
     assert ranking.skipped[0].reason.endswith("is no class label; measure it or leave it out")
-    assert set(np.unique(ranking.losses)) <= {0.0, 1.0}
+    assert ranking.measure == "Brier score"
 
 
 def test_whole_numbers_stay_labels_where_one_is_missing(small) -> None:
@@ -448,15 +453,17 @@ def test_numbers_written_as_text_are_read_for_regression(small) -> None:
 # -- class labels -----------------------------------------------------------------------------------------------------
 
 
-def test_error_of_labels_is_the_share_of_wrong_ones(table, described) -> None:
+def test_error_of_labels_is_the_brier_score(table, described) -> None:
     labels = np.where(table["target"] < -1, "stable", "loose")
     ranking = quick(estimators=["loo", "logme", "scotl"], head="extra trees").fit(table["formula"], labels).ranking_
     assert ranking.classification
-    predicted = np.empty_like(labels)
+    predicted = np.empty((len(labels), 2))
     for train, test in Rows.read(table["formula"], labels).folds():
         oracle = ExtraTreesClassifier(100, max_features=1 / 3, random_state=0)
-        predicted[test] = oracle.fit(described[train], labels[train]).predict(described[test])
-    assert ranking.control_errors["extra trees on descriptors"] == pytest.approx(np.mean(predicted != labels))
+        predicted[test] = oracle.fit(described[train], labels[train]).predict_proba(described[test])
+    wanted = labels[:, None] == np.unique(labels)
+    expected = ((predicted - wanted) ** 2).sum(axis=1).mean()
+    assert ranking.control_errors["extra trees on descriptors"] == pytest.approx(expected)
     assert ranking.error_of_control == min(ranking.control_errors.values())
     assert all(np.isnan(result.loo_rmse) for result in ranking.results)
     assert set(ranking.results[0].scores) == {"logme"}
@@ -472,8 +479,8 @@ def test_names_of_classes_do_not_matter(small, form) -> None:
     labels = form(names) if form is not str else [str(name) for name in names]
     ranking = quick().fit(small["formula"], labels).ranking_
     assert len(set(labels)) == 3
-    assert dict(ranking.control_errors) == dict(reference.control_errors)
-    np.testing.assert_array_equal(ranking.losses, reference.losses)
+    assert dict(ranking.control_errors) == pytest.approx(dict(reference.control_errors), rel=1e-9)
+    np.testing.assert_allclose(ranking.losses, reference.losses, rtol=1e-9, atol=1e-12)
 
 
 def test_a_rare_class_costs_no_folds() -> None:
@@ -492,7 +499,9 @@ def test_a_class_with_one_member_does_not_end_the_run(small) -> None:
     labels[:] = "all"
     labels[2] = "odd one"
     ranking = quick().fit(small["formula"], labels).ranking_
-    assert ranking.error_of_control == pytest.approx(1 / ranking.n_rows)
+    # Only the odd one has an error worth naming, of at most 2.
+    assert ranking.control.max() < 2
+    assert ranking.error_of_control < 2.5 / ranking.n_rows
 
 
 def test_metals_of_the_assets(assets) -> None:
@@ -500,8 +509,9 @@ def test_metals_of_the_assets(assets) -> None:
     ranking = quick("MEGNet-MP-*", estimators=["logme"]).fit(frame["composition"], frame["target"]).ranking_
     assert ranking.classification
     frequent = max(frame["target"].mean(), 1 - frame["target"].mean())
-    assert ranking.error_of_control < 0.6 * (1 - frequent)
-    assert "error rate" in ranking.summary()
+    # Of one share for all rows the Brier score is twice the product of the two.
+    assert ranking.error_of_control < 0.6 * 2 * frequent * (1 - frequent)
+    assert "Brier score" in ranking.summary()
 
 
 # -- wrong input ------------------------------------------------------------------------------------------------------
@@ -536,7 +546,7 @@ def test_wrong_tables_are_told_in_a_sentence(small) -> None:
         (formulas, y[:-1], rf"there are {len(y)} formulas and the target has shape \({len(y) - 1},\)"),
         (formulas, np.ones((len(y), 2)), r"the target has shape \(\d+, 2\); give one value for each"),
         (formulas, np.ones(len(y)), "the target is 1 in every row; there is nothing to learn"),
-        (formulas, ["metal"] * len(y), "every row has the class 'metal'; there is nothing to learn"),
+        (formulas, ["metal"] * len(y), "every formula has the class 'metal'; there is nothing to learn"),
         (formulas, [f"sample {row}" for row in range(len(y))], "which are too many for class labels"),
         (formulas, y + 1j, "the target holds values of type complex128"),
         (formulas, pd.date_range("2020", periods=len(y)), "the target holds values of type datetime64"),
@@ -624,7 +634,7 @@ def test_sources_that_fail_cost_their_own_line_only(small) -> None:
 def test_nothing_but_failures_still_gives_the_control(small) -> None:
     ranker = quick(card("cannot-load", "refuse_to_load"), on_error="skip").fit(small["formula"], small["target"])
     assert ranker.best_source_ == NO_TRANSFER
-    assert ranker.ranking_.summary().startswith("No source could be ranked; mean absolute error without transfer")
+    assert ranker.ranking_.summary().startswith("No source could be ranked; mean absolute error 0.")
     with pytest.raises(ValueError, match="no source could be ranked, so there is no embedding; errors_ says why"):
         ranker.transform(["NaCl"])
 
@@ -654,7 +664,7 @@ def test_an_estimator_that_fails_costs_its_score_only(small) -> None:
     ranking = quick([ENTHALPY, GAPS[0]], estimators=["loo", Broken()]).fit(small["formula"], small["target"]).ranking_
     assert set(ranking.sources) == {ENTHALPY, GAPS[0]}
     assert all(np.isnan(result.scores["Broken"]) for result in ranking.results)
-    assert ranking.unscored["Broken"].endswith("it divides by zero")
+    assert "it divides by zero" in ranking.unscored["Broken"]
     assert json.loads(ranking.to_json())["ranking"][0]["Broken"] is None
 
 

@@ -71,7 +71,7 @@ class Control:
     head : BlendMember
         The best of the heads on descriptors, which sources are measured with.
     errors : dict of str to float
-        Out-of-fold error of each head that was compared.
+        Mean out-of-fold loss of each head that was compared.
     """
 
     member: BlendMember
@@ -80,13 +80,13 @@ class Control:
 
     @classmethod
     def choose(cls, features: Features, task: LearningTask, *, head: Any = "auto") -> Control:
-        """Compare heads by their out-of-fold errors on some rows."""
+        """Compare heads by their out-of-fold losses on some rows."""
         members = members_without_transfer(features, head=head, classification=task.n_classes > 0)
         errors: dict[str, float] = {}
         for _, readings in itertools.groupby(members, key=lambda member: member.fit_name):
             same = list(readings)
             for member, predictions in zip(same, out_of_fold(same, features, task), strict=True):
-                errors[member.name] = task.error(predictions)
+                errors[member.name] = float(task.losses(predictions).mean())
         beside = [member for member in members if FRACTIONS not in member.blocks]
         return cls(
             min(members, key=lambda member: errors[member.name]),

@@ -261,7 +261,7 @@ class Rows:
         if not len(repeated):
             return ()
         text = self.formulas.text
-        advice = "if another column tells the rows apart, such as a temperature, name it (--column)"
+        advice = "if another column tells the rows apart, such as a temperature, `fit --column` takes it"
         low, high = np.full(len(counts), np.inf), np.full(len(counts), -np.inf)
         np.minimum.at(low, group, self.y)
         np.maximum.at(high, group, self.y)
