@@ -244,7 +244,9 @@ def test_bad_input_ends_with_2_and_one_sentence(command, table, change, message)
 def test_tables_that_cannot_be_ranked(command, tmp_path, table) -> None:
     code, _, err = command(*rank(tmp_path / "none.csv"))
     assert (code, err) == (
-        2, f"error: there is no file {tmp_path / 'none.csv'}; give the path of a CSV, TSV, Excel, JSON or Parquet table\n"
+        2,
+        f"error: there is no file {tmp_path / 'none.csv'}; "
+        "give the path of a CSV, TSV, Excel, JSON or Parquet table\n",
     )  # fmt: skip
     table.write_text("composition,enthalpy\nNaCl,1\nMgO,2\n")
     code, _, err = command(*rank(table))
