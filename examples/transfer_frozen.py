@@ -10,7 +10,7 @@ from scotl_matgl import TransferRegressor, load_example
 def main() -> None:
     table = load_example().sample(300, random_state=0)
     known, new = table[:100], table[100:]
-    for name, sources in (("descriptors alone", ()), ("best sources", "auto")):
+    for name, sources in (("descriptors alone", ()), ("best sources", "all")):
         model = TransferRegressor(sources).fit(known["formula"], known["target"])
         predicted, deviation = model.predict(new["formula"], return_std=True)
         size = np.abs(predicted - new["target"])

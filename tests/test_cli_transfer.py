@@ -41,11 +41,12 @@ def test_what_is_fitted_and_predicted_is_what_the_estimator_says(folder) -> None
     said = run("fit", folder / "known.csv", "-o", folder / "m.skops", "-s", SOURCE, "--n-sources", 1)
     table = pd.read_csv(folder / "known.csv")
     model = TransferRegressor(SOURCE, n_sources=1).fit(table["formula"], table["target"])
-    first, second = said.splitlines()
+    first, second, verdict = said.splitlines()
     assert first.startswith(f"out-of-fold mean absolute error {model.error_:.3g} with {SOURCE}")
     assert (f"count for {model.share_:.0%}" in first) == (model.share_ < 1)
     single = f"the best single head on descriptors {model.control_error_:.3g}"
     assert second == f"without transfer {model.no_transfer_error_:.3g}; {single}"
+    assert verdict == f"Transfer helps (probability that transfer helps {model.ranking_.probability:.2f})"
     found = pd.read_csv(io.StringIO(run("predict", folder / "m.skops", "NaCl", "FE2O3")))
     predicted, deviation = model.predict(["NaCl"], return_std=True)
     assert found["predicted"][0] == pytest.approx(predicted[0], rel=1e-6)

@@ -110,7 +110,12 @@ def row(table: str, source: str, error: float, **fields: Any) -> dict[str, Any]:
 
 def ranking(table: str, *, control: float = 1.0, errors: tuple[float, ...], gain: float, **fields: Any) -> pd.DataFrame:
     rows = [row(table, NO_TRANSFER, control, **fields)]
-    stated = {"gain": gain, "gain_low": gain - 0.05, "gain_high": gain + 0.05}
+    stated = {
+        "gain": gain,
+        "gain_low": gain - 0.05,
+        "gain_high": gain + 0.05,
+        "p_helps": fields.get("probability", 0.97),
+    }
     rows += [row(table, f"s{i}", error, place=i + 1.0, **stated, **fields) for i, error in enumerate(errors)]
     return pd.DataFrame(rows)
 
@@ -120,7 +125,7 @@ def test_a_ranking_is_judged_by_what_its_answer_gave() -> None:
     (found,) = judge_rankings(frame).to_dict("records")
     assert (found["answer"], found["stated"], found["covered"], found["certain"]) == ("s0", 0.17, True, True)
     assert found["realised"] == pytest.approx(0.2)
-    together = row("a", "first two together", 0.7, gain=0.18, gain_low=0.0, gain_high=0.25)
+    together = row("a", "first two together", 0.7, gain=0.18, gain_low=0.0, gain_high=0.25, p_helps=0.9)
     (found,) = judge_rankings(pd.concat([frame, pd.DataFrame([together])])).to_dict("records")
     assert found["answer"] == "first two together"
     assert found["realised"] == pytest.approx(0.3)

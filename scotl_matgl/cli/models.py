@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -60,7 +60,7 @@ def fit(
             typer.echo(remark, err=True)
     kind = TransferClassifier if classes else TransferRegressor
     model = kind(
-        sources or "auto",
+        sources or "all",
         method=method.value,
         n_sources=n_sources,
         guard=guard,
@@ -69,12 +69,17 @@ def fit(
         random_state=seed,
         on_error="skip",
     ).fit(frame[[formula, *further]] if further else formulas_of(frame, formula, amounts), frame[target])
+    model.save(output)
+    _tell(model, "error rate" if classes else "mean absolute error", guard=guard)
+    typer.echo(f"written to {output}", err=True)
+
+
+def _tell(model: Any, measure: str, *, guard: bool) -> None:
+    """Say what a fitted model left out, uses and gains."""
     for row in model.skipped_:
         typer.echo(f"skipped: row {row.row} ({row.value}): {row.reason}", err=True)
     for remark in model.remarks_:
         typer.echo(remark, err=True)
-    model.save(output)
-    measure = "error rate" if classes else "mean absolute error"
     used = ", ".join(source.name for source in model.sources_) if model.transfers_ else "no source"
     share = f", whose heads count for {model.share_:.0%}" if model.transfers_ else ""
     typer.echo(f"out-of-fold {measure} {model.error_:.3g} with {used}{share}")
@@ -83,9 +88,14 @@ def fit(
             f"without transfer {model.no_transfer_error_:.3g}; the best single head on descriptors "
             f"{model.control_error_:.3g}"
         )
-    if model.transfers_ and model.ranking_ is not None and not model.ranking_.helps:
-        typer.echo("not proven: sources were picked on the same rows, and one may seem to help by chance")
-    typer.echo(f"written to {output}", err=True)
+    if model.ranking_ is not None:
+        chance = f"probability that transfer helps {model.ranking_.probability:.2f}"
+        words = {
+            "yes": "Transfer helps",
+            "likely": "Transfer is likely to help",
+            "no": "Transfer is not likely to help",
+        }
+        typer.echo(f"{words[model.ranking_.verdict]} ({chance})")
 
 
 @app.command()

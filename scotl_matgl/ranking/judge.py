@@ -234,8 +234,12 @@ def _gain(control: Floats, losses: Floats, constant: Floats, prior: tuple[Normal
     skill_error = _SKILL_INFLATION * float(skill.std(ddof=1)) / np.sqrt(m)
     learned = min(1.0, 2.0 * float(ndtr(skill.mean() / skill_error))) if skill_error > 0 else float(skill.mean() > 0)
     probability = above * learned
-    verdict: Verdict = "yes" if probability >= _SURE else "likely" if probability >= _LIKELY else "no"
-    return Gain(measured, error, mean, interval, probability, verdict)
+    return Gain(measured, error, mean, interval, probability, verdict_of(probability))
+
+
+def verdict_of(probability: float) -> Verdict:
+    """The one verdict: "yes" from a probability of 0.95 that transfer helps, "likely" from a half, else "no"."""
+    return "yes" if probability >= _SURE else "likely" if probability >= _LIKELY else "no"
 
 
 def _posterior(

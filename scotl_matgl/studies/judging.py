@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from scotl_matgl.ranking.judge import verdict_of
 from scotl_matgl.studies.measuring import KEY, MEASURED
 from scotl_matgl.vocabulary import NO_TRANSFER, Floats
 
@@ -190,8 +191,8 @@ def judge_rankings(frame: pd.DataFrame) -> pd.DataFrame:
                 "stated": answer["gain"],
                 "realised": realised,
                 "covered": bool(answer["gain_low"] <= realised <= answer["gain_high"]),
-                "probability": control["probability"],
-                "verdict": control["verdict"],
+                "probability": answer["p_helps"],
+                "verdict": verdict_of(answer["p_helps"]),
                 "certain": bool(abs(difference.mean()) > 2 * error),
                 "first stated": first["gain"],
                 "first realised": 1.0 - first["error"] / control["error"],
