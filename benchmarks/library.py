@@ -95,6 +95,8 @@ def rank(path: Path, n_rows: int, jobs: int, scores: Path | None, limit: int | N
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "head": ranking.head,
         "errors": len(ranking.errors),
+        "verdict": ranking.verdict,
+        "probability": round(ranking.probability, 3),
         "measured": list(ranking.sources),
         "losses": hashlib.sha256(ranking.losses.tobytes()).hexdigest(),
         "screened": [[result.source, result.loo_rmse] for result in ranking.screened],
@@ -103,7 +105,7 @@ def rank(path: Path, n_rows: int, jobs: int, scores: Path | None, limit: int | N
 
 def told(found: dict[str, Any]) -> str:
     """Cost of a run, and its first networks."""
-    told = {key: found[key] for key in ("wall_s", "cpu_s", "peak_mb", "head", "errors")}
+    told = {key: found[key] for key in ("wall_s", "cpu_s", "peak_mb", "head", "errors", "verdict", "probability")}
     return json.dumps(
         {**told, "networks": len(found["measured"]) + len(found["screened"]), "first": found["measured"][:3]}
     )

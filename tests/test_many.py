@@ -88,6 +88,8 @@ def test_the_first_are_those_of_the_exact_errors(
     ranking = rank(sources, table, max_measured=most)
     assert set(ranking.sources) == set(order[:most])
     assert [result.source for result in ranking.screened] == order[most:]
+    told = [remark for remark in ranking.remarks if f"the first of {N} on these very rows" in remark]
+    assert len(told) == (most < N)
 
 
 class Interrupt(BaseException):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,4 +91,12 @@ def rank_many(
         memory = None
         if path is not None:
             memory = stack.enter_context(ScoresFile(Path(path), sources, fingerprint_of(rows, described, search)))
-        return search.run(sources, rows, described, features, memory=memory, progress=progress).ranking
+        ranking = search.run(sources, rows, described, features, memory=memory, progress=progress).ranking
+    if not ranking.screened:
+        return ranking
+    measured, screened = len(ranking.results), len(ranking.results) + len(ranking.screened)
+    chosen = (
+        f"The {measured} sources that were measured are the first of {screened} on these very rows, which the gains do "
+        "not count in: they are too large; test what you choose on rows that took no part."
+    )
+    return replace(ranking, remarks=(*ranking.remarks, chosen))

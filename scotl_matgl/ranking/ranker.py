@@ -67,7 +67,8 @@ class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-lear
         others are listed behind them with their scores (``ranking_.screened``). With kernel ridge on at most 300 rows
         all are measured.
     n_jobs : int, optional
-        Threads over sources, or over the trees of a forest, as in joblib.
+        Threads over sources, or over the trees of a forest, as in joblib. ``joblib.parallel_config`` spreads sources
+        over processes or a cluster instead, with the same result.
     on_error : {"warn", "raise", "skip"}, default="warn"
         What a bad row or source does: one warning that counts and names them, an error, or nothing but its line in the
         result.
