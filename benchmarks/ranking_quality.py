@@ -1,9 +1,9 @@
 """How good rankings are: all tables of targets, all sources, what rankings say and what unseen rows then show.
 
-Run ``python benchmarks/ranking_quality.py`` with SCOTL_MATGL_ASSETS set. 50, 100, 200 and 400 rows (draws; judged by at
+Run ``python benchmarks/ranking_quality.py --output FILE.csv`` with SCOTL_MATGL_ASSETS set. 50, 100, 200 and 400 rows (draws; judged by at
 most 400 others) and whole tables (at most 1,000 rows, five folds), by kernel ridge, with nothing screened out. What the
 results file holds already is not measured again; two processes may share it (``--part 0/2`` and ``--part 1/2``).
-``--summary`` prints the figures of docs/ranking_quality.md: those of the half of the tables that constants were chosen
+``--summary`` prints the figures of docs/ranking_quality.md from the shipped results (five digits, compressed): those of the half of the tables that constants were chosen
 on, and of the other half, families kept together.
 """
 
@@ -21,7 +21,7 @@ from scotl_matgl.studies.judging import judge_rankings, orders, static_lists, su
 from scotl_matgl.studies.measuring import evaluate
 from scotl_matgl.tables.files import read_table
 
-RESULTS = Path(__file__).parent / "results" / "ranking_quality.csv"
+RESULTS = Path(__file__).parent / "results" / "ranking_quality.csv.xz"
 
 LOGARITHMS = {"dielectric_const_expt", "estm_kappa_300K"}
 CLASSES = {"expt_is_metal", "metallic_glass", "hea_single_phase"}
@@ -101,6 +101,8 @@ def main() -> None:
     parser.add_argument("--summary", action="store_true")
     options = parser.parse_args()
     if not options.summary:
+        if options.output.suffix != ".csv":
+            parser.error("measuring needs --output FILE.csv; the shipped results are for --summary")
         part, parts = map(int, options.part.split("/"))
         sizes = [None if size == "whole" else int(size) for size in options.sizes]
         measure(options.tables[part::parts], sizes, options.repeats, options.output)

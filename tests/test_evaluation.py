@@ -164,7 +164,9 @@ def test_ways_to_order_are_compared_on_the_same_pairs() -> None:
     frame = ranking("a", errors=errors, gain=0.5)
     frame["good"] = [np.nan, *(-np.array(errors))]
     frame["bad"] = [np.nan, *errors]
+    frame["loo_rmse"] = [np.nan, *errors]
     found = orders(frame).set_index("way")
+    assert "loo_rmse" not in found.index, "an error is no score"
     assert found.loc[PLACE, "pairs"] == found.loc["good", "pairs"] == 1.0
     assert found.loc["bad", "pairs"] == 0.0
     assert found.loc[PLACE, "regret"] == 1.0
@@ -188,6 +190,7 @@ def test_static_lists_look_at_tables_of_other_families_only() -> None:
             ranking("c", errors=(0.8, 0.7), gain=0),
         ]
     )
+    frame["control"] = "kernel ridge"
     lists = static_lists(frame, {"b": "f", "c": "f"})
     assert lists("a")["s1"] > lists("a")["s0"]
     assert lists("b") == pytest.approx({"s0": -np.log(0.5), "s1": 0.0})

@@ -298,7 +298,8 @@ def orders(
     import pandas as pd
 
     rng = np.random.default_rng(seed)
-    ignored = {*KEY, *MEASURED} - {"width", "parameters"}
+    # The leave-one-out error is the score ``loo`` once more, and smaller is better.
+    ignored = {*KEY, *MEASURED, "loo_rmse"} - {"width", "parameters"}
     names = [name for name in frame.columns if name not in ignored]
     rows = []
     for table, size, unit in _units(frame):
@@ -338,9 +339,9 @@ def static_lists(frame: pd.DataFrame, families: Mapping[str, str]) -> Callable[[
         Family of each table; a table without one is its own.
     """
     key = ["table", "size", "draw"]
-    control = frame.loc[frame["source"] == NO_TRANSFER, [*key, "error"]].rename(columns={"error": "control"})
+    control = frame.loc[frame["source"] == NO_TRANSFER, [*key, "error"]].rename(columns={"error": "control_error"})
     sources = frame[frame["place"].notna()].merge(control, on=key)
-    sources["loss"] = np.log(sources["error"] / sources["control"])
+    sources["loss"] = np.log(sources["error"] / sources["control_error"])
     by_table = sources.groupby(["table", "source"])["loss"].mean().unstack()
 
     def score(table: str) -> Mapping[str, float]:
