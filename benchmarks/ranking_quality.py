@@ -1,10 +1,10 @@
 """How good rankings are: all tables of targets, all sources, what rankings say and what unseen rows then show.
 
-Run ``python benchmarks/ranking_quality.py --output FILE.csv`` with SCOTL_MATGL_ASSETS set. 50, 100, 200 and 400 rows (draws; judged by at
-most 400 others) and whole tables (at most 1,000 rows, five folds), by kernel ridge, with nothing screened out. What the
-results file holds already is not measured again; two processes may share it (``--part 0/2`` and ``--part 1/2``).
-``--summary`` prints the figures of docs/ranking_quality.md from the shipped results (five digits, compressed): those of the half of the tables that constants were chosen
-on, and of the other half, families kept together.
+Run ``python benchmarks/ranking_quality.py --output FILE.csv`` with SCOTL_MATGL_ASSETS set. 50, 100, 200 and 400 rows
+(draws; judged by at most 1,000 others) and whole tables (at most 1,000 rows, five folds), by kernel ridge, with nothing
+screened out. What the results file holds already is not measured again; two processes may share it (``--part 0/2`` and
+``--part 1/2``). ``--summary`` prints the figures of docs/ranking_quality.md from the shipped results (five digits,
+compressed): those of the half of the tables that constants were chosen on, and of the other, families kept together.
 """
 
 from __future__ import annotations

@@ -392,7 +392,7 @@ def test_only_networks_that_can_be_trained_on_are_ranked(
     assert set(SOURCES) < trainable
     monkeypatch.delenv("SCOTL_MATGL_ASSETS")
     monkeypatch.setenv("HOME", "/nowhere")
-    for sources in ("auto", ["Shotgun-BulkModulus-1", MEGNET]):
+    for sources in ("all", ["Shotgun-BulkModulus-1", MEGNET]):
         with pytest.raises(InputError, match="weights are not on this machine: let SCOTL_MATGL_ASSETS"):
             TransferRegressor(sources, method="full").fit(crystals, y)
 

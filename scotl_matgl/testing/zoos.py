@@ -6,7 +6,6 @@ import inspect
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from scotl_matgl.encoders.probes import reference_crystals
 from scotl_matgl.sources.cards import SourceCard
@@ -92,12 +91,6 @@ def _check_weights(card: SourceCard, who: str) -> None:
         card.weights or card.modality == "composition",
         f"{who}: no sha256 of its weights; a structure source must name them, as its bridges fit these weights only",
     )
-    for file in card.weights:
-        path = Path(file)
-        require(
-            not path.is_absolute() and ".." not in path.parts,
-            f"{who}: the weights file {file!r} must be named relative to the model's folder",
-        )
 
 
 def _check_facts(card: SourceCard, who: str) -> None:
