@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from types import MappingProxyType, ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from scotl_matgl.exceptions import PluginWarning
 
@@ -199,9 +199,8 @@ def collect(kind: str, entry_points: Iterable[metadata.EntryPoint]) -> Mapping[s
         registration = Registration(
             kind=kind,
             name=entry_point.name,
-            # A folder left by a broken installation has no metadata: name and version are None then.
-            distribution=(dist.name if dist is not None else None) or "unknown",
-            version=(dist.version if dist is not None else None) or "unknown",
+            distribution=_told(dist, "name"),
+            version=_told(dist, "version"),
             entry_point=entry_point,
         )
         # An editable install beside a build folder lists the same entry point twice: that is no clash.
@@ -220,6 +219,17 @@ def collect(kind: str, entry_points: Iterable[metadata.EntryPoint]) -> Mapping[s
                 stacklevel=2,
             )
     return MappingProxyType(chosen)
+
+
+def _told(dist: metadata.Distribution | None, field: Literal["name", "version"]) -> str:
+    """Name or version of a distribution, "unknown" where a broken installation left a folder without metadata.
+
+    Both are None then; with the package importlib_metadata imported they raise its MetadataNotFound instead.
+    """
+    try:
+        return getattr(dist, field, None) or "unknown"
+    except (FileNotFoundError, KeyError):
+        return "unknown"
 
 
 @functools.lru_cache(maxsize=len(GROUPS))

@@ -20,16 +20,17 @@ def end_with_parent() -> None:
     A killed parent would leave its workers at work for minutes. An interrupt from the keyboard reaches workers too,
     whose tracebacks nobody asked for: they leave it to the parent, which ends them.
     """
-    if not multiprocessing.current_process().name.startswith("LokyProcess"):
+    parent = multiprocessing.parent_process()
+    if parent is None or not multiprocessing.current_process().name.startswith("LokyProcess"):
         return
     if any(thread.name == _WATCH for thread in threading.enumerate()):
         return
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = os.getppid()
 
     def watch() -> None:
-        while os.getppid() == parent:
+        # The pid of the process that started this one, not the pid of now: the parent may be gone already.
+        while os.getppid() == parent.pid:
             time.sleep(_PAUSE)
         os._exit(1)
 

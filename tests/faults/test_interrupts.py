@@ -99,3 +99,24 @@ def test_an_interrupted_command_that_keeps_nothing_says_so(command: list[str]) -
     )
     assert done.returncode == 128 + signal.SIGTERM
     assert done.stderr == "\ninterrupted (SIGTERM): it has written nothing; run it again\n"
+
+
+ORPHAN = """
+import multiprocessing, time
+from types import SimpleNamespace
+from scotl_matgl.studies.workers import end_with_parent
+
+multiprocessing.current_process().name = "LokyProcess-1"
+multiprocessing.parent_process = lambda: SimpleNamespace(pid=PID)
+end_with_parent()
+time.sleep(3)
+print("still here")
+"""
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_worker_whose_parent_died_before_its_first_task_ends(alive: bool) -> None:
+    code = ORPHAN.replace("PID", str(os.getpid() if alive else 2**22 + 1))  # above the largest pid
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)  # noqa: S603
+    assert (run.stdout == "still here\n") is alive
+    assert run.returncode == (0 if alive else 1)
