@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,13 @@ def test_the_architecture_names_every_room_and_files_that_are_there() -> None:
     assert {room for room in rooms if not room.startswith("__") and f"`{room}`" not in text} == set()
     named = re.findall(r"`([a-z_]+/(?:[a-z_]+\.py)?)`", text)
     assert [name for name in named if not (package / name).exists() and not (ROOT / name).exists()] == []
+
+
+def test_extras_that_are_named_can_be_installed() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    texts = [*(ROOT / page for page in PAGES), ROOT / "Makefile", *(ROOT / "scotl_matgl").rglob("*.py")]
+    named = {
+        name for file in texts for name in re.findall(r"scotl[-_]matgl\[(\w+)\]|'\.\[([\w,]+)\]'", file.read_text())
+    }
+    wanted = {extra for pair in named for part in pair for extra in part.split(",") if extra}
+    assert {"dgl", "pyg", "test"} <= wanted <= set(extras)
