@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Blue for gains that are proven, grey for those that are not, orange for losses: told apart in grey print too.
-_KINDS = {
-    "helps": ("#1f5f99", "better than no transfer"),
-    "unclear": ("#9a9a9a", "not told apart from it"),
-    "hurts": ("#d1782c", "worse than no transfer"),
+# By verdict. Told apart in grey print too.
+_VERDICTS = {
+    "yes": ("#1f5f99", "o", "helps"),
+    "likely": ("#7fb2d9", "s", "is likely to help"),
+    "no": ("#d1782c", "X", "is not likely to help"),
 }
 
 # Told apart by those who do not see all colours, and by their markers in grey print.
@@ -27,6 +27,7 @@ def plot_gains(
     names: Sequence[str],
     gains: ArrayLike,
     intervals: ArrayLike,
+    verdicts: Sequence[str],
     ax: Axes | None = None,
     *,
     label: str = "error reduced by, %",
@@ -43,6 +44,8 @@ def plot_gains(
         What to draw, for example the error reduced by, in percent.
     intervals : array-like of shape (n_sources, 2)
         Lower and upper end of each.
+    verdicts : sequence of {"yes", "likely", "no"}
+        Whether each helps; it gives the colour.
     ax : matplotlib.axes.Axes, optional
         Where to draw. Default: a new figure of fitting height.
     label : str
@@ -63,14 +66,14 @@ def plot_gains(
     ends = np.asarray(intervals, dtype=np.float64).reshape(-1, 2)[: len(drawn)]
     if ax is None:
         _, ax = plt.subplots(figsize=(8.0, 1.4 + 0.34 * max(len(drawn), 1)), layout="constrained")
-    kinds = ["helps" if low > 0 else "hurts" if high < 0 else "unclear" for low, high in ends]
+    kinds = list(verdicts[: len(drawn)])
     positions = np.arange(len(drawn))[::-1]
-    for kind, (colour, meaning) in _KINDS.items():
+    for kind, (colour, marker, meaning) in _VERDICTS.items():
         rows = [index for index, found in enumerate(kinds) if found == kind]
         if rows:
             reach = np.abs(ends[rows].T - values[rows])
             x, y = values[rows], positions[rows]
-            ax.errorbar(x, y, xerr=reach, fmt="o", color=colour, capsize=3, markersize=5, label=meaning)
+            ax.errorbar(x, y, xerr=reach, fmt=marker, color=colour, capsize=3, markersize=5, label=meaning)
     ax.axvline(0.0, color="black", linewidth=0.8)
     ax.set_yticks(positions, drawn)
     ax.set_ylim(-0.6, len(drawn) - 0.4)

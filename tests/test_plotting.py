@@ -32,26 +32,34 @@ def test_points_and_intervals_are_the_gains_in_percent() -> None:
     losses = np.stack([control * 0.8, control * 1.0 + rng.normal(0, 0.3, 300), control * 1.2])
     ranking = ranking_of(losses, control)
     ax = ranking.plot()
-    drawn = {}
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names == [ranking.together, *ranking.sources]
+    drawn, marked = {}, {}
     for container in ax.containers:
         line, _, (bars,) = container.lines
         for (x, y), segment in zip(line.get_xydata(), bars.get_segments(), strict=True):
-            drawn[ranking.sources[round(len(losses) - 1 - y)]] = (x, *sorted(segment[:, 0]))
-    for index, name in enumerate(ranking.sources):
-        percent = 100 / control.mean()
-        expected = np.array([ranking.gains[index], *ranking.gain_interval(name)]) * percent
+            name = names[round(len(names) - 1 - y)]
+            drawn[name], marked[name] = (x, *sorted(segment[:, 0])), container.get_label()
+    told = ranking.to_frame().set_index("source")
+    for name in names:
+        row = told.loc[name]
+        expected = row[["gain", "gain_low", "gain_high"]].to_numpy(float) * 100 / control.mean()
         np.testing.assert_allclose(drawn[name], expected, rtol=1e-9)
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
-        "better than no transfer",
-        "not told apart from it",
-        "worse than no transfer",
-    ]
-    assert [label.get_text() for label in ax.get_yticklabels()] == list(ranking.sources)
+        sure = (
+            "helps"
+            if row["p_helps"] >= 0.95
+            else "is likely to help"
+            if row["p_helps"] >= 0.5
+            else "is not likely to help"
+        )
+        assert marked[name] == sure
+    assert {text.get_text() for text in ax.get_legend().get_texts()} == set(marked.values())
+    assert len(set(marked.values())) > 1
 
 
 def test_only_the_first_sources_are_drawn_and_the_title_says_so() -> None:
     gains = np.array([6.0, 5.0, 4.0, 3.0, 2.0, 1.0])
-    ax = plot_gains(list("abcdef"), gains, np.column_stack([gains - 1, gains + 1]), title="six", most=4)
+    ax = plot_gains(list("abcdef"), gains, np.column_stack([gains - 1, gains + 1]), ["yes"] * 6, title="six", most=4)
     assert [label.get_text() for label in ax.get_yticklabels()] == list("abcd")
     assert ax.get_title(loc="left") == "six (first 4 of 6)"
 

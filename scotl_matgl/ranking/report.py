@@ -9,8 +9,6 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from scotl_matgl.vocabulary import NO_TRANSFER, counted, listing
 
 if TYPE_CHECKING:
@@ -126,15 +124,24 @@ def page(ranking: Ranking) -> str:
 
 
 def plot(ranking: Ranking, ax: Axes | None, *, most: int) -> Axes:
-    """Draw the gains of the first sources."""
+    """Draw the gains of the first together and of the first sources."""
     from scotl_matgl.plotting import plot_gains
 
-    percent = 100.0 / ranking.error_of_control
-    intervals = np.array([ranking.gain_interval(name) for name in ranking.sources]).reshape(-1, 2) * percent
+    judgement = ranking.judgement
+    judged = dict(zip(ranking.sources, judgement.gains, strict=True))
+    if ranking.n_together:
+        judged = {ranking.together: judgement.together, **judged}
     unit = f" {ranking.target_unit}" if ranking.target_unit and not ranking.classification else ""
-    label = f"error reduced by, % of {ranking.error_of_control:.3g}{unit} without transfer"
-    title = f"{ranking.n_rows} formulas, {ranking.head} head, 90 % intervals"
-    return plot_gains(ranking.sources, ranking.gains * percent, intervals, ax, label=label, title=title, most=most)
+    return plot_gains(
+        list(judged),
+        [100 * gain.gain for gain in judged.values()],
+        [[100 * end for end in gain.interval] for gain in judged.values()],
+        [gain.verdict for gain in judged.values()],
+        ax,
+        label=f"gain on unseen rows, % of {ranking.error_of_control:.3g}{unit} without transfer",
+        title=f"{ranking.n_rows} formulas, 90 % intervals",
+        most=most,
+    )
 
 
 def _shortened(words: str, most: int = 32) -> str:
