@@ -182,6 +182,17 @@ def test_bad_rows_are_listed() -> None:
     assert "2 rows were skipped, the first is row 145" in curves.text()
 
 
+def test_what_was_understood_of_a_table_is_told() -> None:
+    table = TABLE.iloc[:60]
+    cells = [f"{value} eV" for value in table["target"]]
+    with_units = learning_curves(table["formula"], cells, {"zero": Recorder()}, sizes=[20], repeats=1)
+    plain = learning_curves(table["formula"], table["target"], {"zero": Recorder()}, sizes=[20], repeats=1)
+    assert with_units.frame["error"].tolist() == plain.frame["error"].tolist()
+    assert any("'eV'" in remark or " eV" in remark for remark in with_units.remarks)
+    for remark in with_units.remarks:
+        assert remark in " ".join(with_units.text().split())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -232,3 +232,11 @@ def test_command_line(tmp_path, monkeypatch) -> None:
     assert f"{mean:.3g}" in done.stdout
     wrong = CliRunner().invoke(app, ["validate", str(table), "--scheme", "nothing"])
     assert "there is no scheme 'nothing'" in str(wrong.exception)
+
+
+def test_what_was_understood_of_a_table_is_told() -> None:
+    cells = [f"{value} eV" for value in TABLE["target"]]
+    found = validate(DummyRegressor(), FORMULAS, cells, ["element"], min_formulas=250)
+    assert any("eV" in remark for remark in found.remarks)
+    for remark in found.remarks:
+        assert remark in " ".join(str(found).split())

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scotl_matgl.chemistry.formulas import SkippedRow
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.storage import write_whole
-from scotl_matgl.studies.fitting import Loss, Metric, RowNumbers, fit_and_predict, loss_of, named_methods, rows_left_out
+from scotl_matgl.studies.fitting import Loss, Metric, RowNumbers, fit_and_predict, how_read, loss_of, named_methods
 from scotl_matgl.studies.power_law import Estimate, PowerLaw
 from scotl_matgl.studies.records import ResultsFile
 from scotl_matgl.tables.rows import Rows
@@ -65,6 +65,8 @@ class LearningCurves:
         Number of parts of which one is tested on.
     settings : dict
         Seeds and versions.
+    remarks : tuple of str
+        How formulas and target were understood, a sentence each.
     """
 
     frame: pd.DataFrame
@@ -76,6 +78,7 @@ class LearningCurves:
     unit: str
     folds: int
     settings: Mapping[str, Any] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def failures(self) -> pd.DataFrame:
@@ -191,7 +194,7 @@ class LearningCurves:
         ]
         lines.append(f"\n{self.metric}{unit}; in brackets {level:.0%} intervals, of any law with a floor or without")
         lines += [f"{method}: {row['remarks']}" for method, row in frame.iterrows() if row["remarks"]]
-        lines += rows_left_out(self.n_merged, self.skipped)
+        lines += how_read(self.n_merged, self.skipped, self.remarks)
         failures = self.failures
         if len(failures):
             one = failures.iloc[0]
@@ -333,6 +336,7 @@ def learning_curves(
         unit="" if table.classification else unit,
         folds=folds,
         settings={"random_state": random_state, "versions": installed_versions()},
+        remarks=table.remarks,
     )
 
 

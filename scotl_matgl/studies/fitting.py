@@ -133,9 +133,9 @@ def loss_of(metric: Metric, *, classification: bool) -> tuple[str, Loss]:
     return chosen[metric].__name__.replace("_", " "), chosen[metric]
 
 
-def rows_left_out(n_merged: int, skipped: Sequence[SkippedRow]) -> list[str]:
-    """Sentences on the rows of a table that were merged or skipped."""
-    lines = []
+def how_read(n_merged: int, skipped: Sequence[SkippedRow], remarks: Sequence[str]) -> list[str]:
+    """Sentences on how a table was read: which rows were merged or skipped, and how cells were understood."""
+    lines = list(remarks)
     if n_merged:
         lines.append(f"{n_merged} rows of equal composition were merged into others")
     if skipped:

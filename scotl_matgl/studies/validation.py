@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from scotl_matgl.chemistry.formulas import SkippedRow
 from scotl_matgl.exceptions import InputError
-from scotl_matgl.studies.fitting import Fit, Loss, Metric, fit_and_predict, loss_of, named_methods, rows_left_out
+from scotl_matgl.studies.fitting import Fit, Loss, Metric, fit_and_predict, how_read, loss_of, named_methods
 from scotl_matgl.studies.splitters import SCHEMES, make_splitter
 from scotl_matgl.tables.rows import Rows
 from scotl_matgl.vocabulary import check_whole
@@ -45,6 +45,8 @@ class Validation:
         Schemes that the table does not allow, and folds that were not measured; why.
     settings : dict
         Seed and versions.
+    remarks : tuple of str
+        How formulas and target were understood, a sentence each.
     """
 
     frame: pd.DataFrame
@@ -55,6 +57,7 @@ class Validation:
     skipped: tuple[SkippedRow, ...]
     left_out: Mapping[str, str]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def failures(self) -> pd.DataFrame:
@@ -88,7 +91,7 @@ class Validation:
             "errors of the same rows in random folds, and of the mean (or most frequent label) of the training rows",
         ]
         lines += [f"{scheme}: {reason}" for scheme, reason in self.left_out.items()]
-        lines += rows_left_out(self.n_merged, self.skipped)
+        lines += how_read(self.n_merged, self.skipped, self.remarks)
         if len(self.failures):
             one = self.failures.iloc[0]
             lines.append(
@@ -210,6 +213,7 @@ def validate(
         skipped=table.skipped,
         left_out=left_out,
         settings={"random_state": random_state, "versions": installed_versions()},
+        remarks=table.remarks,
     )
 
 
