@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from scotl_matgl import load_example
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.tables import files
-from scotl_matgl.tables.cells import Unreadable
+from scotl_matgl.tables.cells import Unreadable, read_numbers
 from scotl_matgl.tables.files import Limits, TableError, read_table
 from scotl_matgl.tables.rows import Rows
 
@@ -70,6 +71,40 @@ def test_columns_are_found_by_what_they_hold() -> None:
     assert table["GAP (ev)"].tolist() == [1.5, 2.5]
     with pytest.raises(TableError, match="several columns that may be the target: id, gap"):
         read_table(WILD / "other_names.csv")
+
+
+SIBLINGS = {
+    "semicolons": "substance;gap\nNaCl;0,50\nMgO;1,25\n",
+    "tabs": "formula\ttarget\nNaCl\t0,50\nMgO\t1,25\n",
+    "bars": "formula|target\nNaCl|0.50\nMgO|1.25\n",
+    "blanks": "formula target\nNaCl 0.50\nMgO 1.25\n",
+    "title": "Gaps, in eV\nformula;target\nNaCl;0,50\nMgO;1,25\n",
+    "thousands": "substance;gap\nNaCl;0,50\nMgO;1,25\nGaAs;10.200,00\n",
+    "tabs and thousands": "substance\tgap\nNaCl\t0,50\nMgO\t1,25\nGaAs\t10.200,00\n",
+    "quoted": 'substance,gap,note\nNaCl,"0,50","a; b"\nMgO,"1,25","c; d"\n',
+}
+
+
+@pytest.mark.parametrize("name", SIBLINGS)
+def test_separators_are_found_without_names_of_columns(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "table.txt"
+    path.write_text(SIBLINGS[name], encoding="utf-8")
+    table = read_table(path)
+    found = dict(zip(table.iloc[:, 0], table.iloc[:, 1], strict=True))
+    assert found == {"NaCl": 0.5, "MgO": 1.25, **({"GaAs": 10_200.0} if "thousands" in name else {})}
+
+
+def test_a_point_without_a_comma_is_not_a_group() -> None:
+    column = np.array(["1.234", "1,5"], dtype=object)
+    assert read_numbers(column).n_numbers == 1
+
+
+def test_sheets_without_formulas_are_no_choice(tmp_path: Path) -> None:
+    table = pd.DataFrame({"compound": ["NaCl", "MgO"], "gap": [0.5, 1.25]})
+    with pd.ExcelWriter(tmp_path / "book.xlsx") as book:
+        pd.DataFrame({"note": ["hello"], "date": [3]}).to_excel(book, sheet_name="Read me", index=False)
+        table.to_excel(book, sheet_name="Data", index=False)
+    assert read_table(tmp_path / "book.xlsx")["gap"].tolist() == [0.5, 1.25]
 
 
 def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -233,6 +233,10 @@ def _refuse_phases(text: str) -> None:
         )
 
 
+# Dopants as they are named: lone symbols, each with or without its charge.
+_LONE_SYMBOLS = re.compile(r"[A-Z][a-z]?(?:[0-9]*[+-])?(?:, ?[A-Z][a-z]?(?:[0-9]*[+-])?)*")
+
+
 def _dopant_message(what: str) -> str:
     return (
         f"{what} names a dopant without an amount, or with one that is not part of the formula: write it into the "
@@ -246,9 +250,9 @@ def _refuse_dopants(text: str) -> None:
         raise RefusalError(f"':' stands between symbols and amounts: did you mean '{meant}'?")
     host, colon, rest = text.partition(":")
     if colon and host and rest:
-        raise RefusalError(
-            _dopant_message(f"'{rest.strip()}' after ':'" if len(rest) < len(host) else f"'{host}' before ':'")
-        )
+        first, last = (_LONE_SYMBOLS.fullmatch(part.strip()) is not None for part in (host, rest))
+        after = last or (not first and len(rest) < len(host))  # Er3+:YAG beside ZnS:Mn2+
+        raise RefusalError(_dopant_message(f"'{rest.strip()}' after ':'" if after else f"'{host}' before ':'"))
     if re.search("[0-9A-Za-z] ?(?:wt|mass|w)\\.? ?%$", text):
         raise RefusalError(
             "its amounts are percent by weight: leave 'wt%' out and pass amounts='weight' (--amounts weight)"

@@ -41,6 +41,7 @@ _LIMIT = re.compile(rf"(?:<=?|>=?|≤|≥|≪|≫|⩽|⩾)\s*{_NUMBER}\s*(?:{_UN
 _RANGE = re.compile(rf"{_NUMBER}\s*(?:-|to|\.\.\.?|…|~)\s*{_NUMBER}\s*(?:{_UNIT})?")
 _PLAIN = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*")
 _DECIMAL_COMMA = re.compile(r"(?<![0-9,])(?:0,[0-9]+|[0-9]+,(?:[0-9]{1,2}|[0-9]{4,}))(?![0-9,])")
+_GROUPS = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}(?:\.[0-9]{3})+(?=,[0-9]+(?![0-9.,]))")
 
 
 class Unreadable(str):
@@ -119,7 +120,8 @@ def read_cell(value: Any, *, decimal_comma: bool = False) -> Cell:
         return Cell("empty")
     text = _POWER.sub(lambda match: "10^" + match[1].translate(_SUPERSCRIPTS), text)
     if decimal_comma:
-        if re.search(r"[0-9]\.[0-9]", text):  # a point beside commas groups thousands there: two readings
+        text = _ungrouped(text)
+        if re.search(r"[0-9]\.[0-9]", text):  # a point without a comma may group thousands there: two readings
             return Cell("other")
         text = text.replace(",", ".")
     return _read_text(text)
@@ -168,12 +170,17 @@ def _float(value: Any) -> float:
         return float("inf") if value > 0 else float("-inf")
 
 
+def _ungrouped(text: str) -> str:
+    """Text without points that group thousands for certain: a decimal comma stands behind them (``1.234,5``)."""
+    return _GROUPS.sub(lambda match: match[0].replace(".", ""), text[:MAX_CELL])
+
+
 def has_decimal_commas(values: Sequence[Any]) -> bool:
     """Whether the commas of a column are decimal signs: some cannot group thousands, and no number has a point."""
     texts = [value for value in values if isinstance(value, str) and "," in value and len(value) <= MAX_CELL]
     if not any(_DECIMAL_COMMA.search(text) for text in texts):
         return False
-    return not any(re.search(r"[0-9]\.[0-9]", value) for value in values if isinstance(value, str))
+    return not any(re.search(r"[0-9]\.[0-9]", _ungrouped(value)) for value in values if isinstance(value, str))
 
 
 @dataclass(frozen=True, eq=False)

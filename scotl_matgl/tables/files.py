@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # Separators tried in a text table, until one gives the columns asked for.
-_SEPARATORS = (",", ";", "\t", " ")
+_SEPARATORS = (",", ";", "\t", "|", " ")
 # The header stands within so many lines; a quoted cell spans at most so many.
 _HEADER_LINES, _CELL_LINES = 50, 20
 # Cells looked at to find a column that was not named, and the share of them that must be of its kind.
@@ -203,13 +203,23 @@ def _workbook(content: bytes, name: str, wanted: Sequence[str], sheet: str | Non
         sheets = {sheet: sheets[sheet]}
     frames = {title: _with_header(cells.to_numpy(dtype=object).tolist(), wanted) for title, cells in sheets.items()}
     filled = {title: frame for title, frame in frames.items() if len(frame)}
-    fitting = {title: frame for title, frame in filled.items() if all(_matches(frame, column) for column in wanted)}
+    fitting = {title: frame for title, frame in filled.items() if _fits(frame, wanted)}
     chosen = fitting or filled
     if len(chosen) > 1:
         raise TableError(f"{name} has several sheets with such a table: {', '.join(map(str, chosen))}; name one")
     if not chosen:
         raise TableError(f"{name} has no sheet with rows")
     return next(iter(chosen.values()))
+
+
+def _fits(frame: pd.DataFrame, wanted: Sequence[str]) -> bool:
+    """Whether a sheet has the columns asked for, or where none was, formulas and numbers."""
+    if wanted:
+        return all(_matches(frame, column) for column in wanted)
+    formulas = [column for column in frame.columns if _same(column) == "formula" or _holds_formulas(frame[column])]
+    return any(_same(column) == "target" or _holds_numbers(frame[column]) for column in frame.columns) and bool(
+        formulas
+    )
 
 
 def _with_header(records: list[list[Any]], wanted: Sequence[str]) -> pd.DataFrame:
@@ -246,7 +256,7 @@ def _text_table(text: str, name: str, wanted: Sequence[str], limits: Limits) -> 
     bare = [line for line in lines if not line.lstrip().startswith("#")]
     # A header may itself stand behind a number sign.
     for candidates in (bare, [re.sub(r"^\s*#+\s*", "", line) for line in lines]):
-        for separator in _SEPARATORS:
+        for separator in _SEPARATORS if wanted else _likely_separators(candidates[:_HEADER_LINES]):
             start = [_fields(line, separator) for line in candidates[:_HEADER_LINES]]
             at = _header_at(start, wanted)
             if at is not None and (wanted or len(start[at]) > 1):
@@ -254,6 +264,18 @@ def _text_table(text: str, name: str, wanted: Sequence[str], limits: Limits) -> 
     if not bare:
         raise TableError(f"{name} cannot be read as a table: it has no rows")
     return _separated(bare, ",", name, limits), False
+
+
+def _likely_separators(lines: Sequence[str]) -> list[str]:
+    """Separators by the number of lines that they cut alike: decimal commas stand in the rows and not in the header."""
+
+    def alike(separator: str) -> tuple[bool, int]:
+        rows = [_fields(line, separator) for line in lines]
+        widths = [len(row) for row in rows if len(row) > 1]
+        named = any(len(row) > 1 and {"formula", "target"} & {_same(cell) for cell in row} for row in rows)
+        return named, max(map(widths.count, set(widths)), default=0)
+
+    return sorted(_SEPARATORS, key=alike, reverse=True)
 
 
 def _fields(line: str, separator: str) -> list[str]:
