@@ -350,7 +350,7 @@ def test_exit_codes_and_streams_of_the_process(table) -> None:
     ("command_line", "words"),
     [
         ((), ("rank", "demo", "zoo", "bridge", "encode")),
-        (("rank",), ("--formula", "--target", "--sources", "--look-up", "--format", "--output")),
+        (("rank",), ("--formula", "--target", "--sheet", "--sources", "--look-up", "--format", "--output")),
         (("demo",), ("bundled",)),
         (("encode",), ("--structures", "--layer", "--device")),
         (("zoo",), ("list", "show")),
@@ -367,6 +367,19 @@ def test_help_of_every_command(command, monkeypatch, command_line, words) -> Non
     assert (code, err) == (0, "")
     for word in words:
         assert word in out.lower()
+
+
+def test_rank_finds_columns_and_takes_a_sheet(command, tmp_path: Path) -> None:
+    book = tmp_path / "book.xlsx"
+    with pd.ExcelWriter(book) as writer:
+        for sheet in "AB":
+            pd.DataFrame({"compound": ["NaCl", "MgO"], "gap": [1.5, 2.5]}).to_excel(
+                writer, sheet_name=sheet, index=False
+            )
+    _, _, err = command("rank", book, "--sheet", "B")
+    assert "column 'compound' is taken as the formula (--formula)" in err
+    code, _, err = command("rank", book)
+    assert (code, "several sheets with such a table: A, B; name one (sheet=, --sheet)" in err) == (2, True)
 
 
 # -- the two tables of the assets -------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ def rank(
     table: Annotated[Path, typer.Argument(help="CSV, TSV, Excel or JSON table.")],
     formula: Annotated[str, typer.Option(help="Column of chemical formulas.")] = "formula",
     target: Annotated[str, typer.Option(help="Column of the measured property or class.")] = "target",
+    sheet: Annotated[str | None, typer.Option(help="Sheet of a workbook.")] = None,
     amounts: AmountsOption = Amounts.atoms,
     unit: Annotated[str, typer.Option(help="Unit of the property, shown in the result.")] = "",
     sources: SourcesOption = None,
@@ -50,13 +51,22 @@ def rank(
 ) -> None:
     """Rank the sources for a table: which is worth transferring from, by how much, how sure, or none."""
     from scotl_matgl.ranking.ranker import TransferabilityRanker
-    from scotl_matgl.tables.files import read_table
+    from scotl_matgl.tables.files import TableError, read_table
 
     wanted = [name.strip() for name in estimators.split(",") if name.strip()]
     check_registered("estimators", wanted)
     check_registered("descriptors", [descriptor])
     check_output(output)
-    frame = read_table(table, formula=formula, target=target)
+    try:
+        frame = read_table(table, formula=formula, target=target, sheet=sheet)
+    except TableError:
+        # Columns that were not named are known by what they hold; standard input cannot be read again.
+        if (formula, target) != ("formula", "target") or str(table) == "-":
+            raise
+        frame = read_table(table, sheet=sheet)
+        for role, found in frame.attrs["columns"].items():
+            typer.echo(f"column {found!r} is taken as the {role} (--{role})", err=True)
+    formula, target = frame.attrs["columns"].values()
     look_ups: dict[Switch, Any] = {Switch.auto: "auto", Switch.on: True, Switch.off: False}
     ranker = TransferabilityRanker(
         sources or "all",

@@ -130,7 +130,9 @@ def read_table(
         raise TableError(f"{name} has {len(frame)} rows; at most {limits.n_rows} are read (see Limits)")
     formula = _column(frame, formula, "formula", name, known=())
     target = _column(frame, target, "target", name, known=(formula,))
-    return _typed(frame, formula, target, semicolons=semicolons)
+    typed = _typed(frame, formula, target, semicolons=semicolons)
+    typed.attrs["columns"] = {"formula": formula, "target": target}
+    return typed
 
 
 # -- bytes ------------------------------------------------------------------------------------------------------------
@@ -206,7 +208,9 @@ def _workbook(content: bytes, name: str, wanted: Sequence[str], sheet: str | Non
     fitting = {title: frame for title, frame in filled.items() if _fits(frame, wanted)}
     chosen = fitting or filled
     if len(chosen) > 1:
-        raise TableError(f"{name} has several sheets with such a table: {', '.join(map(str, chosen))}; name one")
+        raise TableError(
+            f"{name} has several sheets with such a table: {', '.join(map(str, chosen))}; name one (sheet=, --sheet)"
+        )
     if not chosen:
         raise TableError(f"{name} has no sheet with rows")
     return next(iter(chosen.values()))
