@@ -99,6 +99,11 @@ def test_a_point_without_a_comma_is_not_a_group() -> None:
     assert read_numbers(column).n_numbers == 1
 
 
+def test_exponents_of_fortran_are_no_units() -> None:
+    found = read_numbers(np.array(["0.50D-03", "1.2d+02", "3.0"], dtype=object))
+    assert (found.values.tolist(), found.unit) == ([0.5e-3, 120.0, 3.0], "")
+
+
 def test_sheets_without_formulas_are_no_choice(tmp_path: Path) -> None:
     table = pd.DataFrame({"compound": ["NaCl", "MgO"], "gap": [0.5, 1.25]})
     with pd.ExcelWriter(tmp_path / "book.xlsx") as book:
