@@ -379,7 +379,7 @@ def test_rank_finds_columns_and_takes_a_sheet(command, tmp_path: Path) -> None:
     _, _, err = command("rank", book, "--sheet", "B")
     assert "column 'compound' is taken as the formula (--formula)" in err
     code, _, err = command("rank", book)
-    assert (code, "several sheets with such a table: A, B; name one (sheet=, --sheet)" in err) == (2, True)
+    assert (code, "several sheets with such a table: A, B; name one (sheet=; `rank --sheet`)" in err) == (2, True)
 
 
 # -- the two tables of the assets -------------------------------------------------------------------------------------

@@ -209,7 +209,8 @@ def _workbook(content: bytes, name: str, wanted: Sequence[str], sheet: str | Non
     chosen = fitting or filled
     if len(chosen) > 1:
         raise TableError(
-            f"{name} has several sheets with such a table: {', '.join(map(str, chosen))}; name one (sheet=, --sheet)"
+            f"{name} has several sheets with such a table: {', '.join(map(str, chosen))}; name one "
+            "(sheet=; `rank --sheet`), or save it alone"
         )
     if not chosen:
         raise TableError(f"{name} has no sheet with rows")
