@@ -1,9 +1,9 @@
 """Rank a library of very many small networks: time, memory, a kill in the middle, and the first against an oracle.
 
-    python benchmarks/library.py make /tmp/library --networks 140000
-    python benchmarks/library.py rank /tmp/library --rows 500 --jobs 2
-    python benchmarks/library.py kill /tmp/library --rows 500 --jobs 2
-    python benchmarks/library.py oracle /tmp/library --rows 500 --networks 2000
+    python benchmarks/library.py make LIBRARY --networks 140000
+    python benchmarks/library.py rank LIBRARY --rows 500 --jobs 2
+    python benchmarks/library.py kill LIBRARY --rows 500 --jobs 2
+    python benchmarks/library.py oracle LIBRARY --rows 500 --networks 2000
 
 The networks are 267-w-10-1 on the descriptor `standard`, with w from 12 to 28 and weights drawn at random: what they
 cost is what trained ones cost. Needs the plugin scotl-matgl-shotgun.
