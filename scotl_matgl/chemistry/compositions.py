@@ -30,6 +30,9 @@ from scotl_matgl.chemistry.refusals import RefusalError, isotope_message, missin
 # Fractions that differ by less than this are one composition (the rounding of the published target tables).
 _KEY_STEPS = 10_000
 
+# Formulas and skipped rows that a notebook shows.
+_SHOWN = 8
+
 
 @dataclass(frozen=True)
 class ReadingNote:
@@ -109,6 +112,26 @@ class Compositions:
         i %= len(self)
         part = slice(self.offsets[i], self.offsets[i + 1])
         return self.numbers[part], self.amounts[part]
+
+    def _repr_html_(self) -> str:
+        from scotl_matgl.views import Column, listed, paragraph, table
+
+        def share(i: int) -> str:
+            numbers, amounts = self[i]
+            parts = zip(numbers.tolist(), (amounts / amounts.sum()).tolist(), strict=True)
+            return ", ".join(f"{SYMBOLS[z - 1]} {amount:.4g}" for z, amount in parts)
+
+        shown = range(min(len(self), _SHOWN))
+        rows = [Column("row", [str(self.rows[i]) for i in shown]), Column("formula", [self.text[i] for i in shown])]
+        bad = [f"row {row.row} ({row.value}): {row.reason}" for row in self.skipped[:_SHOWN]]
+        bad += [f"and {len(self.skipped) - _SHOWN} more"] if len(self.skipped) > _SHOWN else []
+        told = f"{len(self)} of {self.n_input} formulas" if self.skipped else f"{len(self)} formulas"
+        more = f"; the first {_SHOWN}" if len(self) > _SHOWN else ""
+        skipped = paragraph("Skipped:") + listed(bad) if bad else ""
+        notes = listed([str(note) for note in self.notes])
+        return (
+            table([*rows, Column("atomic fractions", [share(i) for i in shown])], caption=told + more) + notes + skipped
+        )
 
     def _formula_of_entry(self) -> NDArray[np.int64]:
         return np.repeat(np.arange(len(self)), np.diff(self.offsets))

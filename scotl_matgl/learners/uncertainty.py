@@ -13,7 +13,10 @@ from scotl_matgl.vocabulary import Floats
 _FARTHEST = 3.0
 
 # The interval of ± 1.645 standard deviations holds this share of a normal distribution, and is what is calibrated.
-_SHARE, _QUANTILE = 0.9, 1.6448536269514722
+_SHARE = 0.9
+
+#: Half the width of that interval, in standard deviations.
+QUANTILE = 1.6448536269514722
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +51,7 @@ class Uncertainty:
         # Of n residuals the next one exceeds the k-th largest with probability k / (n + 1).
         ratio = np.sort(size / (terms @ coefficients))
         at = min(int(np.ceil(_SHARE * (len(ratio) + 1))) - 1, len(ratio) - 1)
-        return cls(coefficients * ratio[at] / _QUANTILE)
+        return cls(coefficients * ratio[at] / QUANTILE)
 
     def deviation(self, distance: Floats, spread: Floats) -> Floats:
         """Standard deviation (n,) of predictions, in the unit of the target."""

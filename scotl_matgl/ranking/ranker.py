@@ -23,10 +23,11 @@ from scotl_matgl.ranking.search import Search
 from scotl_matgl.ranking.stages import CardSource
 from scotl_matgl.sources.cards import all_cards, select
 from scotl_matgl.tables.rows import MIN_ROWS, Rows
+from scotl_matgl.views import Documented
 from scotl_matgl.vocabulary import Floats, Progress, check_whole
 
 
-class TransferabilityRanker(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
+class TransferabilityRanker(Documented, BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
     """Rank pretrained models by how well they transfer to a table of formulas and one measured property.
 
     For each source the formulas' embeddings are estimated by its bridge (or looked up, or computed, see

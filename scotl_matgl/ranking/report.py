@@ -1,8 +1,7 @@
-"""What a ranking says: its sentence, its table as text and as a page, and its figure."""
+"""What a ranking says: its sentence, its table as text, and its figure."""
 
 from __future__ import annotations
 
-import html
 import math
 import shutil
 import textwrap
@@ -110,19 +109,6 @@ def text(ranking: Ranking, width: int | None = None) -> str:
     return "\n".join([*lines, *(wrapper.fill(remark) for remark in remarks(ranking))])
 
 
-def page(ranking: Ranking) -> str:
-    """Summary, table of the measured sources, and remarks as HTML."""
-    columns = _columns(ranking)
-    heading = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
-    body = "".join(
-        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)}</tr>"
-        for cells in zip(*columns.values(), strict=True)
-    )
-    listed = "".join(f"<li>{html.escape(remark)}</li>" for remark in remarks(ranking))
-    table = f"<table><thead><tr>{heading}</tr></thead><tbody>{body}</tbody></table>"
-    return f"<p>{html.escape(summary(ranking))}</p>{table}<ul>{listed}</ul>"
-
-
 def plot(ranking: Ranking, ax: Axes | None, *, most: int) -> Axes:
     """Draw the gains of the first together and of the first sources."""
     from scotl_matgl.plotting import plot_gains
@@ -155,7 +141,7 @@ def _decimals(value: float, digits: int) -> int:
     return max(0, digits - 1 - math.floor(math.log10(abs(value))))
 
 
-def _columns(ranking: Ranking) -> dict[str, list[str]]:
+def columns(ranking: Ranking) -> dict[str, list[str]]:
     """Cells by heading: one row per source that was measured, the control where it belongs."""
     frame = ranking.to_frame()
     frame = frame[frame["error"].notna() & ~frame["source"].isin(ranking.sources[_SHOWN:])]
@@ -166,7 +152,7 @@ def _columns(ranking: Ranking) -> dict[str, list[str]]:
         "" if empty or math.isnan(percent) else f"{low * percent:+.1f} to {high * percent:+.1f}"
         for empty, low, high in zip(control, frame["gain_low"], frame["gain_high"], strict=True)
     ]
-    columns = {
+    found = {
         "": [str(rank) for rank in frame.index],
         "source": list(frame["source"]),
         "trained on": [_shortened(words.removesuffix(" [1]")) for words in frame["property"]],
@@ -181,7 +167,7 @@ def _columns(ranking: Ranking) -> dict[str, list[str]]:
         "looked up": _known(frame),
     }
     optional = ("looked up", "LOO")
-    return {name: cells for name, cells in columns.items() if name not in optional or any(cells)}
+    return {name: cells for name, cells in found.items() if name not in optional or any(cells)}
 
 
 def _cells(frame: pd.DataFrame, name: str, form: str) -> list[str]:
@@ -198,22 +184,22 @@ def _known(frame: pd.DataFrame) -> list[str]:
 
 def _text_table(ranking: Ranking, width: int) -> list[str]:
     """Lines of a plain-text table; columns that do not fit are left out, the least important first."""
-    columns = _columns(ranking)
+    shown = columns(ranking)
 
     def widths() -> list[int]:
-        return [max(len(heading), *map(len, cells)) for heading, cells in columns.items()]
+        return [max(len(heading), *map(len, cells)) for heading, cells in shown.items()]
 
     for spare in ("looked up", "LOO", "trained on", "P(best)", "90 % interval", "P(helps)"):
-        if sum(widths()) + 2 * (len(columns) - 1) <= width:
+        if sum(widths()) + 2 * (len(shown) - 1) <= width:
             break
-        columns.pop(spare, None)
+        shown.pop(spare, None)
 
     def line(cells: Sequence[str]) -> str:
         padded = [
             cell.ljust(size) if heading in ("source", "trained on") else cell.rjust(size)
-            for heading, cell, size in zip(columns, cells, widths(), strict=True)
+            for heading, cell, size in zip(shown, cells, widths(), strict=True)
         ]
         return "  ".join(padded).rstrip()
 
-    rule = "-" * (sum(widths()) + 2 * (len(columns) - 1))
-    return [line(list(columns)), rule, *(line(cells) for cells in zip(*columns.values(), strict=True))]
+    rule = "-" * (sum(widths()) + 2 * (len(shown) - 1))
+    return [line(list(shown)), rule, *(line(cells) for cells in zip(*shown.values(), strict=True))]

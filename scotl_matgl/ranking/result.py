@@ -353,9 +353,9 @@ class Ranking:
         return self.to_text()
 
     def _repr_html_(self) -> str:
-        from scotl_matgl.ranking.report import page
+        from scotl_matgl.ranking.pages import notebook
 
-        return page(self)
+        return notebook(self)
 
 
 def _coverage(result: SourceResult) -> dict[str, float]:

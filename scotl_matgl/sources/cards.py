@@ -194,6 +194,19 @@ class SourceCard:
             object.__setattr__(self, key, MappingProxyType(dict(getattr(self, key))))
         object.__setattr__(self, "elements", tuple(elements))
 
+    def _repr_html_(self) -> str:
+        from scotl_matgl.views import Column, table
+
+        told = {key: value for key, value in self.to_dict().items() if value not in ("", None, {}, [])}
+        if self.elements:
+            told["elements"] = f"{len(self.elements)}: {' '.join(self.elements)}"
+        texts = [
+            ", ".join(f"{name} {inner}" for name, inner in value.items()) if isinstance(value, dict) else str(value)
+            for value in told.values()
+        ]
+        what = [key.replace("_", " ") for key in told]
+        return table([Column("field", what), Column(self.name, texts)], header="field", caption=f"source {self.name}")
+
     def __reduce__(self) -> tuple[Any, ...]:
         # A mapping proxy cannot be pickled, and cards travel to the workers of joblib. A pickle runs what it says
         # anyway, so that the loader is not asked about here.

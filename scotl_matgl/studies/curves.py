@@ -175,7 +175,16 @@ class LearningCurves:
     def text(self, error: float | None = None, *, level: float = 0.9) -> str:
         """Return the summary as text for the terminal, with the remarks and what went wrong below it."""
         frame = self.summary(error, level=level)
-        unit = f" {self.unit}" if self.unit else ""
+        cells = self._cells(frame, error)
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
+        ]
+        lines.append("")
+        return "\n".join([*lines, *self._remarks(frame, level)])
+
+    def _cells(self, frame: pd.DataFrame, error: float | None) -> list[list[str]]:
+        """Lines of the table of a summary, headings first."""
         headings = ["method", "exponent", f"error, {self.n_rows} rows", f"{2 * self.n_rows} rows"]
         columns = ["exponent", "now", "doubled"]
         if error is not None:
@@ -188,11 +197,12 @@ class LearningCurves:
                 continue
             estimates = [Estimate(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in columns]
             cells.append([str(method), *map(str, estimates)])
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
-        ]
-        lines.append(f"\n{self.metric}{unit}; in brackets {level:.0%} intervals, of any law with a floor or without")
+        return cells
+
+    def _remarks(self, frame: pd.DataFrame, level: float) -> list[str]:
+        """What has to be said below the table of the summary."""
+        unit = f" {self.unit}" if self.unit else ""
+        lines = [f"{self.metric}{unit}; in brackets {level:.0%} intervals, of any law with a floor or without"]
         lines += [f"{method}: {row['remarks']}" for method, row in frame.iterrows() if row["remarks"]]
         lines += how_read(self.n_merged, self.skipped, self.remarks)
         failures = self.failures
@@ -202,7 +212,15 @@ class LearningCurves:
                 f"{len(failures)} of {len(self.frame)} fits failed, the first is {one['method']} with {one['n']} rows, "
                 f"repeat {one['repeat']}: {one['failure']}"
             )
-        return "\n".join(lines)
+        return lines
+
+    def _repr_html_(self) -> str:
+        from scotl_matgl.views import Column, listed, table
+
+        frame = self.summary()
+        headings, *rows = self._cells(frame, None)
+        columns = [Column(name, cells) for name, *cells in zip(headings, *rows, strict=True)]
+        return table(columns, header="method", caption=self.metric) + listed(self._remarks(frame, 0.9))
 
     def __str__(self) -> str:
         return self.text()

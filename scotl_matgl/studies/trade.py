@@ -336,6 +336,24 @@ class TradeLaw:
         box = self.measured
         return plot_trade(t, s, surface, ax, levels=errors, measured=box, mixes=path, mixes_label=label)
 
+    def _repr_html_(self) -> str:
+        from scotl_matgl.views import Column, paragraph, table
+
+        rows = {
+            "target data: scale": self.a,
+            "target data: exponent": self.b,
+            "source data: scale": self.d,
+            "source data: exponent": self.e,
+            "floor": self.c,
+            "relative spread of the fit": self.spread,
+        }
+        told = {name: f"{value:.3g}" for name, value in rows.items() if math.isfinite(value)}
+        if self.measured:
+            names = "target rows measured", "source rows measured"
+            told |= {name: f"{low:g} to {high:g}" for name, (low, high) in zip(names, self.measured, strict=True)}
+        columns = [Column("part", list(told)), Column("value", list(told.values()))]
+        return paragraph(f"error = {self}") + table(columns, header="part")
+
     def __str__(self) -> str:
         floor = f" + {self.c:.3g}" if self.c > 0 else ""
         return f"{self.a:.3g} n_target^-{self.b:.3g} + {self.d:.3g} n_source^-{self.e:.3g}{floor}"

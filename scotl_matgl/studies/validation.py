@@ -83,6 +83,13 @@ class Validation:
         result["failed"] = groups["failure"].agg(lambda reasons: int((reasons != "").sum()))
         return result
 
+    def _repr_html_(self) -> str:
+        from scotl_matgl.views import frame_table, listed
+
+        unit = f", {self.unit}" if self.unit else ""
+        rows = frame_table(self.summary().reset_index(), caption=f"{self.metric}{unit}, mean over the folds")
+        return rows + listed(self._remarks())
+
     def __str__(self) -> str:
         unit = f" {self.unit}" if self.unit else ""
         lines = [
@@ -90,7 +97,11 @@ class Validation:
             f"\n{self.metric}{unit}: mean over the folds and its standard error; 'random' and 'constant' are the "
             "errors of the same rows in random folds, and of the mean (or most frequent label) of the training rows",
         ]
-        lines += [f"{scheme}: {reason}" for scheme, reason in self.left_out.items()]
+        return "\n".join([*lines, *self._remarks()])
+
+    def _remarks(self) -> list[str]:
+        """What has to be said below the table."""
+        lines = [f"{scheme}: {reason}" for scheme, reason in self.left_out.items()]
         lines += how_read(self.n_merged, self.skipped, self.remarks)
         if len(self.failures):
             one = self.failures.iloc[0]
@@ -98,7 +109,7 @@ class Validation:
                 f"{len(self.failures)} of {len(self.frame)} fits failed, the first is {one['method']}, {one['scheme']} "
                 f"{one['held_out']}: {one['failure']}"
             )
-        return "\n".join(lines)
+        return lines
 
 
 def validate(

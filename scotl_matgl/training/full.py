@@ -30,6 +30,7 @@ from scotl_matgl.exceptions import InputError, ScotlMatglWarning
 from scotl_matgl.sources.cards import SourceCard, all_cards, select
 from scotl_matgl.storage import TensorKind, installed_versions, read_tensors, write_tensors
 from scotl_matgl.training import loop as training_loop
+from scotl_matgl.views import Documented
 from scotl_matgl.vocabulary import counted
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class _Table:
     y: NDArray[np.float32]
 
 
-class FullTransferRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
+class FullTransferRegressor(Documented, RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
     """Predict a property of crystals by a source whose whole network is trained on.
 
     A new head is first fitted alone, by ridge regression on the frozen embedding; then network and head are trained

@@ -13,6 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.learners.blend import gaps, spread, weighted, without_gaps
+from scotl_matgl.learners.held_out import HeldOut
 from scotl_matgl.learners.members import LearningTask
 from scotl_matgl.learners.uncertainty import Uncertainty
 from scotl_matgl.tables.rows import Rows
@@ -73,6 +74,8 @@ class TransferRegressor(RegressorMixin, TransferModel):  # type: ignore[misc]  #
         How many of the last layers of the bridge network start from random weights in fine-tuning.
     max_rows : int, default=1000
         Sources are ranked and blends weighed on at most so many rows, drawn at random; the heads are fitted on all.
+    target_unit : str, default=""
+        Unit of the target, for what is told of the model.
     on_error : {"warn", "raise", "skip"}, default="warn"
         What a bad row does: a warning, an error, or nothing but its line in ``skipped_``. In ``predict`` its
         prediction is NaN. The same for crystals that a network refuses, which the other heads predict.
@@ -105,6 +108,8 @@ class TransferRegressor(RegressorMixin, TransferModel):  # type: ignore[misc]  #
         of these (both NaN if there are none, as without guard). What transfer gains is the difference of the first
         two; blending alone gains that of the last two. The first is a little too small, because sources and weights
         were chosen on the same rows.
+    held_out_ : HeldOut
+        Out-of-fold predictions of the rows that the blend was weighed on, with their deviations.
     refused_ : tuple of SkippedRow
         With ``method="full"``: crystals of ``fit`` that the network refuses, so that the other heads alone have learned
         from them, and why.
@@ -141,7 +146,7 @@ class TransferRegressor(RegressorMixin, TransferModel):  # type: ignore[misc]  #
 
     _target_kind = "regression"
 
-    def _calibrate(self, predictions: Sequence[Floats], task: LearningTask) -> None:
+    def _calibrate(self, predictions: Sequence[Floats], task: LearningTask, text: tuple[str, ...]) -> None:
         distance = self._domain.out_of_fold_distance(task.folds)
         weights = self._blend.weights.copy()
         refused = gaps([item for item, weight in zip(predictions, weights, strict=True) if weight > 0])
@@ -152,6 +157,11 @@ class TransferRegressor(RegressorMixin, TransferModel):  # type: ignore[misc]  #
         if weights.any() and (weights < self._blend.weights).any():
             every = np.ones(len(task.y), dtype=bool)
             self._uncertainty_without = _uncertainty(predictions, weights / weights.sum(), distance, task.y, every)
+        used = self._blend.weights > 0
+        counted = self._blend.weights[used]
+        filled = without_gaps([item for item, use in zip(predictions, used, strict=True) if use], counted)
+        deviation = self._uncertainty.deviation(distance, spread(filled, counted))
+        self.held_out_ = HeldOut(text, task.y, weighted(filled, counted)[:, 0], deviation)
 
     def predict(self, X: Any, return_std: bool = False) -> Floats | tuple[Floats, Floats]:
         """Predict the property.

@@ -23,10 +23,11 @@ from scotl_matgl.ranking.search import Found, Search
 from scotl_matgl.ranking.stages import CardSource
 from scotl_matgl.sources.cards import SourceCard, all_cards, no_sources, select
 from scotl_matgl.tables.rows import MIN_ROWS, Rows
+from scotl_matgl.views import Documented
 from scotl_matgl.vocabulary import check_whole, counted
 
 
-class FormulaEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
+class FormulaEstimator(Documented, BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
     """What all estimators of this module share: reading rows, describing them, choosing sources, embedding."""
 
     formula: Hashable | None

@@ -43,6 +43,7 @@ OWN_CLASSES = frozenset(
         "learners.blend.Blend",
         "learners.domain.TrainingDomain",
         "learners.heads.HeldRidge",
+        "learners.held_out.HeldOut",
         "learners.kernel.LaplacianKernelClassifier",
         "learners.kernel.LaplacianKernelRidge",
         "learners.members.FittedHead",

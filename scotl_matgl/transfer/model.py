@@ -46,6 +46,9 @@ from scotl_matgl.vocabulary import NO_TRANSFER, Floats, counted
 if TYPE_CHECKING:
     import pandas as pd
 
+    from scotl_matgl.learners.held_out import HeldOut
+    from scotl_matgl.transfer.summary import Summary
+
 
 # Descriptors that a bridge may hold back of a row that still counts as inside its domain.
 _CLIPPED = 3
@@ -78,6 +81,7 @@ class TransferModel(FormulaEstimator):
         formula: Hashable | None = None,
         reinitialise: int = 1,
         max_rows: int = 1000,
+        target_unit: str = "",
         on_error: Literal["warn", "raise", "skip"] = "warn",
         n_jobs: int | None = None,
         random_state: int = 0,
@@ -95,6 +99,7 @@ class TransferModel(FormulaEstimator):
         self.formula = formula
         self.reinitialise = reinitialise
         self.max_rows = max_rows
+        self.target_unit = target_unit
         self.on_error = on_error
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -104,6 +109,7 @@ class TransferModel(FormulaEstimator):
     _target_kind: Literal["regression", "classification"]
     classes_: NDArray[Any]
     predictors_: tuple[SourceEmbedding, ...]
+    held_out_: HeldOut | None = None
 
     def fit(self, X: Any, y: ArrayLike) -> Self:
         """Choose sources and fit.
@@ -158,12 +164,13 @@ class TransferModel(FormulaEstimator):
         whole = replace(task, y=rows.y, folds=folds)
         members = self._members(heads, features)
         self._blend, predictions = Blend.build(members, sampled, task, features, whole, guard=self.guard)
-        self._describe_blend(predictions, task)
+        text = () if rows.compositions is None else rows.compositions.take(sample).text
+        self._describe_blend(predictions, task, text)
         self._warn(self.skipped_, "skipped", stacklevel=3)
         self._note_refused(rows)
         return self
 
-    def _describe_blend(self, predictions: Sequence[Floats], task: LearningTask) -> None:
+    def _describe_blend(self, predictions: Sequence[Floats], task: LearningTask, text: tuple[str, ...]) -> None:
         """Set what the user may read of the blend, and learn how sure its predictions are."""
         blend = self._blend
         self.errors_ |= blend.failed
@@ -180,9 +187,9 @@ class TransferModel(FormulaEstimator):
         self.error_, self.no_transfer_error_ = blend.error, blend.no_transfer_error
         alone = [blend.errors[member.name] for member in blend.members if not member.transfers]
         self.control_error_ = min(alone, default=float("nan"))
-        self._calibrate(predictions, task)
+        self._calibrate(predictions, task, text)
 
-    def _calibrate(self, predictions: Sequence[Floats], task: LearningTask) -> None:
+    def _calibrate(self, predictions: Sequence[Floats], task: LearningTask, text: tuple[str, ...]) -> None:
         """Learn what is needed to say how sure a prediction is, if anything."""
 
     def _refuse_refused(self, rows: Rows) -> None:
@@ -373,6 +380,35 @@ class TransferModel(FormulaEstimator):
                 network.set_params(source=best.card), (CRYSTALS_BLOCK,), transfers=True, source=best.name, clipped=True
             )
         ]
+
+    # -- what is told of it ---------------------------------------------------------------------------------------
+
+    def summary(self) -> Summary:
+        """Say what was chosen, what it gains and how sure that is, in words and a table.
+
+        Returns
+        -------
+        Summary
+            Printed as text, shown as a table in a notebook.
+        """
+        from scotl_matgl.transfer.summary import summarise
+
+        check_is_fitted(self, "members_")
+        return summarise(self)
+
+    def card(self) -> str:
+        """Model card in Markdown with a YAML head, in the form of Hugging Face and skops.
+
+        Returns
+        -------
+        str
+            To be saved as ``README.md`` beside the model: what it is for, its limits, data, errors with and without
+            transfer, parameters, how to use it, and what to cite.
+        """
+        from scotl_matgl.transfer.card import model_card
+
+        check_is_fitted(self, "members_")
+        return model_card(self)
 
     # -- files ----------------------------------------------------------------------------------------------------
 
