@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 
+#: One fold: scheme, what is held out, mask of its test rows.
+Unit = tuple[str, str, NDArray[np.bool_]]
+
 
 @dataclass(frozen=True, eq=False)
 class Validation:
@@ -173,7 +176,6 @@ def validate(
     ['random', 'random', 'random', 'cluster', 'cluster', 'cluster']
     """
     import pandas as pd
-    from joblib import Parallel, delayed
 
     from scotl_matgl.storage import installed_versions
 
@@ -182,35 +184,12 @@ def validate(
     name, loss = loss_of(metric, classification=table.classification)
     if max_folds is not None:
         check_whole("max_folds", max_folds, 1)
-    units: list[tuple[str, str, NDArray[np.bool_]]] = []
-    left_out: dict[str, str] = {}
-    for scheme in dict.fromkeys(("random", *schemes)):
-        splitter = make_splitter(scheme, n_splits=n_splits, min_formulas=min_formulas, random_state=random_state)
-        try:
-            folds = splitter.folds(table.formulas)
-        except InputError as error:
-            if scheme == "random":
-                raise
-            left_out[scheme] = str(error)
-            continue
-        # Random folds are whole: the other schemes are compared with them row by row.
-        if max_folds is not None and len(folds) > max_folds and scheme != "random":
-            chosen = np.sort(np.random.default_rng(random_state).permutation(len(folds))[:max_folds])
-            left_out[scheme] = f"{max_folds} of {len(folds)} folds, drawn at random, were measured"
-            folds = [folds[index] for index in chosen]
-        units += [(scheme, held_out, test) for held_out, test in folds]
-
-    text = np.array(table.formulas.text, dtype=object)
-    jobs = (
-        delayed(fit_and_predict)(model, text, table.y, np.flatnonzero(~test), np.flatnonzero(test))
-        for model in methods.values()
-        for _, _, test in units
-    )
-    fits: list[Fit] = []
-    for fit in Parallel(n_jobs=n_jobs, return_as="generator")(jobs):
-        fits.append(fit)
-        if progress is not None:
-            progress(len(fits), len(methods) * len(units))
+    splitters = {
+        scheme: make_splitter(scheme, n_splits=n_splits, min_formulas=min_formulas, random_state=random_state)
+        for scheme in dict.fromkeys(("random", *schemes))
+    }
+    units, left_out = _units(splitters, table, max_folds, random_state)
+    fits = _fits(methods, units, table, n_jobs, progress)
     records = []
     for index, method in enumerate(methods):
         own = fits[index * len(units) : (index + 1) * len(units)]
@@ -228,9 +207,52 @@ def validate(
     )
 
 
+def _units(
+    splitters: Mapping[str, Any], table: Rows, max_folds: int | None, random_state: int
+) -> tuple[list[Unit], dict[str, str]]:
+    """The folds to measure, and which schemes and folds are left out and why."""
+    units: list[Unit] = []
+    left_out: dict[str, str] = {}
+    for scheme, splitter in splitters.items():
+        try:
+            folds = splitter.folds(table.formulas)
+        except InputError as error:
+            if scheme == "random":
+                raise
+            left_out[scheme] = str(error)
+            continue
+        # Random folds are whole: the other schemes are compared with them row by row.
+        if max_folds is not None and len(folds) > max_folds and scheme != "random":
+            chosen = np.sort(np.random.default_rng(random_state).permutation(len(folds))[:max_folds])
+            left_out[scheme] = f"{max_folds} of {len(folds)} folds, drawn at random, were measured"
+            folds = [folds[index] for index in chosen]
+        units += [(scheme, held_out, test) for held_out, test in folds]
+    return units, left_out
+
+
+def _fits(
+    methods: Mapping[str, Any], units: Sequence[Unit], table: Rows, n_jobs: int | None, progress: Progress | None
+) -> list[Fit]:
+    """Each method on each fold, method by method."""
+    from joblib import Parallel, delayed
+
+    text = np.array(table.formulas.text, dtype=object)
+    jobs = (
+        delayed(fit_and_predict)(model, text, table.y, np.flatnonzero(~test), np.flatnonzero(test))
+        for model in methods.values()
+        for _, _, test in units
+    )
+    fits: list[Fit] = []
+    for fit in Parallel(n_jobs=n_jobs, return_as="generator")(jobs):
+        fits.append(fit)
+        if progress is not None:
+            progress(len(fits), len(methods) * len(units))
+    return fits
+
+
 def _records(
     method: str,
-    units: Sequence[tuple[str, str, NDArray[np.bool_]]],
+    units: Sequence[Unit],
     fits: Sequence[Fit],
     table: Rows,
     loss: Loss,
