@@ -69,7 +69,7 @@ def test_further_columns_and_classes(folder) -> None:
     [
         (["predict", "m.skops"], "give formulas, or a table"),
         (["predict", "nowhere.skops", "NaCl"], "no file nowhere.skops"),
-        (["fit", "known.csv", "-o", "x.skops", "--column", "mass"], "has no column mass"),
+        (["fit", "known.csv", "-o", "x.skops", "--column", "mass"], "has no column 'mass'"),
         (["fit", "known.csv", "-o", "none/x.skops"], "no folder none"),
     ],
 )

@@ -10,65 +10,55 @@ import typer
 from scotl_matgl.cli.app import app
 from scotl_matgl.cli.console import emit
 from scotl_matgl.cli.options import (
-    Amounts,
-    AmountsOption,
+    HeadOption,
+    JobsOption,
     Method,
+    OutputOption,
+    SeedOption,
     SourcesOption,
-    Task,
-    check_columns,
     check_output,
-    formulas_of,
-    refuse_weights,
 )
+from scotl_matgl.cli.tables import GivenTable, Task, takes_columns, takes_formulas
 
 
 @app.command()
+@takes_columns
 def fit(
-    table: Annotated[Path, typer.Argument(help="CSV, TSV, Excel or JSON table.")],
+    given: GivenTable,
     output: Annotated[Path, typer.Option("--output", "-o", help="File for the model, such as model.skops.")],
-    formula: Annotated[str, typer.Option(help="Column of chemical formulas.")] = "formula",
-    target: Annotated[str, typer.Option(help="Column of the measured property or class.")] = "target",
-    amounts: AmountsOption = Amounts.atoms,
-    column: Annotated[
-        list[str] | None, typer.Option(help="Further numeric column, such as a temperature; repeat for more.")
-    ] = None,
     sources: SourcesOption = None,
-    task: Annotated[Task, typer.Option(help="Kind of target.")] = Task.auto,
+    head: HeadOption = "auto",
     classes: Annotated[bool, typer.Option("--classes", hidden=True)] = False,
     method: Annotated[Method, typer.Option(help="Sources as they are, or trained on.")] = Method.frozen,
     n_sources: Annotated[int, typer.Option(help="How many of the best sources to use together.")] = 3,
     guard: Annotated[bool, typer.Option(help="Fall back on descriptors where transfer does not help.")] = True,
-    jobs: Annotated[int, typer.Option(help="Threads; -1 is one for each core.")] = -1,
-    seed: Annotated[int, typer.Option(help="Seed of folds, heads and networks.")] = 0,
+    jobs: JobsOption = -1,
+    seed: SeedOption = 0,
 ) -> None:
     """Fit the transferred model to a table and save it; sources are ranked, and used only where that helps."""
-    from scotl_matgl.tables.files import read_table
     from scotl_matgl.tables.target import read_target
     from scotl_matgl.transfer.estimators import TransferClassifier, TransferRegressor
 
     check_output(output)
-    frame = read_table(table, formula=formula, target=target)
-    further = list(column or [])
-    check_columns(frame, further, table)
-    if further:
-        refuse_weights(amounts)
-    classes = classes or task is Task.classification
-    if task is Task.auto and not classes:
-        target_read = read_target(frame[target].to_numpy(), "auto")
-        classes = target_read.classification
-        for remark in target_read.remarks:
+    table = given.read()
+    classes = classes or given.task is Task.classification
+    if given.task is Task.auto and not classes:
+        target = read_target(table.y.to_numpy(), "auto")
+        classes = target.classification
+        for remark in target.remarks:
             typer.echo(remark, err=True)
     kind = TransferClassifier if classes else TransferRegressor
     model = kind(
         sources or "all",
         method=method.value,
+        head=head,
         n_sources=n_sources,
         guard=guard,
-        formula=formula if further else None,
+        formula=table.formula if table.columns else None,
         n_jobs=jobs,
         random_state=seed,
         on_error="skip",
-    ).fit(frame[[formula, *further]] if further else formulas_of(frame, formula, amounts), frame[target])
+    ).fit(table.formulas, table.y)
     model.save(output)
     _tell(model, "error rate" if classes else "mean absolute error", guard=guard)
     typer.echo(f"written to {output}", err=True)
@@ -99,49 +89,45 @@ def _tell(model: Any, measure: str, *, guard: bool) -> None:
 
 
 @app.command()
+@takes_formulas
 def predict(
     model: Annotated[Path, typer.Argument(help="File that `scotl-matgl fit` wrote.")],
+    given: GivenTable,
     formulas: Annotated[list[str] | None, typer.Argument(help="Formulas.")] = None,
-    table: Annotated[Path | None, typer.Option(help="Table of formulas instead, with the columns of the fit.")] = None,
-    formula: Annotated[str, typer.Option(help="Its column of chemical formulas.")] = "formula",
-    amounts: AmountsOption = Amounts.atoms,
-    output: Annotated[Path | None, typer.Option(help="Write here instead of to the terminal.")] = None,
+    output: OutputOption = None,
 ) -> None:
     """Predict by a saved model, as CSV: value, standard deviation (or class and its probability), and the domain."""
     import pandas as pd
 
     from scotl_matgl.exceptions import InputError
-    from scotl_matgl.tables.files import read_table
     from scotl_matgl.transfer.estimators import TransferClassifier, load_transferred
     from scotl_matgl.vocabulary import counted, for_spreadsheets
 
-    if bool(formulas) == (table is not None):
+    if bool(formulas) == (given.table is not None):
         raise InputError("give formulas, or a table of them with --table")
     check_output(output)
     fitted = load_transferred(model)
-    frame = pd.DataFrame({formula: formulas}) if table is None else read_table(table, formula=formula, target=formula)
-    if fitted.formula is None:
-        rows = frame[[formula]]
-        given = rows if amounts is Amounts.atoms else formulas_of(frame, formula, amounts)
-    else:
-        refuse_weights(amounts)
-        frame = frame.rename(columns={formula: fitted.formula})
-        check_columns(frame, list(fitted.feature_names_in_), table)
-        given = rows = frame[list(fitted.feature_names_in_)]
+    names = [] if fitted.formula is None else list(fitted.feature_names_in_)
+    further = [name for name in names if name != fitted.formula]
+    if formulas and further:
+        raise InputError(f"the model takes {', '.join(further)} beside formulas; give a table of them with --table")
+    table = given.of(formulas) if formulas else given.read_formulas(further)
+    rows = table.frame[[table.formula]]
+    X = table.formulas
+    if names:
+        X = rows = table.frame.rename(columns={table.formula: fitted.formula})[names]
     fitted.on_error = "skip"
     if isinstance(fitted, TransferClassifier):
-        found = pd.DataFrame(
-            {"predicted": fitted.predict(given), "probability": fitted.predict_proba(given).max(axis=1)}
-        )
+        found = pd.DataFrame({"predicted": fitted.predict(X), "probability": fitted.predict_proba(X).max(axis=1)})
     else:
-        found = pd.DataFrame(dict(zip(("predicted", "deviation"), fitted.predict(given, return_std=True), strict=True)))
-    domain = fitted.domain(given).reset_index(drop=True)
+        found = pd.DataFrame(dict(zip(("predicted", "deviation"), fitted.predict(X, return_std=True), strict=True)))
+    domain = fitted.domain(X).reset_index(drop=True)
     result = pd.concat([rows.reset_index(drop=True), found, domain], axis=1)
     emit(for_spreadsheets(result).to_csv(index=False), output)
     lost = int(result["predicted"].isna().sum())
     if lost:
         typer.echo(f"{counted(lost, 'row')} not predicted", err=True)
-        skipped = fitted._read(rows).skipped
+        skipped = fitted._read(X).skipped
         for row in skipped[:5]:
             typer.echo(f"row {row.row} ({row.value}): {row.reason}", err=True)
         if len(skipped) > 5:

@@ -45,45 +45,18 @@ class Method(StrEnum):
     fine_tune = "fine-tune"
 
 
-class Task(StrEnum):
-    """Kinds of target."""
-
-    auto = "auto"
-    regression = "regression"
-    classification = "classification"
-
-
-class Amounts(StrEnum):
-    """What the amounts of formulas count."""
-
-    atoms = "atoms"
-    weight = "weight"
-
-
-AmountsOption = Annotated[
-    Amounts, typer.Option("--amounts", help="What amounts count: atoms, or percent by weight, as in Ti-6Al-4V.")
-]
-
-
-def formulas_of(frame: Any, formula: str, amounts: Amounts) -> Any:
-    """Formulas of a table: its column as it is, or read as percent by weight."""
-    if amounts is Amounts.atoms:
-        return frame[formula]
-    from scotl_matgl.chemistry.compositions import parse_compositions
-
-    return parse_compositions(frame[formula], on_error="skip", amounts="weight")
-
-
-def refuse_weights(amounts: Amounts) -> None:
-    """Refuse percent by weight for tables with further columns."""
-    from scotl_matgl.exceptions import InputError
-
-    if amounts is Amounts.weight:
-        raise InputError("--amounts weight is for tables of formulas without further columns; write atoms there")
-
-
 SourcesOption = Annotated[
     list[str] | None, typer.Option("--sources", "-s", help="Names, with * as wildcard; repeat for more. Default: all.")
+]
+HeadOption = Annotated[
+    str, typer.Option("--head", help="Head on top; 'auto' compares all, 'kernel ridge' is the fastest.")
+]
+UnitOption = Annotated[str, typer.Option("--unit", help="Unit of the property, shown in the result.")]
+JobsOption = Annotated[int, typer.Option("--jobs", help="Threads or processes; -1 is one for each core.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed of folds, draws and heads.")]
+OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of to the terminal.")]
+ResumedOption = Annotated[
+    Path | None, typer.Option("--output", "-o", help="CSV of all that is measured; a run goes on where it was.")
 ]
 
 
@@ -187,12 +160,3 @@ def whole_numbers(text: str) -> list[int] | None:
         return [int(part) for part in text.split(",") if part.strip()] or None
     except ValueError as error:
         raise typer.BadParameter(f"{text!r} is no list of whole numbers such as 25,50,100") from error
-
-
-def check_columns(frame: Any, columns: list[str], table: Path | None) -> None:
-    """Raise if a table lacks a column."""
-    from scotl_matgl.exceptions import InputError
-
-    missing = [name for name in columns if name not in frame.columns]
-    if missing:
-        raise InputError(f"{table or 'the list of formulas'} has no column {', '.join(missing)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,30 +9,29 @@ import typer
 from scotl_matgl.cli.app import app
 from scotl_matgl.cli.console import emit, progress_bar
 from scotl_matgl.cli.options import (
-    Amounts,
-    AmountsOption,
     Combine,
     Format,
+    HeadOption,
+    JobsOption,
+    OutputOption,
+    SeedOption,
     SourcesOption,
     Switch,
-    Task,
+    UnitOption,
     check_output,
     check_registered,
-    formulas_of,
 )
+from scotl_matgl.cli.tables import GivenTable, takes_table
 
 if TYPE_CHECKING:
     from scotl_matgl.ranking.result import Ranking
 
 
 @app.command()
+@takes_table
 def rank(
-    table: Annotated[Path, typer.Argument(help="CSV, TSV, Excel or JSON table.")],
-    formula: Annotated[str, typer.Option(help="Column of chemical formulas.")] = "formula",
-    target: Annotated[str, typer.Option(help="Column of the measured property or class.")] = "target",
-    sheet: Annotated[str | None, typer.Option(help="Sheet of a workbook.")] = None,
-    amounts: AmountsOption = Amounts.atoms,
-    unit: Annotated[str, typer.Option(help="Unit of the property, shown in the result.")] = "",
+    given: GivenTable,
+    unit: UnitOption = "",
     sources: SourcesOption = None,
     descriptor: Annotated[str, typer.Option(help="Descriptor of the formulas.")] = "standard",
     estimators: Annotated[str, typer.Option(help="Estimators, separated by commas.")] = "loo,logme,scotl",
@@ -42,31 +40,21 @@ def rank(
     combine: Annotated[
         Combine, typer.Option(help="What you will train on: descriptors beside the embedding, or the embedding alone.")
     ] = Combine.concat,
-    task: Annotated[Task, typer.Option(help="Kind of target.")] = Task.auto,
+    head: HeadOption = "auto",
     max_rows: Annotated[int, typer.Option(help="Rows at most for error and gain.")] = 1000,
-    jobs: Annotated[int, typer.Option(help="Threads; -1 is one for each core.")] = -1,
-    seed: Annotated[int, typer.Option(help="Seed of folds, heads and bootstrap.")] = 0,
+    jobs: JobsOption = -1,
+    seed: SeedOption = 0,
     format_: Annotated[Format, typer.Option("--format")] = Format.table,
-    output: Annotated[Path | None, typer.Option(help="Write here instead of to the terminal.")] = None,
+    output: OutputOption = None,
 ) -> None:
     """Rank the sources for a table: which is worth transferring from, by how much, how sure, or none."""
     from scotl_matgl.ranking.ranker import TransferabilityRanker
-    from scotl_matgl.tables.files import TableError, read_table
 
     wanted = [name.strip() for name in estimators.split(",") if name.strip()]
     check_registered("estimators", wanted)
     check_registered("descriptors", [descriptor])
     check_output(output)
-    try:
-        frame = read_table(table, formula=formula, target=target, sheet=sheet)
-    except TableError:
-        # Columns that were not named are known by what they hold; standard input cannot be read again.
-        if (formula, target) != ("formula", "target") or str(table) == "-":
-            raise
-        frame = read_table(table, sheet=sheet)
-        for role, found in frame.attrs["columns"].items():
-            typer.echo(f"column {found!r} is taken as the {role} (--{role})", err=True)
-    formula, target = frame.attrs["columns"].values()
+    table = given.read()
     look_ups: dict[Switch, Any] = {Switch.auto: "auto", Switch.on: True, Switch.off: False}
     ranker = TransferabilityRanker(
         sources or "all",
@@ -75,7 +63,8 @@ def rank(
         layer=layer,
         look_up=look_ups[look_up],
         combine=combine.value,
-        task=task.value,
+        task=given.task.value,
+        head=head,
         max_rows=max_rows,
         n_jobs=jobs,
         on_error="skip",
@@ -83,7 +72,7 @@ def rank(
         random_state=seed,
     )
     with progress_bar("ranking") as progress:
-        ranking = ranker.fit(formulas_of(frame, formula, amounts), frame[target], progress=progress).ranking_
+        ranking = ranker.fit(table.formulas, table.y, progress=progress).ranking_
     emit(_formatted(ranking, format_), output)
     if not ranking.results:
         raise typer.Exit(1)

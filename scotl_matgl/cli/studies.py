@@ -10,51 +10,47 @@ import typer
 from scotl_matgl.cli.app import app
 from scotl_matgl.cli.console import emit, progress_bar, save_figure
 from scotl_matgl.cli.options import (
-    Amounts,
-    AmountsOption,
+    HeadOption,
+    JobsOption,
+    ResumedOption,
+    SeedOption,
     SourcesOption,
-    Task,
+    UnitOption,
     check_output,
-    formulas_of,
     whole_numbers,
 )
+from scotl_matgl.cli.tables import GivenTable, takes_table
 
 
 @app.command()
+@takes_table
 def evaluate(
-    table: Annotated[Path, typer.Argument(help="CSV, TSV, Excel or JSON table.")],
-    formula: Annotated[str, typer.Option(help="Column of chemical formulas.")] = "formula",
-    target: Annotated[str, typer.Option(help="Column of the measured property or class.")] = "target",
-    amounts: AmountsOption = Amounts.atoms,
+    given: GivenTable,
     sources: SourcesOption = None,
-    task: Annotated[Task, typer.Option(help="Kind of target.")] = Task.auto,
-    head: Annotated[
-        str, typer.Option(help="Head of the rankings; 'auto' tries all, which takes longer.")
-    ] = "kernel ridge",
+    head: HeadOption = "kernel ridge",
     repeats: Annotated[int, typer.Option(help="Random subsets of 50, 100, 200 and 400 rows.")] = 3,
-    seed: Annotated[int, typer.Option(help="Seed of subsets, folds and heads.")] = 0,
-    output: Annotated[
-        Path | None, typer.Option(help="CSV of all that is measured; a run goes on where it was.")
-    ] = None,
+    seed: SeedOption = 0,
+    output: ResumedOption = None,
 ) -> None:
     """Measure how good rankings of your table are: what they say beside what transfer really gives on other rows."""
     from scotl_matgl.studies.judging import judge_rankings, orders, summarise
     from scotl_matgl.studies.measuring import evaluate as measure
-    from scotl_matgl.tables.files import read_table
 
-    frame = read_table(table, formula=formula, target=target)
+    table = given.read()
     records = measure(
-        formulas_of(frame, formula, amounts),
-        frame[target],
+        table.formulas,
+        table.y,
         sources or "all",
-        table=table.stem,
+        table=given.name,
         path=output,
         head=head,
-        task=task.value,
+        task=given.task.value,
         repeats=repeats,
         random_state=seed,
         progress=lambda line: typer.echo(line, err=True),
     )
+    for line in records.attrs["read"]:
+        typer.echo(line, err=True)
     for title, found in (
         (
             "What rankings said, and what transfer gave, as shares of the error without transfer:",
@@ -67,41 +63,35 @@ def evaluate(
 
 
 @app.command()
+@takes_table
 def curve(
-    table: Annotated[Path, typer.Argument(help="CSV, TSV, Excel or JSON table.")],
-    formula: Annotated[str, typer.Option(help="Column of chemical formulas.")] = "formula",
-    target: Annotated[str, typer.Option(help="Column of the measured property or class.")] = "target",
-    amounts: AmountsOption = Amounts.atoms,
-    unit: Annotated[str, typer.Option(help="Unit of the property, shown in the result.")] = "",
-    task: Annotated[Task, typer.Option(help="Kind of target.")] = Task.auto,
+    given: GivenTable,
+    unit: UnitOption = "",
     sizes: Annotated[str, typer.Option(help="Numbers of training rows, separated by commas.")] = "",
     repeats: Annotated[int, typer.Option(help="Fits at each size.")] = 5,
     error: Annotated[float | None, typer.Option(help="Say how many rows bring the error down to this.")] = None,
-    head: Annotated[str, typer.Option(help="Head of both methods; 'kernel ridge' is the fastest.")] = "auto",
-    jobs: Annotated[int, typer.Option(help="Processes; -1 is one for each core.")] = -1,
-    seed: Annotated[int, typer.Option(help="Seed of parts and orders.")] = 0,
-    output: Annotated[
-        Path | None, typer.Option(help="CSV of all that is measured; a run goes on where it was.")
-    ] = None,
+    head: HeadOption = "auto",
+    jobs: JobsOption = -1,
+    seed: SeedOption = 0,
+    output: ResumedOption = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the curves into this file (.png, .svg, .pdf).")] = None,
 ) -> None:
     """Learning curves: how the error falls with more rows, at twice as many, and how many an error needs."""
     from scotl_matgl.studies.curves import learning_curves
-    from scotl_matgl.tables.files import read_table
 
     check_output(output)
     check_output(plot)
     if error is not None and not error > 0:
         raise typer.BadParameter(f"{error} is no error to be reached; give a number above zero")
-    frame = read_table(table, formula=formula, target=target)
+    table = given.read()
     with progress_bar("fits") as progress:
         curves = learning_curves(
-            formulas_of(frame, formula, amounts),
-            frame[target],
+            table.formulas,
+            table.y,
             head,
             sizes=whole_numbers(sizes),
             repeats=repeats,
-            task=task.value,
+            task=given.task.value,
             unit=unit,
             path=output,
             n_jobs=jobs,
@@ -116,13 +106,10 @@ def curve(
 
 
 @app.command("validate")
+@takes_table
 def validate_command(
-    table: Annotated[Path, typer.Argument(help="CSV, TSV, Excel or JSON table.")],
-    formula: Annotated[str, typer.Option(help="Column of chemical formulas.")] = "formula",
-    target: Annotated[str, typer.Option(help="Column of the measured property or class.")] = "target",
-    amounts: AmountsOption = Amounts.atoms,
-    unit: Annotated[str, typer.Option(help="Unit of the property, shown in the result.")] = "",
-    task: Annotated[Task, typer.Option(help="Kind of target.")] = Task.auto,
+    given: GivenTable,
+    unit: UnitOption = "",
     scheme: Annotated[
         list[str] | None,
         typer.Option(help="cluster, element, chemical system or random; repeat for more. Default: all."),
@@ -130,28 +117,27 @@ def validate_command(
     folds: Annotated[int, typer.Option(help="Folds or clusters; elements make as many as there are.")] = 5,
     min_formulas: Annotated[int, typer.Option(help="An element of fewer formulas makes no fold.")] = 10,
     max_folds: Annotated[int, typer.Option(help="Of the elements, measure so many, drawn at random.")] = 10,
-    head: Annotated[str, typer.Option(help="Head of both methods; 'kernel ridge' is the fastest.")] = "auto",
-    jobs: Annotated[int, typer.Option(help="Processes; -1 is one for each core.")] = -1,
-    seed: Annotated[int, typer.Option(help="Seed of the folds.")] = 0,
+    head: HeadOption = "auto",
+    jobs: JobsOption = -1,
+    seed: SeedOption = 0,
     output: Annotated[Path | None, typer.Option(help="CSV of the errors fold by fold.")] = None,
 ) -> None:
     """Errors when whole clusters, elements or chemical systems are held out, beside random folds."""
     from scotl_matgl.studies.splitters import SCHEMES
     from scotl_matgl.studies.validation import validate
-    from scotl_matgl.tables.files import read_table
 
     check_output(output)
-    frame = read_table(table, formula=formula, target=target)
+    table = given.read()
     with progress_bar("fits") as progress:
         found = validate(
             head,
-            formulas_of(frame, formula, amounts),
-            frame[target],
+            table.formulas,
+            table.y,
             scheme or SCHEMES,
             n_splits=folds,
             min_formulas=min_formulas,
             max_folds=max_folds,
-            task=task.value,
+            task=given.task.value,
             unit=unit,
             n_jobs=jobs,
             random_state=seed,

@@ -24,6 +24,7 @@ from scotl_matgl.ranking.judge import TOGETHER
 from scotl_matgl.ranking.search import Found, Search
 from scotl_matgl.ranking.stages import CardSource
 from scotl_matgl.sources.cards import SourceCard, all_cards, select
+from scotl_matgl.studies.fitting import how_read
 from scotl_matgl.studies.records import ResultsFile
 from scotl_matgl.tables.folds import Folds
 from scotl_matgl.tables.rows import Rows
@@ -140,7 +141,7 @@ def evaluate(
         ``gain``, ``gain_low``, ``gain_high``, ``p_helps``: what it states, gains as shares of the error without
         transfer. ``verdict`` and ``probability`` are the same in all rows of a ranking. ``error``, ``se``, ``blocks``:
         realised error on the rows that judge, its standard error, and its means in groups of rows, from which paired
-        standard errors come. One column for each estimator.
+        standard errors come. One column for each estimator. ``attrs["read"]``: sentences on how the table was read.
 
     Notes
     -----
@@ -175,7 +176,9 @@ def evaluate(
             results.add([record | {"fingerprint": key} for record in _measure(measured, unit)])
     results.refresh()
     found = pd.DataFrame(results.records(dict.fromkeys(_TEXT, str)), columns=results.columns)
-    return pd.DataFrame(found[found["table"] == table]).reset_index(drop=True)
+    found = pd.DataFrame(found[found["table"] == table]).reset_index(drop=True)
+    found.attrs["read"] = how_read(read.n_merged, read.skipped, read.remarks)
+    return found
 
 
 def _described(name: str, rows: Rows, descriptor: Any, search: Search, cards: Sequence[SourceCard]) -> _Table:

@@ -85,7 +85,9 @@ def read_table(
     *,
     formula: str | None = None,
     target: str | None = None,
+    columns: Sequence[str] = (),
     sheet: str | None = None,
+    with_target: bool = True,
     limits: Limits | None = None,
 ) -> pd.DataFrame:
     """Read a table from CSV, TSV, Excel, JSON (records or lines) or Parquet, keeping formulas as text.
@@ -100,10 +102,19 @@ def read_table(
         are numbers they become int or float, other text stays as it is, and empty cells become None, so that
         :class:`~scotl_matgl.TransferabilityRanker` can list them. Decimal commas are understood between semicolons
         and tabs and in quoted cells.
+    columns : sequence of str, default=()
+        Further columns that must be there, named likewise.
     sheet : str, optional
         Sheet of a workbook. Default: the only one that has the columns.
+    with_target : bool, default=True
+        Whether there must be a target.
     limits : Limits, optional
         How much is read.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``attrs["columns"]`` says which columns are the formula and the target.
 
     Raises
     ------
@@ -113,11 +124,11 @@ def read_table(
     limits = limits or Limits()
     name = "standard input" if str(path) == "-" else str(path)
     content = _unpacked(_content(path, limits), name, limits)
-    wanted = [column for column in (formula, target) if column is not None]
+    wanted = [column for column in (formula, target, *columns) if column is not None]
     semicolons = False
     try:
         if content[:4] == b"PK\x03\x04":
-            frame = _workbook(content, name, wanted, sheet)
+            frame = _workbook(content, name, wanted, sheet, with_target=with_target)
         elif content[:4] == b"PAR1":
             frame = _parquet(content, name)
         else:
@@ -128,10 +139,13 @@ def read_table(
         raise TableError(f"{name} cannot be read as a table: {error}") from error
     if len(frame) > limits.n_rows:
         raise TableError(f"{name} has {len(frame)} rows; at most {limits.n_rows} are read (see Limits)")
-    formula = _column(frame, formula, "formula", name, known=())
-    target = _column(frame, target, "target", name, known=(formula,))
-    typed = _typed(frame, formula, target, semicolons=semicolons)
-    typed.attrs["columns"] = {"formula": formula, "target": target}
+    for column in columns:
+        _column(frame, column, "", name, known=())
+    roles = {"formula": _column(frame, formula, "formula", name, known=columns)}
+    if with_target:
+        roles["target"] = _column(frame, target, "target", name, known=(*roles.values(), *columns))
+    typed = _typed(frame, **roles, semicolons=semicolons)
+    typed.attrs["columns"] = roles
     return typed
 
 
@@ -194,7 +208,9 @@ def _decoded(content: bytes, name: str) -> str:
 # -- workbooks and Parquet --------------------------------------------------------------------------------------------
 
 
-def _workbook(content: bytes, name: str, wanted: Sequence[str], sheet: str | None) -> pd.DataFrame:
+def _workbook(
+    content: bytes, name: str, wanted: Sequence[str], sheet: str | None, *, with_target: bool
+) -> pd.DataFrame:
     import pandas as pd
 
     # Without keep_default_na=False pandas turns the formula "NaN" (and "NA", "None") into a missing value.
@@ -205,7 +221,7 @@ def _workbook(content: bytes, name: str, wanted: Sequence[str], sheet: str | Non
         sheets = {sheet: sheets[sheet]}
     frames = {title: _with_header(cells.to_numpy(dtype=object).tolist(), wanted) for title, cells in sheets.items()}
     filled = {title: frame for title, frame in frames.items() if len(frame)}
-    fitting = {title: frame for title, frame in filled.items() if _fits(frame, wanted)}
+    fitting = {title: frame for title, frame in filled.items() if _fits(frame, wanted, with_target=with_target)}
     chosen = fitting or filled
     if len(chosen) > 1:
         raise TableError(
@@ -217,14 +233,13 @@ def _workbook(content: bytes, name: str, wanted: Sequence[str], sheet: str | Non
     return next(iter(chosen.values()))
 
 
-def _fits(frame: pd.DataFrame, wanted: Sequence[str]) -> bool:
+def _fits(frame: pd.DataFrame, wanted: Sequence[str], *, with_target: bool) -> bool:
     """Whether a sheet has the columns asked for, or where none was, formulas and numbers."""
     if wanted:
         return all(_matches(frame, column) for column in wanted)
     formulas = [column for column in frame.columns if _same(column) == "formula" or _holds_formulas(frame[column])]
-    return any(_same(column) == "target" or _holds_numbers(frame[column]) for column in frame.columns) and bool(
-        formulas
-    )
+    numbers = any(_same(column) == "target" or _holds_numbers(frame[column]) for column in frame.columns)
+    return bool(formulas) and (numbers or not with_target)
 
 
 def _with_header(records: list[list[Any]], wanted: Sequence[str]) -> pd.DataFrame:
@@ -434,7 +449,8 @@ def _column(frame: pd.DataFrame, name: str | None, role: str, file: str, *, know
         return str(found[0])
     listed = ", ".join(map(str, frame.columns))
     if name is not None:
-        raise TableError(f"{file} has no column {name!r} for the {role}; it has: {listed}")
+        what = f" for the {role}" if role else ""
+        raise TableError(f"{file} has no column {name!r}{what}; it has: {listed}")
     holds = _holds_formulas if role == "formula" else _holds_numbers
     candidates = [column for column in frame.columns if column not in known and holds(frame[column])]
     if len(candidates) == 1:
@@ -467,7 +483,7 @@ def _holds_numbers(column: pd.Series) -> bool:
     return bool(cells) and kinds.count("number") >= _SHARE * len(cells)
 
 
-def _typed(frame: pd.DataFrame, formula: str, target: str, *, semicolons: bool) -> pd.DataFrame:
+def _typed(frame: pd.DataFrame, formula: str, target: str | None = None, *, semicolons: bool) -> pd.DataFrame:
     """Numbers as numbers: in the target wherever most cells are, in other columns where all are."""
     import pandas as pd
 
