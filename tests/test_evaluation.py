@@ -14,7 +14,7 @@ from scipy import stats
 
 from scotl_matgl.chemistry.compositions import parse_compositions
 from scotl_matgl.descriptors.composite import get_descriptor
-from scotl_matgl.learners.kernel import LaplacianKernelRidge
+from scotl_matgl.learners.kernel import LaplacianKernelClassifier, LaplacianKernelRidge
 from scotl_matgl.sources.cards import SourceCard
 from scotl_matgl.studies import measuring
 from scotl_matgl.studies.judging import (
@@ -180,6 +180,16 @@ def test_folds_of_a_whole_table_are_judged_together() -> None:
     found = orders(pd.concat(folds)).set_index("way")
     # Over both folds the first has 0.7, the second 0.6.
     assert found.loc[PLACE, "regret"] == pytest.approx(0.7 / 0.6)
+
+
+def test_folds_of_a_whole_table_are_one_answer() -> None:
+    folds = [ranking("a", errors=(0.5,), gain=0.25, size="whole", draw="0", probability=0.99)]
+    folds.append(ranking("a", errors=(1.1,), gain=0.15, size="whole", draw="1", probability=0.9))
+    (found,) = judge_rankings(pd.concat(folds)).to_dict("records")
+    assert (found["stated"], found["realised"]) == (pytest.approx(0.2), pytest.approx(0.2))
+    assert (found["probability"], found["verdict"]) == (pytest.approx(0.945), "likely")
+    # Neither interval holds what its own fold realised; the mean interval holds what the table did.
+    assert found["covered"]
 
 
 def test_static_lists_look_at_tables_of_other_families_only() -> None:
@@ -357,9 +367,16 @@ def test_other_settings_are_measured_anew(table, tmp_path) -> None:
 def test_class_labels_are_judged_by_the_brier_score(table) -> None:
     formulas, y = table
     labels = np.where(y > np.median(y), "high", "low")
-    found = evaluate(formulas, labels, SOURCES, **{**SETTINGS, "estimators": ("logme",), "sizes": (None,)})
-    means = found.groupby("source")["error"].mean()
-    assert 0 < means["informative"] < means[NO_TRANSFER] < 0.6
+    settings = {**SETTINGS, "estimators": ("logme",), "sizes": (50,), "repeats": 1}
+    errors = evaluate(formulas, labels, SOURCES, **settings).set_index("source")["error"]
+    order = np.random.default_rng([0, 50, 0]).permutation(len(y))
+    train, test = np.sort(order[:50]), np.sort(order[50:])
+    X = get_descriptor("fractions").fit_transform(formulas)
+    predicted = LaplacianKernelClassifier().fit(X[train], labels[train]).predict_proba(X[test])
+    truth = labels[test][:, None] == np.array(["high", "low"])
+    # As rankings state it: the squared error of the probabilities, and not the share of wrong labels.
+    assert errors[NO_TRANSFER] == pytest.approx(float(((predicted - truth) ** 2).sum(axis=1).mean()), rel=1e-9)
+    assert 0 < errors["informative"] < errors[NO_TRANSFER] < 0.6
 
 
 def test_sources_that_fail_are_told_and_left_out(table) -> None:

@@ -162,43 +162,62 @@ def judge_rankings(frame: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row for each ranking: ``stated`` and ``realised`` gain of its answer (the first source, or the first
-        together where they are stated to gain more) as shares of the error without transfer, ``covered`` (whether the
-        90 % interval holds the realised gain), ``probability``, ``verdict``, ``certain`` (whether the realised gain is
-        more than two standard errors from 0), and the stated and realised gain of the first source alone.
+        One row for each ranking, and one for all folds of a whole table, of which each alone is too small to judge by:
+        the means of what they said, and the errors over all of its rows. ``stated`` and ``realised`` gain of the answer
+        (the first source, or the first together where they are stated to gain more) as shares of the error without
+        transfer, ``covered`` (whether the 90 % interval holds the realised gain), ``probability``, ``verdict``,
+        ``certain`` (whether the realised gain is more than two standard errors from 0), and the stated and realised
+        gain of the first source alone.
     """
     import pandas as pd
 
     rows = []
-    for (table, size, draw), unit in frame.groupby(["table", "size", "draw"], sort=False):
-        by_name = unit.set_index("source")
-        control = by_name.loc[NO_TRANSFER]
-        first = unit.loc[unit["place"] == 1].iloc[0] if (unit["place"] == 1).any() else None
-        if first is None or control["error"] == 0:
+    for table, size, unit in _units(frame):
+        folds = [said for _, fold in unit.groupby("draw", sort=False) if (said := _said(fold)) is not None]
+        if not folds:
             continue
-        together = unit[unit["place"].isna() & (unit["source"] != NO_TRANSFER)]
-        answer = together.iloc[0] if len(together) and together.iloc[0]["gain"] > first["gain"] else first
-        difference = _blocks(control) - _blocks(answer)
-        realised = 1.0 - answer["error"] / control["error"]
+        difference = np.concatenate([fold.pop("blocks") for fold in folds])
+        draw, answer = folds[0]["draw"], " / ".join(dict.fromkeys(fold["answer"] for fold in folds))
+        means = pd.DataFrame(folds).drop(columns=["draw", "answer"]).mean()
+        realised = 1.0 - means.pop("error") / means["control"]
         error = float(difference.std(ddof=1) / math.sqrt(len(difference)))
         rows.append(
             {
                 "table": table,
                 "size": size,
                 "draw": draw,
-                "n_train": control["n_train"],
-                "answer": answer["source"],
-                "stated": answer["gain"],
+                "n_train": means["n_train"],
+                "answer": answer,
+                "stated": means["gain"],
                 "realised": realised,
-                "covered": bool(answer["gain_low"] <= realised <= answer["gain_high"]),
-                "probability": answer["p_helps"],
-                "verdict": verdict_of(answer["p_helps"]),
+                "covered": bool(means["gain_low"] <= realised <= means["gain_high"]),
+                "probability": means["p_helps"],
+                "verdict": verdict_of(means["p_helps"]),
                 "certain": bool(abs(difference.mean()) > 2 * error),
-                "first stated": first["gain"],
-                "first realised": 1.0 - first["error"] / control["error"],
+                "first stated": means["first"],
+                "first realised": 1.0 - means["error of first"] / means["control"],
             }
         )
     return pd.DataFrame(rows)
+
+
+def _said(unit: pd.DataFrame) -> dict[str, Any] | None:
+    """What a ranking said of its answer and of the first source, and their realised errors; None if it said nothing."""
+    control = unit.set_index("source").loc[NO_TRANSFER]
+    first = unit.loc[unit["place"] == 1].iloc[0] if (unit["place"] == 1).any() else None
+    if first is None or control["error"] == 0:
+        return None
+    together = unit[unit["place"].isna() & (unit["source"] != NO_TRANSFER)]
+    answer = together.iloc[0] if len(together) and together.iloc[0]["gain"] > first["gain"] else first
+    return {
+        "draw": answer["draw"],
+        "answer": answer["source"],
+        **{name: answer[name] for name in ("n_train", "gain", "gain_low", "gain_high", "p_helps", "error")},
+        "control": control["error"],
+        "first": first["gain"],
+        "error of first": first["error"],
+        "blocks": _blocks(control) - _blocks(answer),
+    }
 
 
 def _blocks(row: Any) -> Floats:

@@ -266,7 +266,7 @@ def _realised(table: _Table, unit: _Unit, found: Found, judges: LearningTask) ->
     def predict(member: BlendMember, train: Features, test: Features) -> Floats:
         return member.outputs(member.fit(train, task.y, task), test, task.n_classes)
 
-    losses = {NO_TRANSFER: judges.errors(predict(found.control.member, train, test))}
+    losses = {NO_TRANSFER: judges.losses(predict(found.control.member, train, test))}
     predictions = []
     head = found.control.head
     for item in found.measured:
@@ -276,10 +276,10 @@ def _realised(table: _Table, unit: _Unit, found: Found, judges: LearningTask) ->
         predicted = predict(
             beside, learned, Features({**test.columns, name: item.embedding.embed(described)}, test.weights)
         )
-        losses[name] = judges.errors(predicted)
+        losses[name] = judges.losses(predicted)
         predictions.append(predicted)
     if found.ranking.n_together:
-        losses[found.ranking.together] = judges.errors(np.mean(predictions[:TOGETHER], axis=0))
+        losses[found.ranking.together] = judges.losses(np.mean(predictions[:TOGETHER], axis=0))
     return losses
 
 
