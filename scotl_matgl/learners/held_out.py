@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scotl_matgl.learners.uncertainty import QUANTILE
 from scotl_matgl.vocabulary import Floats
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +31,37 @@ class HeldOut:
     measured: Floats
     predicted: Floats
     deviation: Floats
+
+    def by_element(self) -> dict[str, Floats]:
+        """Residuals, predicted minus measured, of the rows that hold each element, by symbol."""
+        from scotl_matgl.chemistry.compositions import parse_compositions
+        from scotl_matgl.chemistry.elements import SYMBOLS
+
+        read = parse_compositions(self.formulas, on_error="skip")
+        residuals = (self.predicted - self.measured)[read.rows]
+        held = read.dense_fractions() > 0
+        return {SYMBOLS[z]: residuals[held[:, z]] for z in np.flatnonzero(held.any(axis=0))}
+
+    def plot(self, ax: Axes | None = None, *, unit: str = "") -> Axes:
+        """Draw predicted against measured; see :func:`scotl_matgl.plotting.plot_predictions`. Needs matplotlib."""
+        from scotl_matgl.plotting import plot_predictions
+
+        return plot_predictions(self.measured, self.predicted, self.deviation, ax, unit=unit)
+
+    def plot_residuals(self, ax: Axes | None = None, *, unit: str = "", most: int = 20) -> Axes:
+        """Draw residuals by element; see :func:`scotl_matgl.plotting.plot_residuals`."""
+        from scotl_matgl.plotting import plot_residuals
+
+        found = self.by_element()
+        return plot_residuals(
+            list(found), [len(item) for item in found.values()], list(found.values()), ax, unit=unit, most=most
+        )
+
+    def plot_calibration(self, ax: Axes | None = None) -> Axes:
+        """Draw what intervals promise and hold; see :func:`scotl_matgl.plotting.plot_calibration`."""
+        from scotl_matgl.plotting import plot_calibration
+
+        return plot_calibration(self.measured, self.predicted, self.deviation, ax)
 
     def coverage(self, level: float = 0.9) -> float:
         """Share of the measurements within the interval of a level, of normal errors: 0.9 is ± 1.645 deviations."""

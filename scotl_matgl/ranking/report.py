@@ -114,15 +114,16 @@ def plot(ranking: Ranking, ax: Axes | None, *, most: int) -> Axes:
     from scotl_matgl.plotting import plot_gains
 
     judgement = ranking.judgement
-    judged = dict(zip(ranking.sources, judgement.gains, strict=True))
-    if ranking.n_together:
-        judged = {ranking.together: judgement.together, **judged}
+    judged = dict(zip(ranking.sources, judgement.gains, strict=True)) | {ranking.together: judgement.together}
+    frame = ranking.to_frame()
+    names = list(frame["source"][frame["error"].notna()])
+    gains = [judged.get(name) for name in names]
     unit = f" {ranking.target_unit}" if ranking.target_unit and not ranking.classification else ""
     return plot_gains(
-        list(judged),
-        [100 * gain.gain for gain in judged.values()],
-        [[100 * end for end in gain.interval] for gain in judged.values()],
-        [gain.verdict for gain in judged.values()],
+        names,
+        [0.0 if gain is None else 100 * gain.gain for gain in gains],
+        [[0.0, 0.0] if gain is None else [100 * end for end in gain.interval] for gain in gains],
+        ["control" if gain is None else gain.verdict for gain in gains],
         ax,
         label=f"gain on unseen rows, % of {ranking.error_of_control:.3g}{unit} without transfer",
         title=f"{ranking.n_rows} formulas, 90 % intervals",

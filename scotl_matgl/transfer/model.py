@@ -274,7 +274,7 @@ class TransferModel(FormulaEstimator):
         self._warn_left_out(self.errors_, stacklevel=5)
         # Training a network on takes six times as long as once: the best alone.
         chosen = found.measured[: 1 if self._trains_networks else self.n_sources]
-        self.ranking_ = found.ranking
+        self.ranking_ = replace(found.ranking, target_unit=self.target_unit)
         self.sources_ = tuple(item.embedding for item in chosen)
         self.predictors_ = tuple(source for source, _ in found.outputs)
         columns = {item.embedding.name: item.values[place] for item in chosen}

@@ -1,4 +1,4 @@
-"""Figures, drawn from arrays: results know how to hand them over, and nothing here knows the results."""
+"""Learning curves with their laws, and lines of equal error."""
 
 from __future__ import annotations
 
@@ -9,80 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from scotl_matgl.plotting.style import SERIES, axes_of, finish, legend_above
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-# By verdict. Told apart in grey print too.
-_VERDICTS = {
-    "yes": ("#1f5f99", "o", "helps"),
-    "likely": ("#7fb2d9", "s", "is likely to help"),
-    "no": ("#d1782c", "X", "is not likely to help"),
-}
-
-# Told apart by those who do not see all colours, and by their markers in grey print.
-_SERIES = (("#1f5f99", "o"), ("#d1782c", "s"), ("#3a8f5c", "^"), ("#8a5aa5", "D"), ("#5c5c5c", "v"))
-
-
-def plot_gains(
-    names: Sequence[str],
-    gains: ArrayLike,
-    intervals: ArrayLike,
-    verdicts: Sequence[str],
-    ax: Axes | None = None,
-    *,
-    label: str = "error reduced by, %",
-    title: str = "",
-    most: int = 20,
-) -> Axes:
-    """Gain of each source over no transfer, with its interval, the first on top.
-
-    Parameters
-    ----------
-    names : sequence of str
-        One per source, best first.
-    gains : array-like of shape (n_sources,)
-        What to draw, for example the error reduced by, in percent.
-    intervals : array-like of shape (n_sources, 2)
-        Lower and upper end of each.
-    verdicts : sequence of {"yes", "likely", "no"}
-        Whether each helps; it gives the colour.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw. Default: a new figure of fitting height.
-    label : str
-        Of the horizontal axis.
-    title : str
-        Of the figure; "(first 20 of 64)" follows where not all are drawn.
-    most : int, default=20
-        Sources drawn at most.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-    """
-    import matplotlib.pyplot as plt
-
-    drawn = list(names[:most])
-    values = np.asarray(gains, dtype=np.float64)[: len(drawn)]
-    ends = np.asarray(intervals, dtype=np.float64).reshape(-1, 2)[: len(drawn)]
-    if ax is None:
-        _, ax = plt.subplots(figsize=(8.0, 1.4 + 0.34 * max(len(drawn), 1)), layout="constrained")
-    kinds = list(verdicts[: len(drawn)])
-    positions = np.arange(len(drawn))[::-1]
-    for kind, (colour, marker, meaning) in _VERDICTS.items():
-        rows = [index for index, found in enumerate(kinds) if found == kind]
-        if rows:
-            reach = np.abs(ends[rows].T - values[rows])
-            x, y = values[rows], positions[rows]
-            ax.errorbar(x, y, xerr=reach, fmt=marker, color=colour, capsize=3, markersize=5, label=meaning)
-    ax.axvline(0.0, color="black", linewidth=0.8)
-    ax.set_yticks(positions, drawn)
-    ax.set_ylim(-0.6, len(drawn) - 0.4)
-    ax.set_xlabel(label)
-    shown = f" (first {len(drawn)} of {len(names)})" if len(drawn) < len(names) else ""
-    _finish(ax, title + shown)
-    if len(set(kinds)) > 1:
-        ax.legend(frameon=False, fontsize="small", loc="best")
-    return ax
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,12 +74,9 @@ def plot_curves(
     matplotlib.axes.Axes
         Points are means with their standard errors; laws are drawn through the sizes measured, and dashed beyond.
     """
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        _, ax = plt.subplots(figsize=(7.0, 4.8), layout="constrained")
+    ax = axes_of(ax, (7.0, 4.8))
     for index, curve in enumerate(curves):
-        colour, marker = _SERIES[index % len(_SERIES)]
+        colour, marker = SERIES[index % len(SERIES)]
         ax.errorbar(
             curve.sizes,
             curve.means,
@@ -171,10 +98,8 @@ def plot_curves(
         place = (0.01, error)
         ax.annotate(f"{error:g} wanted", place, xycoords=("axes fraction", "data"), va="bottom", fontsize="small")
     _logarithmic_ticks(ax, sorted({int(size) for curve in curves for size in curve.sizes}), 2 * n_rows)
-    ax.set_xlabel("rows learned from")
-    ax.set_ylabel(label)
-    _finish(ax, title)
-    ax.legend(frameon=False, fontsize="small")
+    finish(ax, title, "rows learned from", label)
+    legend_above(ax)
     return ax
 
 
@@ -214,11 +139,8 @@ def plot_trade(
     -------
     matplotlib.axes.Axes
     """
-    import matplotlib.pyplot as plt
-
     t, s, surface = (np.asarray(values, dtype=np.float64) for values in (n_target, n_source, errors))
-    if ax is None:
-        _, ax = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
+    ax = axes_of(ax, (6.4, 4.8))
     if levels is None:
         levels = np.geomspace(surface[-1, -1], surface[0, 0], 8)[1:-1]
     # Before the labels are set, whose gaps depend on the axes.
@@ -227,25 +149,17 @@ def plot_trade(
     ax.set_xlim(t[0], t[-1])
     ax.set_ylim(s[0], s[-1])
     wanted = np.unique(np.asarray(levels, dtype=np.float64))
-    lines = ax.contour(t, s, surface, levels=wanted, colors=_SERIES[0][0], linewidths=1.2)
+    lines = ax.contour(t, s, surface, levels=wanted, colors=SERIES[0][0], linewidths=1.2)
     ax.clabel(lines, fmt=lambda value: f"{value:.3g}", fontsize="small")
     if measured:
         (least_t, most_t), (least_s, most_s) = measured
         box = [least_t, most_t, most_t, least_t, least_t], [least_s, least_s, most_s, most_s, least_s]
         ax.plot(*box, color="black", linewidth=0.8, linestyle=":", label="measured")
     if mixes is not None:
-        ax.plot(*np.asarray(mixes, dtype=np.float64).T, color=_SERIES[1][0], label=mixes_label)
-    ax.set_xlabel("target rows")
-    ax.set_ylabel("source rows")
-    _finish(ax, "lines of equal error")
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(framealpha=0.9, edgecolor="none", fontsize="small", loc="lower left")
+        ax.plot(*np.asarray(mixes, dtype=np.float64).T, color=SERIES[1][0], label=mixes_label)
+    finish(ax, "lines of equal error", "target rows", "source rows")
+    legend_above(ax)
     return ax
-
-
-def _finish(ax: Axes, title: str) -> None:
-    ax.set_title(title, fontsize="medium", loc="left")
-    ax.spines[["top", "right"]].set_visible(False)
 
 
 def _logarithmic_ticks(ax: Axes, sizes: Sequence[int], last: int) -> None:
