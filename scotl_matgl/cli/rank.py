@@ -21,14 +21,14 @@ from scotl_matgl.cli.options import (
     check_output,
     check_registered,
 )
-from scotl_matgl.cli.tables import GivenTable, takes_table
+from scotl_matgl.cli.tables import GivenTable, takes_columns
 
 if TYPE_CHECKING:
     from scotl_matgl.ranking.result import Ranking
 
 
 @app.command()
-@takes_table
+@takes_columns
 def rank(
     given: GivenTable,
     unit: UnitOption = "",
@@ -62,6 +62,7 @@ def rank(
         estimators=wanted,
         layer=layer,
         look_up=look_ups[look_up],
+        formula=table.formula if table.columns else None,
         combine=combine.value,
         task=given.task.value,
         head=head,

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scotl_matgl.descriptors.described import Described
+from scotl_matgl.learners.kernel import manhattan
 from scotl_matgl.learners.members import (
     COLUMNS,
     DESCRIPTORS,
@@ -53,6 +54,14 @@ def control_features(
     columns[FRACTIONS] = described.compositions.dense_fractions()[:, elements - 1]
     weights[FRACTIONS] = np.ones(len(elements))
     return Features(columns, weights)
+
+
+def column_distances(features: Features) -> Floats | None:
+    """Distances (n, n) by the further columns, for each column of an embedding beside them; None where there are none.
+
+    Beside an embedding alone they count as they do beside the descriptors.
+    """
+    return _COLUMN_SHARE * manhattan(features.columns[COLUMNS]) if COLUMNS in features.columns else None
 
 
 def without_fractions(features: Features) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Self
 
@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from scotl_matgl.chemistry.compositions import parse_compositions
 from scotl_matgl.descriptors.composite import get_descriptor
 from scotl_matgl.descriptors.described import Described
 from scotl_matgl.estimators import left_out, named_estimators
@@ -22,7 +21,7 @@ from scotl_matgl.ranking.control import control_features
 from scotl_matgl.ranking.search import Search
 from scotl_matgl.ranking.stages import CardSource
 from scotl_matgl.sources.cards import all_cards, select
-from scotl_matgl.tables.rows import MIN_ROWS, Rows
+from scotl_matgl.tables.rows import MIN_ROWS, Rows, read_rows
 from scotl_matgl.views import Documented
 from scotl_matgl.vocabulary import Floats, Progress, check_whole
 
@@ -53,6 +52,9 @@ class TransferabilityRanker(Documented, BaseEstimator):  # type: ignore[misc]  #
         The learner on top: one of :data:`~scotl_matgl.learners.heads.HEADS`, or any scikit-learn estimator. ``"auto"``
         takes the best on the descriptors of kernel ridge, extra trees (read by their mean or their median) and gradient
         boosting; ``"kernel ridge"`` is the fastest.
+    formula : hashable, optional
+        Column of formulas of a table whose other columns are numbers, such as a temperature or a load. The control and
+        each source see them; the estimators, which look at embeddings alone, do not.
     combine : {"concat", "embedding"}, default="concat"
         What will be trained on after transfer: descriptors and embedding together, or the embedding alone. It decides
         the order and what errors are of; see Notes.
@@ -100,8 +102,10 @@ class TransferabilityRanker(Documented, BaseEstimator):  # type: ignore[misc]  #
     What is told of gains holds for rows that nobody has seen: that the source was picked by these very errors is
     counted in (:func:`~scotl_matgl.ranking.judge.judge`).
 
-    Rows of equal composition are merged (median of the property, most frequent label), as a row must not be predicted
-    from its double. Rows are sorted by composition, so that their order in the table changes nothing.
+    Rows of equal composition and further columns are merged (median of the property, most frequent label), as a row
+    must not be predicted from its double. Rows of one composition share a fold and are drawn together in the judgement:
+    a table of ten alloys at fifty temperatures holds ten witnesses, not five hundred. Rows are sorted by composition,
+    so that their order in the table changes nothing.
 
     Examples
     --------
@@ -122,6 +126,7 @@ class TransferabilityRanker(Documented, BaseEstimator):  # type: ignore[misc]  #
         layer: str = "readout",
         look_up: bool | Literal["auto"] = "auto",
         head: Any = "auto",
+        formula: Hashable | None = None,
         combine: Literal["concat", "embedding"] = "concat",
         task: Literal["auto", "regression", "classification"] = "auto",
         max_rows: int = 1000,
@@ -137,6 +142,7 @@ class TransferabilityRanker(Documented, BaseEstimator):  # type: ignore[misc]  #
         self.layer = layer
         self.look_up = look_up
         self.head = head
+        self.formula = formula
         self.combine = combine
         self.task = task
         self.max_rows = max_rows
@@ -151,8 +157,9 @@ class TransferabilityRanker(Documented, BaseEstimator):  # type: ignore[misc]  #
 
         Parameters
         ----------
-        formulas : sequence
-            Formulas: all that :func:`~scotl_matgl.parse_compositions` reads.
+        formulas : sequence, or table
+            Formulas: all that :func:`~scotl_matgl.parse_compositions` reads; with `formula` a table with that column
+            and numeric ones.
         y : array-like of shape (n,)
             Measured property, or class labels.
         progress : callable, optional
@@ -172,7 +179,8 @@ class TransferabilityRanker(Documented, BaseEstimator):  # type: ignore[misc]  #
             With ``on_error="raise"``, if a source failed; ``ranking_`` holds the others.
         """
         self._check_parameters()
-        rows = Rows.read(formulas, y, task=self.task, strict=self.on_error == "raise")
+        strict = self.on_error == "raise"
+        rows = Rows.read(formulas, y, formula=self.formula, task=self.task, strict=strict, estimator=self)
         # Zoos that fail belong to the result if all sources were asked for; otherwise they are worth a warning.
         lost_zoos: dict[str, str] = {}
         everything = isinstance(self.sources, str) and self.sources == "all"
@@ -256,4 +264,5 @@ class TransferabilityRanker(Documented, BaseEstimator):  # type: ignore[misc]  #
         check_is_fitted(self, "ranking_")
         if not self.embeddings_:
             raise ValueError("no source could be ranked, so there is no embedding; errors_ says why")
-        return self.embeddings_[0].embed(Described.of(parse_compositions(formulas), self._descriptor))
+        rows = read_rows(formulas, formula=self.formula, strict=True, estimator=self, reset=False)
+        return self.embeddings_[0].embed(Described.of(rows.formulas, self._descriptor))

@@ -67,6 +67,8 @@ def _together(ranking: Ranking) -> str:
 def remarks(ranking: Ranking) -> list[str]:
     """What else a reader should know, a sentence each."""
     rows = f"{ranking.n_rows} formulas"
+    if ranking.columns:
+        rows = f"{ranking.n_rows} rows of formula and {listing(ranking.columns)}"
     if len(ranking.control) < ranking.n_rows:
         rows += f"; errors and gains on {len(ranking.control)} of them, drawn at random"
     found = [rows, *ranking.remarks]
@@ -83,7 +85,8 @@ def remarks(ranking: Ranking) -> list[str]:
         more = f"; and {len(ranking.skipped) - 3} more, all in .skipped" if len(ranking.skipped) > 3 else ""
         found.append(f"rows skipped: {len(ranking.skipped)}: {shown}{more}")
     if ranking.n_merged:
-        found.append(f"rows merged with another of the same composition: {ranking.n_merged}")
+        same = listing(("composition", *ranking.columns))
+        found.append(f"rows merged with another of the same {same}: {ranking.n_merged}")
     if ranking.errors:
         failed, reason = next(iter(ranking.errors.items()))
         others = listing(tuple(ranking.errors)[1:])

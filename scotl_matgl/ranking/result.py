@@ -106,6 +106,8 @@ class Ranking:
         Sources whose error was not measured, because the screen put them behind those in `results`; best first.
     remarks : tuple of str
         What the reader of the table has to say: how formulas and target were understood.
+    columns : tuple of str
+        Further columns that the control and each source saw.
     """
 
     results: tuple[SourceResult, ...]
@@ -129,6 +131,7 @@ class Ranking:
     unscored: Mapping[str, str] = field(default_factory=dict)
     screened: tuple[SourceResult, ...] = ()
     remarks: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
     # -- the answer -----------------------------------------------------------------------------------------------
 
@@ -301,6 +304,7 @@ class Ranking:
             "task": "classification" if self.classification else "regression",
             "n_rows": self.n_rows,
             "n_merged": self.n_merged,
+            "columns": list(self.columns),
             "head": self.head,
             "control": self.control_name,
             "control_errors": dict(self.control_errors),

@@ -162,6 +162,7 @@ class Search:
             remarks=rows.remarks,
             n_rows=len(rows),
             n_merged=rows.n_merged,
+            columns=rows.names,
             classification=rows.classification,
             combine=self.combine,
             random_state=self.random_state,

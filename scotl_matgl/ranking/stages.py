@@ -19,8 +19,8 @@ from scotl_matgl.estimators import LOORidge
 from scotl_matgl.estimators.spectrum import Spectra
 from scotl_matgl.learners.heads import FOREST, out_of_bag_loss
 from scotl_matgl.learners.kernel import indicators_to_probabilities, kernel_out_of_folds, manhattan
-from scotl_matgl.learners.members import BlendMember, Features, LearningTask, out_of_fold
-from scotl_matgl.ranking.control import Control, without_fractions
+from scotl_matgl.learners.members import COLUMNS, BlendMember, Features, LearningTask, out_of_fold
+from scotl_matgl.ranking.control import Control, column_distances, without_fractions
 from scotl_matgl.ranking.judge import Judgement, criterion, judge
 from scotl_matgl.ranking.result import SourceResult
 from scotl_matgl.sources.cards import SourceCard
@@ -144,6 +144,29 @@ class _Part:
     task: LearningTask
     fold_sets: Sequence[Folds]
     distances: Floats  # between the rows, by the columns that are known without a source
+    of_columns: Floats | None  # and by the further columns alone, for each column of an embedding
+    composition: NDArray[np.intp]  # of each row, numbered from 0
+
+    @property
+    def n_compositions(self) -> int:
+        """Different compositions."""
+        return int(self.composition.max()) + 1
+
+    def alone(self, Z: Floats, own: Floats) -> Floats:
+        """Distances by an embedding and the further columns, from those by the embedding itself."""
+        return own if self.of_columns is None else own + Z.shape[1] * self.of_columns
+
+    def by_composition(self, losses: Floats) -> Floats:
+        """Losses (..., g) of the compositions from those of the rows (..., m), with the same mean.
+
+        Rows of one composition share a fold and most of what makes them hard: they are no independent witnesses.
+        """
+        counts = np.bincount(self.composition)
+        if len(counts) == len(self.rows):
+            return losses
+        order = np.argsort(self.composition, kind="stable")
+        sums = np.add.reduceat(losses[..., order], np.cumsum(counts) - counts, axis=-1)
+        return np.asarray(sums * (len(counts) / len(self.rows)))
 
     def kernel(self, distances: Floats, alpha: float | None = None) -> tuple[Floats, float]:
         """Out-of-fold predictions (r, m, k) of kernel ridge, and its penalty."""
@@ -218,7 +241,7 @@ class Stages:
         features = self.features.take(index)
         blocks = without_fractions(features)
         distances = manhattan(features.stacked(blocks), features.stacked_weights(blocks))
-        return _Part(index, features, task, fold_sets, distances)
+        return _Part(index, features, task, fold_sets, distances, column_distances(features), chosen.composition)
 
     # -- the control ----------------------------------------------------------------------------------------------
 
@@ -308,13 +331,13 @@ class Stages:
             return _Quick(float(ridge.mae_), None, loo_rmse, spectra, None)
         part = self.few
         own = manhattan(values[part.rows])
-        predicted_alone, alpha_alone = part.kernel(own)
+        predicted_alone, alpha_alone = part.kernel(part.alone(values, own))
         alone = part.losses(predicted_alone)
         if self.search.combine == "embedding":
             return _Quick(float(alone.mean()), (alpha_alone, alpha_alone), loo_rmse, spectra, None)
         predictions, alpha = part.kernel(part.distances + own)
         losses = part.losses(predictions)
-        quick = float(criterion(np.array(losses.mean()), np.array(alone.mean()), len(part.rows)))
+        quick = float(criterion(np.array(losses.mean()), np.array(alone.mean()), part.n_compositions))
         whole = self.all_in_screen and self.measures_by_kernel
         measured = Measured(losses, alone, predictions) if whole else None
         return _Quick(quick, (alpha, alpha_alone), loo_rmse, spectra, measured)
@@ -350,10 +373,11 @@ class Stages:
         Z = item.values[part.rows]
         own = manhattan(Z)
         both, single = item.penalties or (None, None)
-        predicted_alone, _ = part.kernel(own, single)
+        predicted_alone, _ = part.kernel(part.alone(Z, own), single)
         alone = part.losses(predicted_alone)
         if self.search.combine == "embedding":
-            return Measured(self._forest_losses(Z), alone, predicted_alone)
+            further = [part.features.columns[COLUMNS]] if COLUMNS in part.features.columns else []
+            return Measured(self._forest_losses(np.hstack([*further, Z])), alone, predicted_alone)
         if self.measures_by_kernel:
             predictions, _ = part.kernel(part.distances + own, both)
         else:
@@ -366,17 +390,17 @@ class Stages:
     # -- judge ----------------------------------------------------------------------------------------------------
 
     def judge(self, measured: Sequence[Measured]) -> Judgement:
-        """Judge the sources that were measured."""
+        """Judge the sources that were measured; rows of one composition are drawn together."""
         part, task = self.whole, self.whole.task
         (m, k), r = task.outputs.shape, len(measured[0].predictions) if measured else 1
         middle = task.outputs.mean(axis=0) if task.n_classes else np.median(task.outputs, axis=0)
         return judge(
-            self.control_losses,
-            np.array([found.losses for found in measured]).reshape(len(measured), m),
-            np.array([found.alone for found in measured]).reshape(len(measured), m),
+            part.by_composition(self.control_losses),
+            part.by_composition(np.array([found.losses for found in measured]).reshape(len(measured), m)),
+            part.by_composition(np.array([found.alone for found in measured]).reshape(len(measured), m)),
             np.array([found.predictions for found in measured]).reshape(len(measured), r, m, k),
-            part.losses,
-            part.losses(np.tile(middle, (1, m, 1))),
+            lambda predictions: part.by_composition(part.losses(predictions)),
+            part.by_composition(part.losses(np.tile(middle, (1, m, 1)))),
             alone_weight=1.0 if self.search.combine == "embedding" else None,
             random_state=task.random_state,
         )

@@ -75,19 +75,32 @@ class Rows:
     remarks: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, formulas: Any, y: ArrayLike, *, task: Task = "auto", strict: bool = False) -> Rows:
-        """Read formulas and target, with one row for each composition.
+    def read(
+        cls,
+        formulas: Any,
+        y: ArrayLike,
+        *,
+        formula: Hashable | None = None,
+        task: Task = "auto",
+        strict: bool = False,
+        estimator: Any = None,
+    ) -> Rows:
+        """Read formulas and target, with one row for each composition, or each composition and further columns.
 
         Parameters
         ----------
         formulas : sequence of length m
-            Formulas: all that :func:`~scotl_matgl.parse_compositions` reads.
+            Formulas: all that :func:`~scotl_matgl.parse_compositions` reads; with `formula` a table.
         y : array-like of shape (m,)
             Measured property, or class labels.
+        formula : hashable, optional
+            Column of formulas of a table whose other columns are numbers.
         task : {"auto", "regression", "classification"}, default="auto"
             Kind of target, see :func:`~scotl_matgl.tables.target.read_target`.
         strict : bool, default=False
             Whether the first row that cannot be used is an error; otherwise such rows are left out and listed.
+        estimator : BaseEstimator, optional
+            See :func:`read_rows`.
 
         Raises
         ------
@@ -104,7 +117,8 @@ class Rows:
         >>> len(rows), float(rows.y[0]), rows.n_merged, len(rows.skipped)
         (10, 2.0, 1, 1)
         """
-        return read_rows(formulas, strict=strict).with_target(y, task=task, strict=strict).merged()
+        rows = read_rows(formulas, formula=formula, strict=strict, estimator=estimator if formula is not None else None)
+        return rows.with_target(y, task=task, strict=strict).merged()
 
     @property
     def n_input(self) -> int:
@@ -122,6 +136,11 @@ class Rows:
     def classification(self) -> bool:
         """Whether the target is of class labels."""
         return len(self.classes) > 0
+
+    @property
+    def composition(self) -> NDArray[np.intp]:
+        """Number (n,) of each row's composition, in the order of their keys."""
+        return np.unique(np.array(self.formulas.keys(), dtype=np.str_), return_inverse=True)[1].astype(np.intp)
 
     def __len__(self) -> int:
         return len(self.kept)
@@ -211,7 +230,7 @@ class Rows:
         return given
 
     def merged(self) -> Self:
-        """One row for each composition: the median of the property, or the most frequent label.
+        """One row for each composition and further columns: the median of the property, or the most frequent label.
 
         Raises
         ------
@@ -221,7 +240,7 @@ class Rows:
         return self.merged_places()[0]
 
     def merged_places(self) -> tuple[Self, NDArray[np.intp], NDArray[np.intp]]:
-        """:meth:`merged`, sorted by composition so that the order of the rows changes nothing.
+        """:meth:`merged`, sorted by composition and columns so that the order of the rows changes nothing.
 
         Returns
         -------
@@ -229,21 +248,25 @@ class Rows:
         place : ndarray of shape (n,)
             Position of each row among the merged ones.
         first : ndarray of shape (n_merged_rows,)
-            Position of the row that stands for each composition: of several spellings the shortest.
+            Position of the row that stands for each merged one: of several spellings the shortest.
         """
-        keys = np.array(self.formulas.keys())
+        n = len(self)
         text = np.array(self.formulas.text, dtype=np.str_)  # also where there are none
-        order = np.lexsort((text, np.char.str_len(text), keys))
-        _, at, place = np.unique(keys[order], return_index=True, return_inverse=True)
-        first = order[at]
-        code = np.empty(len(order), dtype=np.intp)
-        code[order] = place
+        composition = self.composition
+        order = np.lexsort((text, np.char.str_len(text), *self.numbers.T[::-1], composition))
+        what = np.column_stack([composition, self.numbers])[order]
+        new = np.ones(n, dtype=bool)
+        new[1:] = (what[1:] != what[:-1]).any(axis=1)
+        first = order[new]
+        code = np.empty(n, dtype=np.intp)
+        code[order] = np.cumsum(new) - 1
         if len(first) < MIN_ROWS:
             bad = self.skipped[:1]
             seen = "".join(f"; row {row.row} ({row.value}) was skipped: {row.reason}" for row in bad)
+            different = "different compositions" if not self.names else "rows of different compositions or columns"
             raise InputError(
-                f"only {len(first)} different compositions can be used of {self.n_input} rows; at least "
-                f"{MIN_ROWS} are needed{seen}"
+                f"only {len(first)} {different} can be used of {self.n_input} rows; "
+                f"at least {MIN_ROWS} are needed{seen}"
             )
         values = group_mode(self.y, code) if self.classification else group_median(self.y, code)
         rows = replace(self.take(first), y=values, n_merged=len(code) - len(first))
@@ -261,7 +284,9 @@ class Rows:
         if not len(repeated):
             return ()
         text = self.formulas.text
-        advice = "if another column tells the rows apart, such as a temperature, `fit --column` takes it"
+        advice = "if another column tells the rows apart, such as a temperature, `rank` and `fit` take it (--column)"
+        if self.names:
+            advice = f"they are alike in {' and '.join(self.names)} too"
         low, high = np.full(len(counts), np.inf), np.full(len(counts), -np.inf)
         np.minimum.at(low, group, self.y)
         np.maximum.at(high, group, self.y)

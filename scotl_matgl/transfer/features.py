@@ -97,7 +97,7 @@ class FormulaEstimator(Documented, BaseEstimator):  # type: ignore[misc]  # scik
     ) -> tuple[Found, NDArray[np.intp]]:
         """Search sources for a table as a ranking does; also the place (n,) of each row among those that it had.
 
-        Rows of one composition are merged, as in a ranking, unless further columns tell them apart.
+        Rows of one composition and further columns are merged, as in a ranking; crystals are not.
         """
         outputs = settings.pop("outputs", False)
         search = Search(
@@ -108,7 +108,7 @@ class FormulaEstimator(Documented, BaseEstimator):  # type: ignore[misc]  # scik
             **settings,
         )
         sources = [CardSource(card) for card in cards]
-        if rows.names or len(rows.crystals):
+        if len(rows.crystals):
             place = np.arange(len(rows))
             found = search.run(sources, rows, described, features, outputs=outputs)
         else:
