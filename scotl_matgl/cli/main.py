@@ -25,6 +25,7 @@ _KEPT = {
     "train": "the last finished epoch is in the folder of --output; the same command with --resume goes on from there",
     "curve": _ADDED_TO,
     "evaluate": _ADDED_TO,
+    "validate": _ADDED_TO,
 }
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from scotl_matgl.cli.app import app
-from scotl_matgl.cli.console import emit, progress_bar, save_figure
+from scotl_matgl.cli.console import progress_bar, save_figure
 from scotl_matgl.cli.options import (
     HeadOption,
     JobsOption,
@@ -120,7 +120,7 @@ def validate_command(
     head: HeadOption = "auto",
     jobs: JobsOption = -1,
     seed: SeedOption = 0,
-    output: Annotated[Path | None, typer.Option(help="CSV of the errors fold by fold.")] = None,
+    output: ResumedOption = None,
 ) -> None:
     """Errors when whole clusters, elements or chemical systems are held out, beside random folds."""
     from scotl_matgl.studies.splitters import SCHEMES
@@ -139,13 +139,12 @@ def validate_command(
             max_folds=max_folds,
             task=given.task.value,
             unit=unit,
+            path=output,
             n_jobs=jobs,
             random_state=seed,
             progress=progress,
         )
     typer.echo(str(found))
-    if output is not None:
-        emit(found.frame.to_csv(index=False), output)
     if not found.frame["error"].notna().any():
         raise typer.Exit(1)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +13,16 @@ from numpy.typing import ArrayLike, NDArray
 from scotl_matgl.chemistry.formulas import SkippedRow
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.storage import write_whole
-from scotl_matgl.studies.fitting import Loss, Metric, RowNumbers, fit_and_predict, how_read, loss_of, named_methods
+from scotl_matgl.studies.fitting import (
+    Loss,
+    Metric,
+    RowNumbers,
+    fingerprint_of,
+    fit_and_predict,
+    how_read,
+    loss_of,
+    named_methods,
+)
 from scotl_matgl.studies.power_law import Estimate, PowerLaw
 from scotl_matgl.studies.records import ResultsFile
 from scotl_matgl.tables.rows import Rows
@@ -327,7 +335,7 @@ def learning_curves(
     name, loss = loss_of(metric, classification=table.classification)
     base = [*table.formulas.keys(), *map(str, table.y.tolist()), name, str(folds), str(random_state)]
     units = [
-        _Unit(_fingerprint(base, estimator), method, repeat, n, train[:n], test)
+        _Unit(fingerprint_of(base, estimator), method, repeat, n, train[:n], test)
         for repeat, (train, test) in enumerate(splits)
         for n in counts
         for method, estimator in chosen.items()
@@ -381,12 +389,6 @@ def _sizes(sizes: Sequence[int] | None, largest: int, rows: int) -> list[int]:
                 "of different composition, and a part is kept for testing"
             )
     return sorted({int(size) for size in sizes})
-
-
-def _fingerprint(base: Iterable[str], estimator: Any) -> str:
-    """Name of table, settings and method, so that a file of other measurements is not taken for these."""
-    described = estimator.__repr__(N_CHAR_MAX=10**9) if hasattr(estimator, "get_params") else repr(estimator)
-    return hashlib.sha256("\n".join([*base, described]).encode()).hexdigest()[:16]
 
 
 def _measure(unit: _Unit, estimator: Any, formulas: NDArray[Any], y: NDArray[Any], loss: Loss) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -88,6 +89,12 @@ def fit_and_predict(
             failure = f"{type(reason).__name__}: {reason}"
     warned = " | ".join(dict.fromkeys(str(item.message) for item in caught))
     return Fit(predicted, failure, warned, round(time.perf_counter() - started, 3))
+
+
+def fingerprint_of(settings: Iterable[str], estimator: Any) -> str:
+    """Name of table, settings and method, so that a file of other measurements is not taken for these."""
+    described = estimator.__repr__(N_CHAR_MAX=10**9) if hasattr(estimator, "get_params") else repr(estimator)
+    return hashlib.sha256("\n".join([*settings, described]).encode()).hexdigest()[:16]
 
 
 def mean_absolute_error(true: NDArray[Any], predicted: NDArray[Any]) -> float:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,7 +14,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from scotl_matgl.chemistry.formulas import SkippedRow
 from scotl_matgl.exceptions import InputError
-from scotl_matgl.studies.fitting import Fit, Loss, Metric, fit_and_predict, how_read, loss_of, named_methods
+from scotl_matgl.studies.fitting import (
+    Fit,
+    Loss,
+    Metric,
+    fingerprint_of,
+    fit_and_predict,
+    how_read,
+    loss_of,
+    named_methods,
+)
+from scotl_matgl.studies.records import ResultsFile, number
 from scotl_matgl.studies.splitters import SCHEMES, make_splitter
 from scotl_matgl.tables.rows import Rows
 from scotl_matgl.vocabulary import check_whole
@@ -22,8 +35,14 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 
-#: One fold: scheme, what is held out, mask of its test rows.
-Unit = tuple[str, str, NDArray[np.bool_]]
+#: Columns of the file of a validation. The first two name a fit.
+COLUMNS = (
+    "fingerprint", "method", "scheme", "fold", "held_out", "n_train", "n_test", "error", "random", "constant",
+    "seconds", "failure", "warned", "predicted",
+)  # fmt: skip
+
+# More characters than this are not read back from a cell of a CSV file.
+_LONGEST = 100_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +146,7 @@ def validate(
     metric: Metric = "auto",
     task: Literal["auto", "regression", "classification"] = "auto",
     unit: str = "",
+    path: str | Path | None = None,
     n_jobs: int | None = None,
     random_state: int = 0,
     progress: Progress | None = None,
@@ -151,6 +171,9 @@ def validate(
         Of each scheme at most so many folds, drawn at random, are measured; the rest is said in ``left_out``.
     metric, task, unit, n_jobs
         As for :func:`~scotl_matgl.learning_curves`.
+    path : path, optional
+        CSV file to which every finished fit is added at once, with what it `predicted`. What it holds of the same
+        table, fold and method is not measured again; fits that failed are, and those of more than 5,000 test rows.
     random_state : int, default=0
         Seed of the folds. Methods keep the seeds they were given.
     progress : callable, optional
@@ -163,7 +186,8 @@ def validate(
     Raises
     ------
     InputError
-        If the table cannot be used, or a parameter is wrong. A fit that fails is listed and ends nothing.
+        If the table cannot be used, a parameter is wrong, or `path` is no file of an earlier run. A fit that fails is
+        listed and ends nothing.
 
     Examples
     --------
@@ -184,18 +208,18 @@ def validate(
     name, loss = loss_of(metric, classification=table.classification)
     if max_folds is not None:
         check_whole("max_folds", max_folds, 1)
-    splitters = {
-        scheme: make_splitter(scheme, n_splits=n_splits, min_formulas=min_formulas, random_state=random_state)
-        for scheme in dict.fromkeys(("random", *schemes))
-    }
-    units, left_out = _units(splitters, table, max_folds, random_state)
-    fits = _fits(methods, units, table, n_jobs, progress)
-    records = []
-    for index, method in enumerate(methods):
-        own = fits[index * len(units) : (index + 1) * len(units)]
-        records += _records(method, units, own, table, loss)
+    left_out: dict[str, str] = {}
+    units: list[_Unit] = []
+    for scheme in dict.fromkeys(("random", *schemes)):
+        splitter = make_splitter(scheme, n_splits=n_splits, min_formulas=min_formulas, random_state=random_state)
+        # Random folds are whole: the other schemes are compared with them row by row.
+        most = None if scheme == "random" else max_folds
+        units += _units(scheme, splitter, table, most, left_out, random_state)
+
+    measured = _Measured(path, methods, units, table, name, loss)
+    measured.run(n_jobs, progress)
     return Validation(
-        frame=pd.DataFrame(records),
+        frame=pd.DataFrame(measured.finish()),
         metric=name,
         unit="" if table.classification else unit,
         n_rows=len(table.y),
@@ -207,82 +231,142 @@ def validate(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Unit:
+    """One fold of a scheme."""
+
+    scheme: str
+    fold: int
+    held_out: str
+    test: NDArray[np.bool_]
+
+
 def _units(
-    splitters: Mapping[str, Any], table: Rows, max_folds: int | None, random_state: int
-) -> tuple[list[Unit], dict[str, str]]:
-    """The folds to measure, and which schemes and folds are left out and why."""
-    units: list[Unit] = []
-    left_out: dict[str, str] = {}
-    for scheme, splitter in splitters.items():
+    scheme: str, splitter: Any, table: Rows, max_folds: int | None, left_out: dict[str, str], seed: int
+) -> list[_Unit]:
+    """Folds of a scheme; none if the table does not allow it, which is told in `left_out`."""
+    try:
+        folds = splitter.folds(table.formulas)
+    except InputError as error:
+        if scheme == "random":
+            raise
+        left_out[scheme] = str(error)
+        return []
+    if max_folds is not None and len(folds) > max_folds:
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(folds))[:max_folds])
+        left_out[scheme] = f"{max_folds} of {len(folds)} folds, drawn at random, were measured"
+        folds = [folds[index] for index in chosen]
+    return [_Unit(scheme, fold, held_out, test) for fold, (held_out, test) in enumerate(folds)]
+
+
+class _Measured:
+    """Fits of all methods on all folds, in memory and in a file from which a killed run goes on."""
+
+    def __init__(
+        self,
+        path: str | Path | None,
+        methods: Mapping[str, Any],
+        units: Sequence[_Unit],
+        table: Rows,
+        metric: str,
+        loss: Loss,
+    ) -> None:
+        self.methods, self.units, self.table, self.loss = methods, units, table, loss
+        self.file = ResultsFile(None if path is None else Path(path), key=COLUMNS[:2], columns=COLUMNS)
+        base = [*table.formulas.keys(), *map(str, table.y.tolist()), metric]
+        self.keys = {
+            (method, index): fingerprint_of([*base, unit.scheme, unit.test.tobytes().hex()], estimator)
+            for method, estimator in methods.items()
+            for index, unit in enumerate(units)
+        }
+        self.fits = {place: fit for place in self.keys if (fit := self._known(*place)) is not None}
+
+    def _known(self, method: str, index: int) -> Fit | None:
+        """The fit of an earlier run, if it is in the file and did not fail."""
+        row = self.file.get(self.keys[method, index], method)
+        if row is None or row["failure"] or not row["predicted"]:
+            return None
         try:
-            folds = splitter.folds(table.formulas)
-        except InputError as error:
-            if scheme == "random":
-                raise
-            left_out[scheme] = str(error)
-            continue
-        # Random folds are whole: the other schemes are compared with them row by row.
-        if max_folds is not None and len(folds) > max_folds and scheme != "random":
-            chosen = np.sort(np.random.default_rng(random_state).permutation(len(folds))[:max_folds])
-            left_out[scheme] = f"{max_folds} of {len(folds)} folds, drawn at random, were measured"
-            folds = [folds[index] for index in chosen]
-        units += [(scheme, held_out, test) for held_out, test in folds]
-    return units, left_out
+            predicted = np.asarray(json.loads(row["predicted"]))
+        except ValueError:
+            return None
+        if predicted.shape != (np.count_nonzero(self.units[index].test),):
+            return None
+        return Fit(predicted, "", row["warned"], number(row["seconds"]))
 
+    def run(self, n_jobs: int | None, progress: Progress | None) -> None:
+        """Measure what is not known yet, and add each fit to the file at once."""
+        from joblib import Parallel, delayed
 
-def _fits(
-    methods: Mapping[str, Any], units: Sequence[Unit], table: Rows, n_jobs: int | None, progress: Progress | None
-) -> list[Fit]:
-    """Each method on each fold, method by method."""
-    from joblib import Parallel, delayed
-
-    text = np.array(table.formulas.text, dtype=object)
-    jobs = (
-        delayed(fit_and_predict)(model, text, table.y, np.flatnonzero(~test), np.flatnonzero(test))
-        for model in methods.values()
-        for _, _, test in units
-    )
-    fits: list[Fit] = []
-    for fit in Parallel(n_jobs=n_jobs, return_as="generator")(jobs):
-        fits.append(fit)
+        text = np.array(self.table.formulas.text, dtype=object)
+        missing = [place for place in self.keys if place not in self.fits]
         if progress is not None:
-            progress(len(fits), len(methods) * len(units))
-    return fits
-
-
-def _records(
-    method: str,
-    units: Sequence[Unit],
-    fits: Sequence[Fit],
-    table: Rows,
-    loss: Loss,
-) -> list[dict[str, Any]]:
-    """Rows of the frame for one method."""
-    out_of_fold = np.empty(len(table.y), dtype=table.y.dtype)
-    known = np.zeros(len(table.y), dtype=bool)
-    for (scheme, _, test), fit in zip(units, fits, strict=True):
-        if scheme == "random" and fit.predicted is not None:
-            out_of_fold[test], known[test] = fit.predicted, True
-    records: list[dict[str, Any]] = []
-    for (scheme, held_out, test), fit in zip(units, fits, strict=True):
-        true = table.y[test]
-        records.append(
-            {
-                "method": method,
-                "scheme": scheme,
-                "fold": sum(record["scheme"] == scheme for record in records),
-                "held_out": held_out,
-                "n_train": int((~test).sum()),
-                "n_test": int(test.sum()),
-                "error": fit.error(true, loss),
-                "random": loss(true, out_of_fold[test]) if known[test].all() else float("nan"),
-                "constant": loss(true, np.full(len(true), _constant(table.y[~test], table.classification))),
-                "seconds": fit.seconds,
-                "failure": fit.failure,
-                "warned": fit.warned,
-            }
+            progress(len(self.fits), len(self.keys))
+        jobs = (
+            delayed(_measure)(place, self.methods[place[0]], text, self.table.y, self.units[place[1]].test)
+            for place in missing
         )
-    return records
+        for place, fit in Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs):
+            self.fits[place] = fit
+            self._write({place: self._record(*place)})
+            if progress is not None:
+                progress(len(self.fits), len(self.keys))
+
+    def finish(self) -> list[dict[str, Any]]:
+        """Rows of the frame, which the file gets too: only now are the errors in random folds known."""
+        records = {}
+        for method in self.methods:
+            out_of_fold = self._out_of_fold(method)
+            for index, unit in enumerate(self.units):
+                true, random = self.table.y[unit.test], out_of_fold[unit.test]
+                known = all(value is not None for value in random)
+                error = self.loss(true, random.astype(true.dtype)) if known else math.nan
+                records[method, index] = self._record(method, index) | {"random": error}
+        self._write(records)
+        return list(records.values())
+
+    def _out_of_fold(self, method: str) -> NDArray[Any]:
+        """What random folds predict for each row; None where that fit failed."""
+        found = np.full(len(self.table.y), None, dtype=object)
+        for index, unit in enumerate(self.units):
+            predicted = self.fits[method, index].predicted
+            if unit.scheme == "random" and predicted is not None:
+                found[unit.test] = predicted
+        return found
+
+    def _record(self, method: str, index: int) -> dict[str, Any]:
+        unit, fit = self.units[index], self.fits[method, index]
+        y, test = self.table.y, unit.test
+        constant = _constant(y[~test], self.table.classification)
+        return {
+            "method": method,
+            "scheme": unit.scheme,
+            "fold": unit.fold,
+            "held_out": unit.held_out,
+            "n_train": int((~test).sum()),
+            "n_test": int(test.sum()),
+            "error": fit.error(y[test], self.loss),
+            "random": math.nan,
+            "constant": self.loss(y[test], np.full(int(test.sum()), constant)),
+            "seconds": fit.seconds,
+            "failure": fit.failure,
+            "warned": fit.warned,
+        }
+
+    def _write(self, records: Mapping[tuple[str, int], Mapping[str, Any]]) -> None:
+        rows = []
+        for place, record in records.items():
+            predicted = self.fits[place].predicted
+            cell = "" if predicted is None else json.dumps(predicted.tolist())
+            rows.append({"fingerprint": self.keys[place], **record, "predicted": cell if len(cell) < _LONGEST else ""})
+        self.file.add(rows)
+
+
+def _measure(
+    place: tuple[str, int], estimator: Any, formulas: NDArray[Any], y: NDArray[Any], test: NDArray[np.bool_]
+) -> tuple[tuple[str, int], Fit]:
+    """One fit, and what it is."""
+    return place, fit_and_predict(estimator, formulas, y, np.flatnonzero(~test), np.flatnonzero(test))
 
 
 def _constant(y: NDArray[Any], classification: bool) -> Any:
