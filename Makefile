@@ -12,7 +12,7 @@ export MATGL_BACKEND := DGL
 # Threads that wait for each other on a busy machine make small matrices a hundred times slower.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test quick test-plugins test-pyg fuzz lint bench clean
+.PHONY: demo test quick test-lowest test-plugins test-pyg fuzz audit lint bench clean
 
 PLUGINS := $(wildcard plugins/scotl-matgl-*)
 
@@ -23,8 +23,13 @@ test: .venv/test
 	$(BIN)/python -m pytest
 
 # The fast tests alone: without torch, without third-party data, without what is marked slow.
+FAST := -q -m "not slow and not assets and not torch" tests
 quick: .venv/test
-	$(BIN)/python -m pytest -q -m "not slow and not assets and not torch" tests
+	$(BIN)/python -m pytest $(FAST)
+
+# The fast tests with the lowest versions that pyproject.toml allows, and no torch.
+test-lowest: .venv-lowest/test
+	.venv-lowest/bin/python -m pytest $(FAST)
 
 test-pyg: .venv-pyg/test
 	.venv-pyg/bin/python -m pytest tests/test_encoders.py tests/test_encoders_pyg.py
@@ -36,6 +41,10 @@ test-plugins: .venv/plugins
 # Longer than in CI.
 fuzz: .venv/test
 	SCOTL_MATGL_FUZZ_FORMULAS=100000 $(BIN)/python -m pytest tests/test_formulas.py -k 'mutated or any_text'
+
+# Published holes of the versions that are installed; says so where the service that knows them is not reached.
+audit: .venv/test .venv-audit/pip-audit
+	.venv-audit/bin/python .ci/audit.py $(BIN)/python
 
 lint: .venv/plugins
 	$(BIN)/ruff check .
@@ -72,5 +81,17 @@ bench: .venv/test
 	.venv-pyg/bin/python -m pip install --quiet matgl==$(MATGL_PYG) --editable '.[test]'
 	touch $@
 
+# uv chooses the lowest versions, which pip cannot.
+.venv-lowest/test: pyproject.toml
+	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --upgrade pip uv
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[test]'
+	touch $@
+
+.venv-audit/pip-audit:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --upgrade pip pip-audit
+	touch $@
+
 clean:
-	rm -rf .venv .venv-pyg build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-pyg .venv-lowest .venv-audit build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
