@@ -14,7 +14,7 @@ import threading
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from types import MappingProxyType, ModuleType
@@ -71,6 +71,37 @@ class _Work(threading.Thread):
             self.error = error
 
 
+def time_limit() -> float:
+    """Seconds that a plugin may take, as the environment variable SCOTL_MATGL_PLUGIN_TIMEOUT or the default says."""
+    setting = os.environ.get(TIMEOUT_VARIABLE, "")
+    try:
+        limit = float(setting) if setting.strip() else DEFAULT_TIMEOUT
+    except ValueError:
+        limit = math.nan
+    if not limit > 0:
+        raise ValueError(f"{TIMEOUT_VARIABLE} is {setting!r}; it must be a number of seconds above 0")
+    return limit
+
+
+@contextlib.contextmanager
+def _kept_streams() -> Iterator[None]:
+    """Meanwhile what is written to stdout goes to stderr, and whoever closes one of them does not close it for us."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError, ValueError):  # closed already, or no file
+            sys.stdout.flush()
+        kept = {}
+        for number in (1, 2):
+            with contextlib.suppress(OSError):
+                kept[number] = os.dup(number)
+        for number, copy in kept.items():
+            stack.callback(os.close, copy)
+            stack.callback(os.dup2, copy, number)
+        if len(kept) == 2:
+            os.dup2(2, 1)
+        stack.enter_context(contextlib.redirect_stdout(_ToStderr()))
+        yield
+
+
 def in_limited_time(what: str, call: Callable[[], Any]) -> Any:
     """Call something of a plugin that may hang, and give up on it after a while.
 
@@ -93,13 +124,7 @@ def in_limited_time(what: str, call: Callable[[], Any]) -> Any:
     -----
     Only the main thread may set signal handlers, so a plugin that does so while it is imported fails, with that reason.
     """
-    setting = os.environ.get(TIMEOUT_VARIABLE, "")
-    try:
-        limit = float(setting) if setting.strip() else DEFAULT_TIMEOUT
-    except ValueError:
-        limit = math.nan
-    if not limit > 0:
-        raise ValueError(f"{TIMEOUT_VARIABLE} is {setting!r}; it must be a number of seconds above 0")
+    limit = time_limit()
     work = _Work(what, call)
     for thread in threading.enumerate():
         if isinstance(thread, _Work) and thread.name == work.name:
@@ -107,7 +132,7 @@ def in_limited_time(what: str, call: Callable[[], Any]) -> Any:
             if thread.is_alive():
                 raise TimeoutError(f"{what} has not come back after {limit:g} s ({TIMEOUT_VARIABLE} sets the limit)")
     # What a plugin prints must not mix with our output, and closing it must not close ours.
-    with contextlib.redirect_stdout(_ToStderr()):
+    with _kept_streams():
         work.start()
         work.join(min(limit, threading.TIMEOUT_MAX))
     if work.is_alive():
@@ -280,25 +305,3 @@ def load(kind: str, name: str) -> Any:
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise PluginError(f"Unknown {kind[:-1]} {name!r}; {hint}Registered are: {', '.join(known) or 'none'}")
     return known[name].load()
-
-
-def load_all(kind: str, failed: Callable[[Registration, PluginError], None] | None = None) -> dict[str, Any]:
-    """Import everything registered under one kind; what fails costs one warning and itself, nothing else.
-
-    Parameters
-    ----------
-    kind : str
-        One of :data:`GROUPS`.
-    failed : callable, optional
-        Called with the registration and the error instead of the warning.
-    """
-    loaded = {}
-    for name, registration in entries(kind).items():
-        try:
-            loaded[name] = registration.load()
-        except PluginError as error:
-            if failed is not None:
-                failed(registration, error)
-            else:
-                warnings.warn(str(error), PluginWarning, stacklevel=2)
-    return loaded

@@ -17,8 +17,9 @@ app.add_typer(cache_app, name="cache")
 def cache_info() -> None:
     """Show where files are kept, how many there are and how large they are."""
     from scotl_matgl.bridges.cache import list_cache
+    from scotl_matgl.sources.apart import ended_a_process
     from scotl_matgl.storage import home
-    from scotl_matgl.vocabulary import counted
+    from scotl_matgl.vocabulary import counted, visible
 
     found = list_cache()
     for kind in dict.fromkeys(file.kind for file in found):
@@ -26,6 +27,9 @@ def cache_info() -> None:
         size = sum(file.size for file in files) / 1e6
         typer.echo(f"{kind:>12}  {counted(len(files), 'file'):>12}  {size:10.1f} MB")
     typer.echo(f"{home()}: {sum(file.size for file in found) / 1e6:.1f} MB")
+    for path in ended_a_process():
+        origin = visible(path.read_text(encoding="utf-8", errors="replace"))
+        typer.echo(f"{origin} has ended a run and is listed by a process of its own; to try it again delete {path}")
 
 
 @cache_app.command("verify")

@@ -6,14 +6,9 @@ import builtins
 import dataclasses
 import difflib
 import fnmatch
-import functools
 import json
 import math
-import os
 import re
-import subprocess
-import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +19,7 @@ from typing import Any
 from scotl_matgl import registry
 from scotl_matgl.chemistry.elements import SYMBOLS
 from scotl_matgl.exceptions import PluginWarning
+from scotl_matgl.sources.apart import list_zoo
 from scotl_matgl.vocabulary import visible
 
 #: Version of the JSON form; raised when a field changes its meaning.
@@ -41,9 +37,6 @@ FILE_LOADERS = frozenset(
 
 #: Characters of a text, items of a list or mapping, and levels of options that a card may have.
 MAX_TEXT, MAX_ITEMS, MAX_LEVELS = 20_000, 1_000, 20
-
-#: Environment variable: 1 lists the cards of plugins in processes of their own.
-ISOLATE_VARIABLE = "SCOTL_MATGL_ISOLATE"
 
 #: Bytes of a file of cards.
 MAX_FILE_BYTES = 64 << 20
@@ -389,16 +382,13 @@ def all_cards(failed: Callable[[str, str], None] | None = None) -> list[SourceCa
 
     cards: dict[str, SourceCard] = {}
     known = registry.entries("zoos")
-    if os.environ.get(ISOLATE_VARIABLE, "").strip() in ("", "0"):
-        loaded = registry.load_all(
-            "zoos", failed=lambda registration, error: report(f"zoo {registration.name}", str(error))
-        )
-    else:
-        loaded = {zoo: functools.partial(_list_apart, zoo) for zoo in known}
-    for zoo in sorted(loaded, key=lambda name: known[name].distribution != registry.OWN_DISTRIBUTION):
+    for zoo in sorted(known, key=lambda name: known[name].distribution != registry.OWN_DISTRIBUTION):
         origin = known[zoo].origin
         try:
-            listed = _list_cards(zoo, loaded[zoo], ours=known[zoo].distribution == registry.OWN_DISTRIBUTION)
+            listed = list_zoo(known[zoo], SourceCard.from_dict)
+        except registry.PluginError as error:
+            report(f"zoo {zoo}", str(error))
+            continue
         except (Exception, SystemExit) as error:  # a plugin may raise anything
             report(f"zoo {zoo}", f"{origin} cannot list its cards: {type(error).__name__}: {error}")
             continue
@@ -411,49 +401,6 @@ def all_cards(failed: Callable[[str, str], None] | None = None) -> list[SourceCa
             else:
                 cards[card.name] = card
     return sorted(cards.values(), key=lambda card: (card.zoo, card.name))
-
-
-def _list_apart(zoo: str) -> list[SourceCard]:
-    """Cards of a zoo, listed by a process of its own where it is a plugin's: what ends that process ends nothing here.
-
-    Raises
-    ------
-    PluginError
-        If the process ends early, or takes too long.
-    """
-    registration = registry.entries("zoos")[zoo]
-    if registration.distribution == registry.OWN_DISTRIBUTION:
-        return list(registration.load()())
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "cards.json"
-        code = f"from scotl_matgl.sources import cards; cards._write_apart({zoo!r}, {str(file)!r})"
-        done = subprocess.run(  # noqa: S603 - our own interpreter
-            [sys.executable, "-c", code],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), ISOLATE_VARIABLE: "0"},
-            timeout=4 * registry.DEFAULT_TIMEOUT,
-            check=False,
-        )
-        if done.returncode or not file.is_file():
-            last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-            raise registry.PluginError(f"its process ended with {done.returncode}: {visible(last) or 'without a word'}")
-        return [SourceCard.from_dict(card) for card in json.loads(file.read_text(encoding="utf-8"))]
-
-
-def _write_apart(zoo: str, file: str) -> None:
-    """List a zoo in a process of its own, see :func:`_list_apart`."""
-    listed = _list_cards(zoo, registry.load("zoos", zoo), ours=False)
-    cards = [card.to_dict() for card in listed if isinstance(card, SourceCard)]
-    Path(file).write_text(json.dumps(cards), encoding="utf-8")
-
-
-def _list_cards(zoo: str, list_cards: Callable[[], Iterable[Any]], *, ours: bool) -> list[Any]:
-    if ours:
-        return list(list_cards())
-    listed: list[Any] = registry.in_limited_time(f"the list of cards of zoo {zoo!r}", lambda: list(list_cards()))
-    return listed
 
 
 def find(

@@ -225,11 +225,9 @@ def test_rank(place: Place, whole: Place) -> None:
     command = "-m scotl_matgl rank table.csv --format json --output ranking.json"
     whole.run(command)
     expected = (whole.folder / "ranking.json").read_bytes()
-    for longest in (1.0, 3.0):
-        with contextlib.suppress(AssertionError):  # too fast to be killed
-            place.kill(command, lambda: True, longest)
-        written = place.folder / "ranking.json"
-        assert not written.exists() or without_times(written.read_bytes()) == without_times(expected)
+    place.kill(command, lambda: True, 1.0)
+    written = place.folder / "ranking.json"
+    assert not written.exists() or without_times(written.read_bytes()) == without_times(expected)
     place.run(command)
     assert without_times((place.folder / "ranking.json").read_bytes()) == without_times(expected)
     assert not place.unfinished()
@@ -253,7 +251,7 @@ def test_rank_many(place: Place, whole: Place) -> None:
 def test_train(place: Place, whole: Place) -> None:
     pytest.importorskip("dgl")
     command = (
-        "-m scotl_matgl train --structures crystals.extxyz --limit 60 --property volume --unit A3 --epochs 6 "
+        "-m scotl_matgl train --structures crystals.extxyz --limit 300 --property volume --unit A3 --epochs 6 "
         "--device cpu --output run"
     )
     place.kill(command, (place.folder / "run" / "checkpoints" / "last.ckpt").exists, 2.0)
