@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,38 +125,49 @@ def build_bridge(
     left_out = _matching(crystals, leave_out)
     targets = np.where(left_out[:, None], np.float32(np.nan), embedding)  # rows without embedding are not fitted on
     fitted.fit(X, targets, groups=[crystal.chemical_system for crystal in crystals])
-    provenance: dict[str, Any] = {
-        "source": card.name,
-        "source_weights": dict(card.weights),
+    provenance = {
+        **_provenance(card, crystals, descriptor),
         "layer": layer,
-        "descriptor": repr(descriptor),
-        "descriptor_fingerprint": descriptor.fingerprint(),
-        "corpus_hash": crystals.hash,
-        "n_crystals": len(crystals),
         "n_refused": len(encoded.refused),
         "left_out": list(leave_out),
         "n_left_out": int(left_out.sum()),
-        "versions": installed_versions(),
     }
     folder = home() / "bridges" if folder is None else Path(folder)
     path = folder / bridge_name(card.name, layer, descriptor.fingerprint())
     fitted.save(path, provenance, dtype=dtype)
     if look_up:
         LookUp.of(compositions.keys(), embedding, provenance).save(look_up_path(card.name, layer))
-    refused: dict[str, str] = {}
-    for index, reason in encoded.refused.items():
-        identifier = crystals[index].identifier
-        # Crystals without a name, or with that of another, must not hide each other.
-        refused[f"{identifier} (crystal {index})" if not identifier or identifier in refused else identifier] = reason
     return BuiltBridge(
         card=card,
         bridge=fitted,
         path=path,
         n_crystals=len(crystals),
-        refused=refused,
+        refused=_by_name(crystals, encoded.refused),
         seconds_encoding=encoded_at - started,
         seconds_fitting=time.perf_counter() - encoded_at,
     )
+
+
+def _provenance(card: SourceCard, crystals: Corpus, descriptor: CompositionDescriptor) -> dict[str, Any]:
+    """What every bridge says of its source, its crystals and its descriptor."""
+    return {
+        "source": card.name,
+        "source_weights": dict(card.weights),
+        "descriptor": repr(descriptor),
+        "descriptor_fingerprint": descriptor.fingerprint(),
+        "corpus_hash": crystals.hash,
+        "n_crystals": len(crystals),
+        "versions": installed_versions(),
+    }
+
+
+def _by_name(crystals: Corpus, refused: Mapping[int, str]) -> dict[str, str]:
+    """Reasons by identifier; crystals without a name, or with that of another, must not hide each other."""
+    named: dict[str, str] = {}
+    for index, reason in refused.items():
+        identifier = crystals[index].identifier
+        named[f"{identifier} (crystal {index})" if not identifier or identifier in named else identifier] = reason
+    return named
 
 
 def _matching(crystals: Corpus, patterns: Sequence[str]) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -219,6 +231,9 @@ def build_all(
     failed: dict[str, str] = {}
     tell = report if report is not None else lambda _line: None
     fingerprint = clone(descriptor).fit(crystals.compositions).fingerprint()
+    build = partial(
+        build_bridge, folder=folder, store=store, device=device, dtype=dtype, leave_out=leave_out, look_up=False
+    )
     for card in cards:
         if card.modality != "structure":
             continue
@@ -231,20 +246,7 @@ def build_all(
                 path = folder / bridge_name(card.name, layer, fingerprint)
                 wanted = {"source_weights": dict(card.weights), "corpus_hash": crystals.hash, "left_out": [*leave_out]}
                 if not _is_built(path, recipe[layer], wanted, dtype):
-                    build_bridge(
-                        card,
-                        crystals,
-                        descriptor,
-                        encoder=encoder,
-                        layer=layer,
-                        bridge=recipe[layer],
-                        folder=folder,
-                        store=store,
-                        device=device,
-                        dtype=dtype,
-                        look_up=False,
-                        leave_out=leave_out,
-                    )
+                    build(card, crystals, descriptor, encoder=encoder, layer=layer, bridge=recipe[layer])
                 records.append(_record(path))
                 kept = "" if writer is None else _add(writer, card, layer, encoded.embeddings[layer])
                 tell(f"{card.name}, {layer}: held-out R² {records[-1]['median_r2']:.3f}{kept}")
@@ -254,19 +256,30 @@ def build_all(
     manifest: dict[str, Any] = {
         "descriptor": repr(descriptor),
         "descriptor_fingerprint": fingerprint,
-        "corpus_hash": crystals.hash,
-        "n_crystals": len(crystals),
         "dtype": dtype,
         "left_out": list(leave_out),
         "recipe": {layer: {"kind": item.kind, **item.get_params(deep=False)} for layer, item in recipe.items()},
-        "versions": installed_versions(),
-        "bytes": sum(record["bytes"] for record in records),
         "bridges": records,
         "failed": failed,
     }
+    return _finish(folder, manifest, crystals, None if index is None else Path(index), writer)
+
+
+def _finish(
+    folder: Path, manifest: dict[str, Any], crystals: Corpus, index: Path | None, writer: IndexWriter | None
+) -> dict[str, Any]:
+    """Write the index, if there is one, and the manifest with what is known of the whole."""
+    made_from = {"corpus_hash": crystals.hash, "versions": installed_versions()}
+    records = manifest["bridges"]
+    manifest = {
+        **manifest,
+        **made_from,
+        "n_crystals": len(crystals),
+        "bytes": sum(record["bytes"] for record in records),
+    }
     if writer is not None and index is not None and records:
-        writer.save(index, {"corpus_hash": crystals.hash, "versions": installed_versions()})
-        manifest["index"] = {"bytes": Path(index).stat().st_size, "sha256": file_sha256(Path(index))}
+        writer.save(index, made_from)
+        manifest["index"] = {"bytes": index.stat().st_size, "sha256": file_sha256(index)}
     write_whole(folder / MANIFEST, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
     return manifest
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,9 @@ from scotl_matgl.cli.options import (
     select_cards,
     structure_cards,
 )
+
+if TYPE_CHECKING:
+    from scotl_matgl.training.source import TrainedSource
 
 
 @zoo_app.command("list")
@@ -198,12 +201,17 @@ def train(
             device=device,
             progress=progress,
         )
+    typer.echo(f"{_in_words(trained, unit)}; {output}")
+
+
+def _in_words(trained: TrainedSource, unit: str) -> str:
+    """How far the training came, and how good the source is on chemical systems that it has not seen."""
     report = trained.report
-    typer.echo(
+    return (
         f"{trained.card.name}: {report['n_train']} crystals, best of {len(report['history'])} epochs "
         f"{report['best_epoch'] + 1}; on {report['n_held_out']} crystals of other chemical systems: error from the "
         f"formula {report['mae_composition']:.4g} {unit} (R² {report['r2_composition']:.3f}), from the crystal "
         f"{report['mae_graph']:.4g} {unit} (R² {report['r2_graph']:.3f}), cosine of the embeddings "
         f"{report['cosine']:.3f}; {len(report['refused'])} crystals refused, {report['n_without_property']} without "
-        f"the property; {output}"
+        "the property"
     )

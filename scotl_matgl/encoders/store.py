@@ -145,30 +145,9 @@ class EmbeddingStore:
                 raise ValueError(f"{card.name} has no layer {layer!r}; it has {', '.join(card.layers)}")
         if chunk < 1:
             raise ValueError(f"chunk is {chunk}; it must be positive")
-        wanted = [crystal.content_hash for crystal in crystals]
-        row_of = {digest: row for row, digest in enumerate(dict.fromkeys(wanted))}
-        unique = dict(zip(wanted, crystals, strict=True))
-        found = {layer: np.full((len(row_of), card.layers[layer]), np.nan, dtype=np.float32) for layer in layers}
-        complete = {layer: np.zeros(len(row_of), dtype=bool) for layer in layers}
-        reasons: dict[str, str] = {}
-
-        def take(hashes: list[str], embeddings: dict[str, NDArray[np.float32]], refused: dict[str, str]) -> None:
-            mine = [index for index, digest in enumerate(hashes) if digest in row_of]
-            rows = [row_of[hashes[index]] for index in mine]
-            given = [layer for layer in layers if layer in embeddings]
-            for layer in given:
-                if embeddings[layer].shape[1] != card.layers[layer]:
-                    raise ValueError(
-                        f"the layer {layer!r} of {card.name} is {embeddings[layer].shape[1]} wide and not "
-                        f"{card.layers[layer]}, as its card says; correct the card"
-                    )
-                found[layer][rows] = embeddings[layer][mine]
-                complete[layer][rows] = True
-            if given:  # a crystal that one layer refuses may have a value in another
-                reasons.update({digest: reason for digest, reason in refused.items() if digest in row_of})
-
+        wanted = _Wanted(card, crystals, layers)
         for path, header in self._headers(card):
-            if row_of.keys().isdisjoint(header["crystals"]):
+            if wanted.row_of.keys().isdisjoint(header["crystals"]):
                 continue
             try:
                 _, stored = read_tensors(path, EMBEDDINGS_FILE)
@@ -177,38 +156,74 @@ class EmbeddingStore:
                 if path.exists():  # not deleted meanwhile by `scotl-matgl cache prune`
                     _warn(str(error))
                 continue
-            take(header["crystals"], stored, header["refused"])
+            wanted.take(header["crystals"], stored, header["refused"])
             touch(path)
 
-        done = np.logical_and.reduce([complete[layer] for layer in layers])
-        missing = [digest for digest, row in row_of.items() if not done[row]]
-        # Crystals of like size share a chunk, so that the encoder's batches are even.
-        missing.sort(key=lambda digest: len(unique[digest]))
-        n_stored = len(row_of) - len(missing)
+        missing = wanted.missing()
+        total, storing = len(wanted.row_of), True
         if progress is not None:
-            progress(n_stored, len(row_of))
-        storing = True
+            progress(total - len(missing), total)
         for start in range(0, len(missing), chunk):
             part = missing[start : start + chunk]
 
-            def report(done_here: int, _total: int, start: int = start) -> None:
+            def report(done: int, _: int, before: int = total - len(missing) + start) -> None:
                 if progress is not None:
-                    progress(n_stored + start + done_here, len(row_of))
+                    progress(before + done, total)
 
             encoded = encoder.encode_layers(
-                [unique[digest] for digest in part], layers=tuple(layers), device=device, progress=report
+                [wanted.crystals[digest] for digest in part], layers=tuple(layers), device=device, progress=report
             )
-            without = dict(encoded.refused)
+            refused = dict(encoded.refused)
             for values in encoded.embeddings.values():
                 for index in np.flatnonzero(~np.isfinite(values).all(axis=1)).tolist():
-                    without.setdefault(index, "its embedding is not finite")
-            take(part, encoded.embeddings, {part[index]: reason for index, reason in without.items()})
-            storing = storing and self._write(card, part, encoded.embeddings, without)
+                    refused.setdefault(index, "its embedding is not finite")
+            wanted.take(part, encoded.embeddings, {part[index]: reason for index, reason in refused.items()})
+            storing = storing and self._write(card, part, encoded.embeddings, refused)
+        return wanted.in_order()
 
-        order = [row_of[digest] for digest in wanted]
+
+class _Wanted:
+    """The crystals that are asked for, each content once, and what is known of them so far."""
+
+    def __init__(self, card: SourceCard, crystals: Sequence[Crystal], layers: Sequence[str]) -> None:
+        self.card = card
+        self.order = [crystal.content_hash for crystal in crystals]
+        self.row_of = {digest: row for row, digest in enumerate(dict.fromkeys(self.order))}
+        self.crystals = dict(zip(self.order, crystals, strict=True))
+        n = len(self.row_of)
+        self.found = {layer: np.full((n, card.layers[layer]), np.nan, dtype=np.float32) for layer in layers}
+        self.complete = {layer: np.zeros(n, dtype=bool) for layer in layers}
+        self.reasons: dict[str, str] = {}
+
+    def take(self, hashes: list[str], embeddings: dict[str, NDArray[np.float32]], refused: dict[str, str]) -> None:
+        """Take over what is wanted of a chunk."""
+        mine = [index for index, digest in enumerate(hashes) if digest in self.row_of]
+        rows = [self.row_of[hashes[index]] for index in mine]
+        given = [layer for layer in self.found if layer in embeddings]
+        for layer in given:
+            width = embeddings[layer].shape[1]
+            if width != self.card.layers[layer]:
+                raise ValueError(
+                    f"the layer {layer!r} of {self.card.name} is {width} wide and not {self.card.layers[layer]}, as "
+                    "its card says; correct the card"
+                )
+            self.found[layer][rows] = embeddings[layer][mine]
+            self.complete[layer][rows] = True
+        if given:  # a crystal that one layer refuses may have a value in another
+            self.reasons.update({digest: reason for digest, reason in refused.items() if digest in self.row_of})
+
+    def missing(self) -> list[str]:
+        """What is not known in every layer, by size: crystals of like size share a chunk, and batches are even."""
+        done = np.logical_and.reduce(list(self.complete.values()))
+        missing = [digest for digest, row in self.row_of.items() if not done[row]]
+        return sorted(missing, key=lambda digest: len(self.crystals[digest]))
+
+    def in_order(self) -> StoredEmbeddings:
+        """What was found, a row for each crystal that was asked for."""
+        order = [self.row_of[digest] for digest in self.order]
         return StoredEmbeddings(
-            embeddings={layer: found[layer][order] for layer in layers},
-            refused={index: reasons[digest] for index, digest in enumerate(wanted) if digest in reasons},
+            embeddings={layer: values[order] for layer, values in self.found.items()},
+            refused={index: self.reasons[digest] for index, digest in enumerate(self.order) if digest in self.reasons},
         )
 
 

@@ -120,69 +120,15 @@ class SourceCard:
 
     def __post_init__(self) -> None:
         """Validate, and make the mappings read-only."""
-        who = f"source card {self.name!r}"
-        for key in _REQUIRED_TEXT:
-            value = getattr(self, key)
-            if not isinstance(value, str) or not value.strip():
-                raise CardError(f"{who}: {key} is {value!r}; it must be a text that is not empty")
-            if len(value) > MAX_TEXT:
-                raise CardError(f"{who}: {key} has {len(value)} characters; allowed are {MAX_TEXT}")
-            if visible(value) != value:
-                raise CardError(f"{who}: {key} holds control characters: {visible(value)}")
-        for key in ("error_unit", "notes"):
-            value = getattr(self, key)
-            if not isinstance(value, str) or len(value) > MAX_TEXT or visible(value) != value:
-                raise CardError(
-                    f"{who}: {key} must be a text of at most {MAX_TEXT} characters, without control characters"
-                )
-        for key in ("layers", "options", "weights", "probes"):
-            value = getattr(self, key)
-            if isinstance(value, Mapping) and len(value) > MAX_ITEMS:
-                raise CardError(f"{who}: {key} has {len(value)} items; allowed are {MAX_ITEMS}")
-            if not isinstance(value, Mapping) or not all(isinstance(item, str) for item in value):
-                raise CardError(f"{who}: {key} is {value!r}; it must be a mapping whose keys are texts")
-        for what, text in (("name is", self.name), *(("a layer is named", layer) for layer in self.layers)):
-            if _NAME.fullmatch(text) is None:
-                raise CardError(
-                    f"{who}: {what} {text!r}; it must begin with a letter or digit and hold only letters, digits, "
-                    "'._+,=()-' and single spaces, and no '--', because files are named after it"
-                )
-        if self.modality not in MODALITIES:
-            raise CardError(f"{who}: modality is {self.modality!r}; it must be one of {', '.join(MODALITIES)}")
-        if self.loader.count(":") != 1 or not all(self.loader.split(":")):
-            raise CardError(f"{who}: loader is {self.loader!r}; it must read 'module:function'")
-        if not self.layers or next(iter(self.layers)) != "readout":
-            raise CardError(f"{who}: layers are {list(self.layers)}; 'readout' must be the first")
-        for layer, width in self.layers.items():
-            if not _is_count(width):
-                raise CardError(f"{who}: layer {layer!r} has width {width!r}; it must be a positive integer")
-        for file, digest in self.weights.items():
-            if not all(map(is_file_name, file.split("/"))):
-                raise CardError(
-                    f"{who}: its weights are in {file!r}; that must be the name of a file, or of one below its folder"
-                )
-            if not isinstance(digest, str) or re.fullmatch("[0-9a-f]{64}", digest) is None:
-                raise CardError(f"{who}: the sha256 of {file!r} is {digest!r}; it must be 64 hexadecimal digits")
-        for crystal, value in self.probes.items():
-            if not _is_number(value):
-                raise CardError(f"{who}: the probe {crystal!r} is {value!r}; it must be a finite number")
-        for key in ("parameters", "n_train"):
-            value = getattr(self, key)
-            if value is not None and not _is_count(value):
-                raise CardError(f"{who}: {key} is {value!r}; it must be a positive integer, or left out")
-        if self.error is not None and not _is_number(self.error):
-            raise CardError(f"{who}: error is {self.error!r}; it must be a finite number, or left out")
+        self._check_texts()
+        self._check_mappings()
+        self._check_layers()
+        self._check_files()
+        self._check_numbers()
+        self._check_options()
         elements: Any = self.elements
         if not isinstance(elements, list | tuple) or not all(symbol in SYMBOLS for symbol in elements):
-            raise CardError(f"{who}: elements are {elements!r}; they must be a list of element symbols")
-        try:
-            json.dumps(dict(self.options), allow_nan=False)
-        except RecursionError:
-            raise CardError(f"{who}: options are nested too deeply; allowed are {MAX_LEVELS} levels") from None
-        except (TypeError, ValueError) as error:
-            raise CardError(f"{who}: options are {dict(self.options)!r}; JSON cannot hold them: {error}") from error
-        if _levels(dict(self.options)) > MAX_LEVELS:
-            raise CardError(f"{who}: options are nested too deeply; allowed are {MAX_LEVELS} levels")
+            raise self._wrong(f"elements are {elements!r}; they must be a list of element symbols")
         for key in ("options", "weights", "probes", "layers"):
             object.__setattr__(self, key, MappingProxyType(dict(getattr(self, key))))
         object.__setattr__(self, "elements", tuple(elements))
@@ -199,6 +145,78 @@ class SourceCard:
         ]
         what = [key.replace("_", " ") for key in told]
         return table([Column("field", what), Column(self.name, texts)], header="field", caption=f"source {self.name}")
+
+    def _wrong(self, what: str) -> CardError:
+        return CardError(f"source card {self.name!r}: {what}")
+
+    def _check_texts(self) -> None:
+        for key in _REQUIRED_TEXT:
+            value = getattr(self, key)
+            if not isinstance(value, str) or not value.strip():
+                raise self._wrong(f"{key} is {value!r}; it must be a text that is not empty")
+            if len(value) > MAX_TEXT:
+                raise self._wrong(f"{key} has {len(value)} characters; allowed are {MAX_TEXT}")
+            if visible(value) != value:
+                raise self._wrong(f"{key} holds control characters: {visible(value)}")
+        for key in ("error_unit", "notes"):
+            value = getattr(self, key)
+            if not isinstance(value, str) or len(value) > MAX_TEXT or visible(value) != value:
+                raise self._wrong(f"{key} must be a text of at most {MAX_TEXT} characters, without control characters")
+        if self.modality not in MODALITIES:
+            raise self._wrong(f"modality is {self.modality!r}; it must be one of {', '.join(MODALITIES)}")
+        if self.loader.count(":") != 1 or not all(self.loader.split(":")):
+            raise self._wrong(f"loader is {self.loader!r}; it must read 'module:function'")
+
+    def _check_mappings(self) -> None:
+        for key in ("layers", "options", "weights", "probes"):
+            value = getattr(self, key)
+            if isinstance(value, Mapping) and len(value) > MAX_ITEMS:
+                raise self._wrong(f"{key} has {len(value)} items; allowed are {MAX_ITEMS}")
+            if not isinstance(value, Mapping) or not all(isinstance(item, str) for item in value):
+                raise self._wrong(f"{key} is {value!r}; it must be a mapping whose keys are texts")
+
+    def _check_layers(self) -> None:
+        for what, text in (("name is", self.name), *(("a layer is named", layer) for layer in self.layers)):
+            if _NAME.fullmatch(text) is None:
+                raise self._wrong(
+                    f"{what} {text!r}; it must begin with a letter or digit and hold only letters, digits, "
+                    "'._+,=()-' and single spaces, and no '--', because files are named after it"
+                )
+        if not self.layers or next(iter(self.layers)) != "readout":
+            raise self._wrong(f"layers are {list(self.layers)}; 'readout' must be the first")
+        for layer, width in self.layers.items():
+            if not _is_count(width):
+                raise self._wrong(f"layer {layer!r} has width {width!r}; it must be a positive integer")
+
+    def _check_files(self) -> None:
+        for file, digest in self.weights.items():
+            if not all(map(is_file_name, file.split("/"))):
+                raise self._wrong(
+                    f"its weights are in {file!r}; that must be the name of a file, or of one below its folder"
+                )
+            if not isinstance(digest, str) or re.fullmatch("[0-9a-f]{64}", digest) is None:
+                raise self._wrong(f"the sha256 of {file!r} is {digest!r}; it must be 64 hexadecimal digits")
+
+    def _check_numbers(self) -> None:
+        for crystal, value in self.probes.items():
+            if not _is_number(value):
+                raise self._wrong(f"the probe {crystal!r} is {value!r}; it must be a finite number")
+        for key in ("parameters", "n_train"):
+            value = getattr(self, key)
+            if value is not None and not _is_count(value):
+                raise self._wrong(f"{key} is {value!r}; it must be a positive integer, or left out")
+        if self.error is not None and not _is_number(self.error):
+            raise self._wrong(f"error is {self.error!r}; it must be a finite number, or left out")
+
+    def _check_options(self) -> None:
+        try:
+            json.dumps(dict(self.options), allow_nan=False)
+        except RecursionError:
+            raise self._wrong(f"options are nested too deeply; allowed are {MAX_LEVELS} levels") from None
+        except (TypeError, ValueError) as error:
+            raise self._wrong(f"options are {dict(self.options)!r}; JSON cannot hold them: {error}") from error
+        if _levels(dict(self.options)) > MAX_LEVELS:
+            raise self._wrong(f"options are nested too deeply; allowed are {MAX_LEVELS} levels")
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A mapping proxy cannot be pickled, and cards travel to the workers of joblib. A pickle runs what it says

@@ -272,7 +272,60 @@ def fit_network(
 
     sizes = {"train": len(train.rows), "validation": 0 if validation is None else len(validation.rows)}
     positions = torch.arange(max(int(part.rows.max()) for part in (train, validation) if part is not None) + 1)
-    n_steps = max(3, settings.epochs * len(train))
+    n_steps = _n_steps(settings, train)
+    record = _record(sizes, n_steps, progress)
+    checkpoint = lightning.callbacks.ModelCheckpoint(
+        dirpath=folder,
+        filename="best",
+        monitor=None if validation is None else "validation_loss",
+        save_top_k=1,
+        save_last=True,
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+    )
+    callbacks = [record, checkpoint]
+    if validation is not None:
+        callbacks.insert(1, lightning.callbacks.EarlyStopping(monitor="validation_loss", patience=settings.patience))
+    with _quietly(), torch.random.fork_rng(devices=[]):
+        trainer = lightning.Trainer(
+            **_accelerator(device),
+            max_epochs=settings.epochs,
+            gradient_clip_val=1.0,
+            callbacks=callbacks,
+            default_root_dir=folder,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+        )
+        last = folder / "last.ckpt"
+        module = _module(network, loss_of, train, sizes, settings)
+        trainer.fit(
+            module,
+            DataLoader(positions, batch_sampler=train),
+            None if validation is None else DataLoader(positions, batch_sampler=validation),
+            ckpt_path=last if last.is_file() else None,
+            weights_only=True,
+        )
+    best = torch.load(folder / "best.ckpt", map_location="cpu", weights_only=True)
+    module.cpu().load_state_dict(best["state_dict"])
+    network.eval()
+    return Fitted(record.history, int(best["epoch"]))
+
+
+def _module(
+    network: Any,
+    loss_of: Callable[[NDArray[np.int64], Any], tuple[Any, dict[str, float]]],
+    train: Batches,
+    sizes: Mapping[str, int],
+    schedule: Schedule,
+) -> Any:
+    """What Lightning trains: the network with its loss, the sums of the loss's parts, and the optimiser."""
+    import torch
+    from lightning import pytorch as lightning
+
+    n_steps = _n_steps(schedule, train)
 
     class Module(lightning.LightningModule):
         def __init__(self) -> None:
@@ -303,11 +356,18 @@ def fit_network(
 
         def configure_optimizers(self) -> Any:
             trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-            optimiser = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-            schedule = torch.optim.lr_scheduler.OneCycleLR(
-                optimiser, max_lr=settings.learning_rate, total_steps=n_steps, pct_start=max(0.1, 2 / n_steps)
+            optimiser = torch.optim.AdamW(trained, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
+            course = torch.optim.lr_scheduler.OneCycleLR(
+                optimiser, max_lr=schedule.learning_rate, total_steps=n_steps, pct_start=max(0.1, 2 / n_steps)
             )
-            return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+            return {"optimizer": optimiser, "lr_scheduler": {"scheduler": course, "interval": "step"}}
+
+    return Module()
+
+
+def _record(sizes: Mapping[str, int], n_steps: int, progress: Callable[[int, int], None] | None) -> Any:
+    """What notes the history, and calls `progress`."""
+    from lightning import pytorch as lightning
 
     class Record(lightning.Callback):
         """Notes the parts of the loss epoch by epoch; what it noted is part of the checkpoint."""
@@ -331,45 +391,12 @@ def fit_network(
         def load_state_dict(self, state: dict[str, Any]) -> None:
             self.history = list(state["history"])
 
-    record = Record()
-    checkpoint = lightning.callbacks.ModelCheckpoint(
-        dirpath=folder,
-        filename="best",
-        monitor=None if validation is None else "validation_loss",
-        save_top_k=1,
-        save_last=True,
-        enable_version_counter=False,
-        save_on_train_epoch_end=True,
-    )
-    callbacks = [record, checkpoint]
-    if validation is not None:
-        callbacks.insert(1, lightning.callbacks.EarlyStopping(monitor="validation_loss", patience=settings.patience))
-    with _quietly(), torch.random.fork_rng(devices=[]):
-        trainer = lightning.Trainer(
-            **_accelerator(device),
-            max_epochs=settings.epochs,
-            gradient_clip_val=1.0,
-            callbacks=callbacks,
-            default_root_dir=folder,
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-        )
-        last = folder / "last.ckpt"
-        module = Module()
-        trainer.fit(
-            module,
-            DataLoader(positions, batch_sampler=train),
-            None if validation is None else DataLoader(positions, batch_sampler=validation),
-            ckpt_path=last if last.is_file() else None,
-            weights_only=True,
-        )
-    best = torch.load(folder / "best.ckpt", map_location="cpu", weights_only=True)
-    module.cpu().load_state_dict(best["state_dict"])
-    network.eval()
-    return Fitted(record.history, int(best["epoch"]))
+    return Record()
+
+
+def _n_steps(schedule: Schedule, train: Batches) -> int:
+    """Batches of all epochs; three at least, as the course of the learning rate needs them."""
+    return max(3, schedule.epochs * len(train))
 
 
 def embed(

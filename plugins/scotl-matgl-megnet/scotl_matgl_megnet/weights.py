@@ -103,51 +103,24 @@ def _translate(
             "softplus2, at last linear or sigmoid, and one number of steps"
         )
 
-    parameters: dict[str, torch.Tensor] = {}
-
-    def put(target: str, kernel: str, bias: str) -> tuple[int, int]:
-        parameters[f"{target}.weight"] = torch.from_numpy(arrays[kernel].T.copy())
-        parameters[f"{target}.bias"] = torch.from_numpy(arrays[bias])
-        return arrays[kernel].shape[0], arrays[kernel].shape[1]
-
-    def put_dense(target: str, numbers: range) -> tuple[int, ...]:
-        shapes = [
-            put(f"{target}.{2 * place}", f"{dense[number]['name']}/kernel", f"{dense[number]['name']}/bias")
-            for place, number in enumerate(numbers)
-        ]
-        return (shapes[0][0], *(shape[1] for shape in shapes))
-
-    dense_widths: list[dict[str, tuple[int, ...]]] = []
-    widths: list[dict[str, tuple[int, ...]]] = []
-    for block, convolution in enumerate(convolutions):
-        # Keras numbers the dense layers of a block two by two: atoms, bonds, state.
-        dense_widths.append(
-            {
-                part: put_dense(f"blocks.{block}.{part}", range(6 * block + 2 * place, 6 * block + 2 * place + 2))
-                for place, part in enumerate(_PARTS)
-            }
-        )
-        widths.append({})
-        for part, letter in _PARTS.items():
-            shapes = [
-                put(
-                    f"blocks.{block}.convolution.{part}.{2 * place}",
-                    f"{convolution['name']}/weight_{letter}_{place}",
-                    f"{convolution['name']}/bias_{letter}_{place}",
-                )
-                for place in range(len(convolution[f"units_{letter}"]))
-            ]
-            widths[block][part] = (shapes[0][0], *(shape[1] for shape in shapes))
-    set2set = {}
-    for part, layer in zip(("node", "edge"), by_class["Set2Set"], strict=True):
-        name = layer["name"]
-        set2set[part] = put(f"{part}_readout.dense", f"{name}/x_to_m_weight", f"{name}/x_to_m_bias")[1]
-        put(f"{part}_readout.recurrent", f"{name}/recurrent_kernel", f"{name}/recurrent_bias")
-    head = put_dense("head", range(6 * n_blocks, 6 * n_blocks + n_head))
-
+    weights = _Weights(arrays, dense)
+    # Keras numbers the dense layers of a block two by two: atoms, bonds, state.
+    dense_widths = [
+        {
+            part: weights.put_dense(f"blocks.{block}.{part}", range(6 * block + 2 * place, 6 * block + 2 * place + 2))
+            for place, part in enumerate(_PARTS)
+        }
+        for block in range(n_blocks)
+    ]
+    widths = [weights.put_convolution(f"blocks.{block}", layer) for block, layer in enumerate(convolutions)]
+    set2set = {
+        part: weights.put_set2set(f"{part}_readout", layer["name"])
+        for part, layer in zip(("node", "edge"), by_class["Set2Set"], strict=True)
+    }
+    head = weights.put_dense("head", range(6 * n_blocks, 6 * n_blocks + n_head))
     tables = [arrays[f"{layer['name']}/embeddings"] for layer in by_class["Embedding"]]
     for target, table in zip(("elements", "states"), tables, strict=False):
-        parameters[f"{target}.weight"] = torch.from_numpy(table)
+        weights.translated[f"{target}.weight"] = torch.from_numpy(table)
     mean, std = _scaler(converter)
     gaussians = converter["graph_converter"]["bond_converter"]
     model = Settings(
@@ -166,7 +139,47 @@ def _translate(
         mean=mean,
         std=std,
     )
-    return model, parameters
+    return model, weights.translated
+
+
+class _Weights:
+    """Weights of Keras, put one layer after the other under the names of the network; each says its widths."""
+
+    def __init__(self, arrays: Mapping[str, NDArray[np.float32]], dense: list[dict[str, Any]]) -> None:
+        self.arrays, self.dense = arrays, dense
+        self.translated: dict[str, torch.Tensor] = {}
+
+    def put(self, target: str, kernel: str, bias: str) -> tuple[int, int]:
+        """A linear map; its input and output width."""
+        self.translated[f"{target}.weight"] = torch.from_numpy(self.arrays[kernel].T.copy())
+        self.translated[f"{target}.bias"] = torch.from_numpy(self.arrays[bias])
+        return self.arrays[kernel].shape[0], self.arrays[kernel].shape[1]
+
+    def put_dense(self, target: str, numbers: range) -> tuple[int, ...]:
+        """Dense layers by their numbers, with an activation between two of them."""
+        names = [self.dense[number]["name"] for number in numbers]
+        shapes = [self.put(f"{target}.{2 * i}", f"{name}/kernel", f"{name}/bias") for i, name in enumerate(names)]
+        return (shapes[0][0], *(shape[1] for shape in shapes))
+
+    def put_convolution(self, target: str, layer: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+        """The three networks of a block."""
+        widths = {}
+        for part, letter in _PARTS.items():
+            shapes = [
+                self.put(
+                    f"{target}.convolution.{part}.{2 * place}",
+                    f"{layer['name']}/weight_{letter}_{place}",
+                    f"{layer['name']}/bias_{letter}_{place}",
+                )
+                for place in range(len(layer[f"units_{letter}"]))
+            ]
+            widths[part] = (shapes[0][0], *(shape[1] for shape in shapes))
+        return widths
+
+    def put_set2set(self, target: str, name: str) -> int:
+        """A read-out; its width."""
+        self.put(f"{target}.recurrent", f"{name}/recurrent_kernel", f"{name}/recurrent_bias")
+        return self.put(f"{target}.dense", f"{name}/x_to_m_weight", f"{name}/x_to_m_bias")[1]
 
 
 def _sorted_layers(layers: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

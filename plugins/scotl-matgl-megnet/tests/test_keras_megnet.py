@@ -209,41 +209,46 @@ def test_card_says_what_the_files_hold(name: str, folder: Path, encoder_of: Any)
 # --- layers against a plain forward pass ------------------------------------------------------------------------------
 
 
-def plain_forward(card: SourceCard, folder: Path, crystal: Crystal) -> dict[str, np.ndarray]:
-    """All layers of one crystal in double precision: every atom and bond, one after the other as in Keras."""
-    import h5py
+class Plain:
+    """The layers of one model in double precision, as Keras has them."""
 
-    weights: dict[str, np.ndarray] = {}
-    with h5py.File(folder / card.options["file"]) as file:
-        layers = json.loads(file.attrs["model_config"])["config"]["layers"]
-        file["model_weights"].visititems(
-            lambda path, item: (
-                weights.update({f"{path.split('/')[0]}/{path.split('/')[-1][:-2]}": item[()].astype(np.float64)})
-                if isinstance(item, h5py.Dataset)
-                else None
-            )
-        )
-    settings = json.loads((folder / f"{card.options['file']}.json").read_text())
-    steps = next(layer["config"]["T"] for layer in layers if layer["class_name"] == "Set2Set")
+    def __init__(self, file: Path) -> None:
+        import h5py
 
+        self.weights: dict[str, np.ndarray] = {}
+
+        def keep(path: str, item: Any) -> None:
+            if isinstance(item, h5py.Dataset):
+                self.weights[f"{path.split('/')[0]}/{path.split('/')[-1][:-2]}"] = item[()].astype(np.float64)
+
+        with h5py.File(file) as opened:
+            layers = json.loads(opened.attrs["model_config"])["config"]["layers"]
+            opened["model_weights"].visititems(keep)
+        self.steps = next(layer["config"]["T"] for layer in layers if layer["class_name"] == "Set2Set")
+
+    @staticmethod
     def activate(x: np.ndarray) -> np.ndarray:
         return np.logaddexp(0, x) - np.log(2)
 
-    def dense(x: np.ndarray, number: int) -> np.ndarray:
-        return activate(x @ weights[f"dense_{number}/kernel"] + weights[f"dense_{number}/bias"])
+    def linear(self, x: np.ndarray, kernel: str, bias: str) -> np.ndarray:
+        return x @ self.weights[kernel] + self.weights[bias]
 
-    def network(x: np.ndarray, block: int, letter: str) -> np.ndarray:
+    def dense(self, x: np.ndarray, number: int) -> np.ndarray:
+        return self.activate(self.linear(x, f"dense_{number}/kernel", f"dense_{number}/bias"))
+
+    def network(self, x: np.ndarray, block: int, letter: str) -> np.ndarray:
+        layer = f"meg_net_layer_{block}"
         for index in range(3):
-            x = activate(x) if index else x
-            x = x @ weights[f"meg_net_layer_{block}/weight_{letter}_{index}"]
-            x = x + weights[f"meg_net_layer_{block}/bias_{letter}_{index}"]
+            x = self.activate(x) if index else x
+            x = self.linear(x, f"{layer}/weight_{letter}_{index}", f"{layer}/bias_{letter}_{index}")
         return x
 
-    def set2set(x: np.ndarray, number: int) -> np.ndarray:
-        memory = x @ weights[f"set2_set_{number}/x_to_m_weight"] + weights[f"set2_set_{number}/x_to_m_bias"]
+    def set2set(self, x: np.ndarray, number: int) -> np.ndarray:
+        layer = f"set2_set_{number}"
+        memory = self.linear(x, f"{layer}/x_to_m_weight", f"{layer}/x_to_m_bias")
         star = np.zeros(32)
-        for _ in range(steps):
-            z = star @ weights[f"set2_set_{number}/recurrent_kernel"] + weights[f"set2_set_{number}/recurrent_bias"]
+        for _ in range(self.steps):
+            z = self.linear(star, f"{layer}/recurrent_kernel", f"{layer}/recurrent_bias")
             i, _, c, o = np.split(z, 4)
             gate_in, gate_out = np.clip(0.2 * i + 0.5, 0, 1), np.clip(0.2 * o + 0.5, 0, 1)
             query = gate_out * np.tanh(gate_in * np.tanh(c))
@@ -251,31 +256,38 @@ def plain_forward(card: SourceCard, folder: Path, crystal: Crystal) -> dict[str,
             star = np.concatenate([query, attention @ memory / attention.sum()])
         return star
 
+
+def plain_forward(card: SourceCard, folder: Path, crystal: Crystal) -> dict[str, np.ndarray]:
+    """All layers of one crystal in double precision: every atom and bond, one after the other as in Keras."""
+    plain = Plain(folder / card.options["file"])
+    settings = json.loads((folder / f"{card.options['file']}.json").read_text())
     converter = settings["graph_converter"]
     graph = build_graph(crystal, converter["cutoff"])
     centres, width = np.array(converter["bond_converter"]["centers"]["data"]), converter["bond_converter"]["width"]
-    node = weights["embedding_1/embeddings"][crystal.numbers]
+    node = plain.weights["embedding_1/embeddings"][crystal.numbers]
     edge = np.exp(-((graph.distance[:, None] - centres) ** 2) / width**2)
     state = np.zeros((1, 2))
-    if "embedding_2/embeddings" in weights:
-        state = weights["embedding_2/embeddings"][[card.options["state"]]]
+    if "embedding_2/embeddings" in plain.weights:
+        state = plain.weights["embedding_2/embeddings"][[card.options["state"]]]
     values: dict[str, np.ndarray] = {}
     for block in (1, 2, 3):
         first = 6 * block - 5
-        v, e, u = (dense(dense(x, first + 2 * k), first + 2 * k + 1) for k, x in enumerate((node, edge, state)))
+        v, e, u = (
+            plain.dense(plain.dense(x, first + 2 * k), first + 2 * k + 1) for k, x in enumerate((node, edge, state))
+        )
         if block == 1:
             node, edge, state = v, e, u
         spread = np.repeat(u, len(e), 0)
-        new_e = network(np.hstack([v[graph.source], v[graph.destination], e, spread]), block, "e")
+        new_e = plain.network(np.hstack([v[graph.source], v[graph.destination], e, spread]), block, "e")
         received = np.array([new_e[graph.source == atom].mean(0) for atom in range(len(v))])
-        new_v = network(np.hstack([received, v, np.repeat(u, len(v), 0)]), block, "v")
-        new_u = network(np.hstack([new_e.mean(0), new_v.mean(0), u[0]])[None], block, "u")
+        new_v = plain.network(np.hstack([received, v, np.repeat(u, len(v), 0)]), block, "v")
+        new_u = plain.network(np.hstack([new_e.mean(0), new_v.mean(0), u[0]])[None], block, "u")
         node, edge, state = node + new_v, edge + new_e, state + new_u
         for part, value in (("node", node), ("edge", edge), ("state", state)):
             values[f"block_{block}_{part}"] = value.mean(0)
-    values["readout"] = np.concatenate([set2set(node, 1), set2set(edge, 2), state[0]])
-    values["penultimate"] = dense(dense(values["readout"], 19), 20)
-    output = values["penultimate"] @ weights["dense_21/kernel"] + weights["dense_21/bias"]
+    values["readout"] = np.concatenate([plain.set2set(node, 1), plain.set2set(edge, 2), state[0]])
+    values["penultimate"] = plain.dense(plain.dense(values["readout"], 19), 20)
+    output = plain.linear(values["penultimate"], "dense_21/kernel", "dense_21/bias")
     if "NonMetal" in card.name:
         output = 1 / (1 + np.exp(-output))
     scaler = settings.get("target_scaler", {})

@@ -105,70 +105,64 @@ def train_library(
     names = list(properties)
     if not names or n_networks < 1:
         raise LibraryError(f"{n_networks} networks for {len(names)} properties: at least one of each is needed")
-    described = get_descriptor(descriptor).fit(corpus.compositions)
-    fingerprint = described.fingerprint()
-    made_by = {
-        "corpus": corpus.hash,
-        "properties": dict(properties),
-        "random_state": random_state,
-        "descriptor": descriptor,
-        "fingerprint": fingerprint,
-        "n_samples": n_samples,
+    learning: dict[str, Any] = {
+        "activation": activation,
         "n_epochs": n_epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "weight_decay": weight_decay,
-        "activation": activation,
+    }
+    described = get_descriptor(descriptor).fit(corpus.compositions)
+    shared = {"descriptor": descriptor, "fingerprint": described.fingerprint(), "dataset": dataset}
+    made_by = {
+        "corpus": corpus.hash,
+        "properties": dict(properties),
+        "random_state": random_state,
+        "n_samples": n_samples,
         "depth": list(depth),
         "width": list(width),
-        "dataset": dataset,
+        **shared,
+        **learning,
     }
     chosen = corpus.one_per_formula()
-    targets = {name: chosen.values(name) for name in properties}
-    for name, values in targets.items():
-        if np.isfinite(values).sum() < 10:
-            raise LibraryError(
-                f"{name!r} is known for {np.isfinite(values).sum()} materials of the corpus; at least 10 are needed"
-            )
+    targets = _targets(chosen, names)
     with LibraryWriter(path, licence=licence, citation=citation, made_by=made_by, shard_size=shard_size) as writer:
         if len(writer) < n_networks:
             X = np.asarray(described.transform(chosen.compositions), dtype=np.float64)
         for number in range(len(writer), n_networks):
             name = names[number % len(names)]
-            rows = np.flatnonzero(np.isfinite(targets[name]))
             seeds = np.random.SeedSequence([random_state, number])
             rng = np.random.default_rng(seeds)
             seed = int(seeds.generate_state(1)[0])
-            sample, held_out = _bootstrap(rows, n_samples, rng)
-            network = train_network(
-                X[sample],
-                targets[name][sample, None],
-                pyramid(depth, width, rng),
-                activation=activation,
-                seed=seed,
-                n_epochs=n_epochs,
-                batch_size=batch_size,
-                learning_rate=learning_rate,
-                weight_decay=weight_decay,
-            )
+            sample, held_out = _bootstrap(np.flatnonzero(np.isfinite(targets[name])), n_samples, rng)
+            hidden = pyramid(depth, width, rng)
+            network = train_network(X[sample], targets[name][sample, None], hidden, seed=seed, **learning)
             predicted = network.forward(X[held_out])["final"][:, 0]
             record = Record(
                 name=f"shotgun-{name}-{random_state}-{number:06d}",
                 property=name,
                 unit=properties[name],
-                descriptor=descriptor,
-                fingerprint=fingerprint,
-                dataset=dataset,
                 widths=network.widths,
                 activation=activation,
                 error=float(np.abs(predicted - targets[name][held_out]).mean()),
                 seed=seed,
                 n_train=len(sample),
+                **shared,
             )
             writer.add(record, network)
             if progress is not None:
                 progress(number + 1, record)
     return Library(path)
+
+
+def _targets(corpus: Corpus, names: Sequence[str]) -> dict[str, Floats]:
+    """Values of each property; raise if one is known for too few materials to learn from."""
+    targets = {name: corpus.values(name) for name in names}
+    for name, values in targets.items():
+        known = np.isfinite(values).sum()
+        if known < 10:
+            raise LibraryError(f"{name!r} is known for {known} materials of the corpus; at least 10 are needed")
+    return targets
 
 
 def _bootstrap(
