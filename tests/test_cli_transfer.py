@@ -14,8 +14,7 @@ from scotl_matgl import TransferRegressor, load_example
 from scotl_matgl.chemistry.compositions import parse_compositions
 from scotl_matgl.chemistry.elements import ATOMIC_WEIGHTS
 from scotl_matgl.chemistry.formulas import format_formula
-from scotl_matgl.cli.app import app
-from scotl_matgl.cli.main import main
+from scotl_matgl.cli.main import app, main
 
 SOURCE = "MEGNet-MP-2018.6.1-Eform"
 

@@ -24,7 +24,7 @@ from scotl_matgl.bridges.alignment import alignment_loss  # noqa: E402
 from scotl_matgl.chemistry.corpus import Corpus  # noqa: E402
 from scotl_matgl.chemistry.crystal_files import read_crystals  # noqa: E402
 from scotl_matgl.chemistry.crystals import Crystal  # noqa: E402
-from scotl_matgl.cli.app import app  # noqa: E402
+from scotl_matgl.cli.main import app  # noqa: E402
 from scotl_matgl.encoders import dgl_backend  # noqa: E402
 from scotl_matgl.encoders.graphs import batch_graphs, build_graph  # noqa: E402
 from scotl_matgl.exceptions import InputError  # noqa: E402
