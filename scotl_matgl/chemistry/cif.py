@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scotl_matgl.chemistry.cif_symmetry import Site, expand, operations_of
-from scotl_matgl.chemistry.crystals import StructureError
 from scotl_matgl.chemistry.elements import SYMBOLS
 from scotl_matgl.chemistry.reading import ATOM_OF, Formula, Reading, ReadingLimits, cell_matrix, element_of, number_in
+from scotl_matgl.chemistry.refusals import StructureError
 
 # Names outside these are not kept: bibliography and reflections may be many times as long as the crystal.
 _KEPT = ("_cell_", "_atom_site_", "_symmetry_", "_space_group_", "_chemical_formula_sum")

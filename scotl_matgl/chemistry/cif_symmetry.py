@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from scotl_matgl.chemistry.crystals import StructureError, with_its_warnings
 from scotl_matgl.chemistry.elements import SYMBOLS
-from scotl_matgl.chemistry.reading import Formula, ReadingLimits
+from scotl_matgl.chemistry.reading import Formula, ReadingLimits, with_its_warnings
+from scotl_matgl.chemistry.refusals import StructureError
 
 #: Translations are multiples of one part of so many: 24 holds those of every space group, 5 and 7 those of supercells.
 _PARTS = 840

@@ -12,11 +12,12 @@ from typing import Any
 
 from scotl_matgl.chemistry.cif import cif_blocks, read_cif_block
 from scotl_matgl.chemistry.crystal_records import identifier_of, properties_of, read_record
-from scotl_matgl.chemistry.crystals import Crystal, Refused, StructureError
+from scotl_matgl.chemistry.crystals import Crystal, Refused, crystal_of
 from scotl_matgl.chemistry.extended_xyz import read_xyz_frame, xyz_frames
 from scotl_matgl.chemistry.json_records import Fault, json_records
 from scotl_matgl.chemistry.poscar import read_poscar
-from scotl_matgl.chemistry.reading import Reading, ReadingLimits, crystal_of, how_to_raise
+from scotl_matgl.chemistry.reading import Reading, ReadingLimits, how_to_raise
+from scotl_matgl.chemistry.refusals import StructureError
 
 _FORMATS = "*.cif, POSCAR*, CONTCAR*, *.poscar, *.vasp, *.json, *.jsonl, *.ndjson, *.xyz, *.extxyz, each also with .gz"
 

@@ -14,9 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scotl_matgl.chemistry.cif import read_cif
-from scotl_matgl.chemistry.crystals import StructureError, check_periodic
 from scotl_matgl.chemistry.poscar import read_poscar
-from scotl_matgl.chemistry.reading import Reading, ReadingLimits, cell_matrix, element_of, fractional, numbers_in
+from scotl_matgl.chemistry.reading import (
+    Reading,
+    ReadingLimits,
+    cell_matrix,
+    check_periodic,
+    element_of,
+    fractional,
+    numbers_in,
+)
+from scotl_matgl.chemistry.refusals import StructureError
 
 _IDENTIFIERS = ("id", "identifier", "material_id", "jid", "entry_id", "name", "_id")
 

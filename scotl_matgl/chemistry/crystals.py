@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -25,6 +24,8 @@ from numpy.typing import NDArray
 
 from scotl_matgl.chemistry.compositions import composition_key
 from scotl_matgl.chemistry.elements import SYMBOLS
+from scotl_matgl.chemistry.reading import Reading, ReadingLimits, check_periodic, with_its_warnings
+from scotl_matgl.chemistry.refusals import StructureError
 
 if TYPE_CHECKING:
     from pymatgen.core.structure import Structure
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
 
 # A cell flatter than this part of the box of its edges is an error of the file: the thinnest real cells are near 1e-2.
 _FLATTEST = 1e-6
-
-
-class StructureError(ValueError):
-    """An object or a file is no crystal that could be used; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -222,14 +219,20 @@ def as_crystal(obj: Any) -> Crystal:
     if "ase" in modules:
         return _from_ase(obj)
     if isinstance(obj, Mapping):
-        # Here and not above: the readers of records make crystals, too.
         from scotl_matgl.chemistry.crystal_records import read_record
-        from scotl_matgl.chemistry.reading import ReadingLimits, crystal_of
 
         return crystal_of(read_record(obj, ReadingLimits.from_environment()))
     raise StructureError(
         f"a {type(obj).__name__} is no crystal: pass a Crystal, a pymatgen Structure, ASE Atoms or Structure.as_dict()"
     )
+
+
+def crystal_of(reading: Reading, identifier: str = "", properties: Mapping[str, Any] | None = None) -> Crystal:
+    """Check what was read and make a crystal of it; notes become the property ``reader_warnings``."""
+    known = {**reading.properties, **(properties or {})} if reading.properties else dict(properties or {})
+    if reading.notes:
+        known["reader_warnings"] = list(reading.notes)
+    return Crystal(reading.lattice, reading.frac_coords, reading.numbers, identifier, known)
 
 
 def as_list(crystals: Iterable[Any]) -> list[Any]:
@@ -254,7 +257,7 @@ def as_list(crystals: Iterable[Any]) -> list[Any]:
     >>> as_list("NaCl.cif")
     Traceback (most recent call last):
     ...
-    scotl_matgl.chemistry.crystals.StructureError: a list of crystals is needed, not a str: read files by Corpus.read
+    scotl_matgl.chemistry.refusals.StructureError: a list of crystals is needed, not a str: read files by Corpus.read
     """
     name = type(crystals).__name__
     if isinstance(crystals, str | bytes | PathLike):
@@ -302,14 +305,6 @@ def _from_ase(atoms: Any) -> Crystal:
     return Crystal(cell, atoms.get_scaled_positions(wrap=False), atoms.numbers, "", dict(atoms.info))
 
 
-def check_periodic(periodic: Iterable[Any]) -> None:
-    """Raise if a direction is not periodic."""
-    flags = [bool(p) for p in periodic]
-    if not all(flags):
-        open_ones = ", ".join(name for name, flag in zip("abc", flags, strict=True) if not flag)
-        raise StructureError(f"it is not periodic along {open_ones}: the models read crystals, so leave it out")
-
-
 def primitive(crystal: Crystal, *, symprec: float = 0.01) -> Crystal:
     """Reduce a crystal to its primitive cell, without idealising or rotating it.
 
@@ -355,11 +350,3 @@ def primitive(crystal: Crystal, *, symprec: float = 0.01) -> Crystal:
         raise StructureError(f"spglib finds no primitive cell at symprec {symprec} ({problem}): do atoms overlap?")
     lattice, frac_coords, numbers = found
     return Crystal(lattice, frac_coords, numbers, crystal.identifier, crystal.properties)
-
-
-def with_its_warnings(function: Any, *args: Any, **kwargs: Any) -> tuple[Any, list[str]]:
-    """Result of a call into another package, and the warnings that it gave."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        result = function(*args, **kwargs)
-    return result, [str(warning.message) for warning in caught]

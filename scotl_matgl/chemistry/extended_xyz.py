@@ -9,9 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scotl_matgl.chemistry.crystals import StructureError, check_periodic
 from scotl_matgl.chemistry.elements import SYMBOLS
-from scotl_matgl.chemistry.reading import Reading, ReadingLimits, element_of, fractional, number_in, numbers_in
+from scotl_matgl.chemistry.reading import (
+    Reading,
+    ReadingLimits,
+    check_periodic,
+    element_of,
+    fractional,
+    number_in,
+    numbers_in,
+)
+from scotl_matgl.chemistry.refusals import StructureError
 
 _LONGEST_COMMENT = 100_000
 

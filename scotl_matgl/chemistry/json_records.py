@@ -11,8 +11,8 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from scotl_matgl.chemistry.crystals import StructureError
 from scotl_matgl.chemistry.reading import ReadingLimits, how_to_raise
+from scotl_matgl.chemistry.refusals import StructureError
 
 #: Lists of records in an answer of the Materials Project, OQMD or OPTIMADE, and the rows of Matbench.
 _CONTAINERS = ("data", "response", "results")

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from scotl_matgl.chemistry.crystals import StructureError
 from scotl_matgl.chemistry.elements import NUMBER_OF, SYMBOLS
 from scotl_matgl.chemistry.reading import ATOM_OF, Reading, ReadingLimits, element_of, fractional, numbers_in
+from scotl_matgl.chemistry.refusals import StructureError
 
 
 def read_poscar(text: str, limits: ReadingLimits) -> Reading:

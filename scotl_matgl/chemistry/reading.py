@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scotl_matgl.chemistry.crystals import Crystal, StructureError
 from scotl_matgl.chemistry.elements import NUMBER_OF, SYMBOL_BY_LOWER_CASE
+from scotl_matgl.chemistry.refusals import StructureError
 
 #: Atomic number of each symbol that a file may use: deuterium and tritium are hydrogen to every model here.
 ATOM_OF = {**NUMBER_OF, "D": 1, "T": 1}
@@ -120,14 +121,6 @@ class Reading(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def crystal_of(reading: Reading, identifier: str = "", properties: Mapping[str, Any] | None = None) -> Crystal:
-    """Check what was read and make a crystal of it; notes become the property ``reader_warnings``."""
-    known = {**reading.properties, **(properties or {})} if reading.properties else dict(properties or {})
-    if reading.notes:
-        known["reader_warnings"] = list(reading.notes)
-    return Crystal(reading.lattice, reading.frac_coords, reading.numbers, identifier, known)
-
-
 def cell_matrix(parameters: Sequence[float]) -> NDArray[np.float64]:
     """Lattice vectors from three lengths and three angles in degrees: c along z, a in the plane of x and z."""
     a, b, c = parameters[:3]
@@ -228,3 +221,19 @@ class Formula:
             return None
         ratios = [counts[z] / amount for z, amount in self.amounts.items()]
         return ratios[0] if max(ratios) <= 1.01 * min(ratios) else None
+
+
+def check_periodic(periodic: Iterable[Any]) -> None:
+    """Raise if a direction is not periodic."""
+    flags = [bool(p) for p in periodic]
+    if not all(flags):
+        open_ones = ", ".join(name for name, flag in zip("abc", flags, strict=True) if not flag)
+        raise StructureError(f"it is not periodic along {open_ones}: the models read crystals, so leave it out")
+
+
+def with_its_warnings(function: Any, *args: Any, **kwargs: Any) -> tuple[Any, list[str]]:
+    """Result of a call into another package, and the warnings that it gave."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = function(*args, **kwargs)
+    return result, [str(warning.message) for warning in caught]

@@ -1,10 +1,14 @@
-"""Why one value is refused: the exception of the formula reader, and sentences that several modules say."""
+"""Why a formula or a crystal is refused: the exceptions of the readers, and sentences that several modules say."""
 
 from __future__ import annotations
 
 
 class RefusalError(Exception):
     """Reason, as a sentence with its remedy, for which one value is refused."""
+
+
+class StructureError(ValueError):
+    """An object or a file is no crystal that could be used; the message says why and what to do."""
 
 
 def missing_message() -> str:

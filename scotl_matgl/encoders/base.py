@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from scotl_matgl.chemistry.crystals import StructureError, as_crystal, as_list
+from scotl_matgl.chemistry.crystals import as_crystal, as_list
+from scotl_matgl.chemistry.refusals import StructureError
 from scotl_matgl.encoders.contracts import Encoded, Progress
 from scotl_matgl.encoders.graphs import (
     MIN_DISTANCE,

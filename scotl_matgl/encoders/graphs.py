@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scotl_matgl.chemistry.crystals import Crystal, StructureError, as_crystal
+from scotl_matgl.chemistry.crystals import Crystal, as_crystal
 from scotl_matgl.chemistry.elements import SYMBOLS
+from scotl_matgl.chemistry.refusals import StructureError
 
 #: Added to the squared cut-off by pymatgen's search (its `tol`), so that bonds at the cut-off survive rounding.
 TOLERANCE = 1e-8

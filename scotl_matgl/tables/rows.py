@@ -13,8 +13,9 @@ from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.validation import validate_data
 
 from scotl_matgl.chemistry.compositions import Compositions, column_of, parse_compositions
-from scotl_matgl.chemistry.crystals import StructureError, as_crystal
+from scotl_matgl.chemistry.crystals import as_crystal
 from scotl_matgl.chemistry.formulas import CompositionError, SkippedRow, shown
+from scotl_matgl.chemistry.refusals import StructureError
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.tables.folds import Folds, key_hashes, make_folds
 from scotl_matgl.tables.target import Task, group_median, group_mode, read_target
