@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 # By verdict, as in the figures.
 _COLOURS = {"yes": "#1f5f99", "likely": "#7fb2d9", "no": "#d1782c"}
+
+# Words longer than this may be broken anywhere.
+_LONG = 45
 
 _BAR_WIDTH, _BAR_HEIGHT = 120, 16
 
@@ -57,13 +61,14 @@ class Column:
         """HTML of cell `i`; of a header of its row where that is said."""
         value = None if self.values is None else self.values[i]
         key = "" if value is None else f' data-value="{"" if math.isnan(value) else repr(float(value))}"'
+        long = ' class="long"' if any(len(word) > _LONG for word in self.cells[i].split()) else ""
         align = ' style="text-align:right;white-space:nowrap"' if self.numeric else ' style="text-align:left"'
         drawn = f" {self.bars[i]}" if self.bars is not None else ""
         name, scope = ("th", ' scope="row"') if header else ("td", "")
-        return f"<{name}{scope}{key}{align}>{html.escape(self.cells[i])}{drawn}</{name}>"
+        return f"<{name}{scope}{long}{key}{align}>{html.escape(self.cells[i])}{drawn}</{name}>"
 
 
-def table(columns: Sequence[Column], *, caption: str = "", header: str = "", identifier: str = "") -> str:
+def table(columns: Sequence[Column], *, caption: str = "", header: str = "", sortable: bool = False) -> str:
     """HTML table.
 
     Parameters
@@ -74,8 +79,8 @@ def table(columns: Sequence[Column], *, caption: str = "", header: str = "", ide
         Above the table, for readers of the screen too.
     header : str
         Heading of the column that names the rows.
-    identifier : str
-        Its id.
+    sortable : bool
+        Whether a page lets its reader sort it (:func:`document`).
 
     Examples
     --------
@@ -92,8 +97,8 @@ def table(columns: Sequence[Column], *, caption: str = "", header: str = "", ide
         for i in range(length)
     )
     told = f"<caption>{html.escape(caption)}</caption>" if caption else ""
-    known = f' id="{html.escape(identifier)}"' if identifier else ""
-    return f"<table{known}>{told}<thead><tr>{headings}</tr></thead><tbody>{rows}</tbody></table>"
+    kind = ' class="sortable"' if sortable else ""
+    return f"<table{kind}>{told}<thead><tr>{headings}</tr></thead><tbody>{rows}</tbody></table>"
 
 
 def bar(value: float, low: float, high: float, span: tuple[float, float], kind: str) -> str:
@@ -118,7 +123,8 @@ def bar(value: float, low: float, high: float, span: tuple[float, float], kind: 
     zero, end, left, right = at(0.0), at(value), at(low), at(high)
     middle = _BAR_HEIGHT / 2
     return (
-        f'<svg aria-hidden="true" width="{_BAR_WIDTH}" height="{_BAR_HEIGHT}" style="vertical-align:middle">'
+        f'<svg aria-hidden="true" width="{_BAR_WIDTH}" height="{_BAR_HEIGHT}" '
+        f'viewBox="0 0 {_BAR_WIDTH} {_BAR_HEIGHT}" style="vertical-align:middle">'
         f'<rect x="{min(zero, end):.1f}" y="3" width="{abs(end - zero):.1f}" height="{_BAR_HEIGHT - 6}" '
         f'fill="{_COLOURS[kind]}"/>'
         f'<path d="M{left:.1f} {middle}H{right:.1f}M{zero:.1f} 0V{_BAR_HEIGHT}" stroke="currentColor" fill="none"/>'
@@ -128,12 +134,17 @@ def bar(value: float, low: float, high: float, span: tuple[float, float], kind: 
 
 def paragraph(text: str) -> str:
     """Text as a paragraph."""
-    return f"<p>{html.escape(text)}</p>"
+    return f"<p>{_prose(text)}</p>"
 
 
 def listed(items: Sequence[str]) -> str:
     """Texts as a list; nothing if there are none."""
-    return f"<ul>{''.join(f'<li>{html.escape(item)}</li>' for item in items)}</ul>" if items else ""
+    return f"<ul>{''.join(f'<li>{_prose(item)}</li>' for item in items)}</ul>" if items else ""
+
+
+def _prose(text: str) -> str:
+    """Escaped text, what stands between backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
 def folded(title: str, inside: str) -> str:
@@ -160,3 +171,43 @@ def frame_table(frame: pd.DataFrame, *, caption: str = "") -> str:
         else:
             columns.append(Column(str(name), [str(cell) for cell in cells]))
     return table(columns, caption=caption)
+
+
+def section(title: str, inside: str, identifier: str) -> str:
+    """Part of a page under a heading; nothing if there is nothing inside."""
+    if not inside:
+        return ""
+    known = html.escape(identifier)
+    return f'<section aria-labelledby="{known}"><h2 id="{known}">{html.escape(title)}</h2>{inside}</section>'
+
+
+def wide(inside: str, label: str) -> str:
+    """What may be wider than the page, which then scrolls, by keys too."""
+    return f'<div class="wide" tabindex="0" role="region" aria-label="{html.escape(label)}">{inside}</div>'
+
+
+def figure(svg: str, caption: str) -> str:
+    """Figure that is drawn already, with its caption; nothing if there is none."""
+    return f"<figure>{wide(svg, caption)}<figcaption>{html.escape(caption)}</figcaption></figure>" if svg else ""
+
+
+def verbatim(text: str) -> str:
+    """Text whose lines and spaces stay."""
+    return f"<pre>{html.escape(text)}</pre>" if text else ""
+
+
+def document(title: str, body: str) -> str:
+    """Page of one file, which asks nothing of the network.
+
+    Parameters
+    ----------
+    title : str
+        Escaped.
+    body : str
+        HTML, for example of :func:`section`.
+    """
+    from importlib.resources import files
+    from string import Template
+
+    template = (files("scotl_matgl") / "data" / "report.html").read_text(encoding="utf-8")
+    return Template(template).substitute(title=html.escape(title), body=body)

@@ -57,6 +57,18 @@ def emit(text: str, output: Path | None) -> None:
         typer.echo(f"written to {output}", err=True)
 
 
+def origin_of(table: Path | None) -> dict[str, str]:
+    """Command, table and its hash, for a report."""
+    import shlex
+
+    from scotl_matgl.storage import file_sha256
+
+    told = {"command": shlex.join(["scotl-matgl", *sys.argv[1:]])}
+    if table is not None and table.is_file():
+        told |= {"table": table.name, "sha256 of the table": file_sha256(table)}
+    return told
+
+
 def save_figure(ax: Any, path: Path) -> None:
     """Write the figure of some axes to a file whose suffix names the format."""
     import io

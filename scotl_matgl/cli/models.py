@@ -8,14 +8,16 @@ from typing import Annotated, Any
 import typer
 
 from scotl_matgl.cli.app import app
-from scotl_matgl.cli.console import emit
+from scotl_matgl.cli.console import emit, origin_of
 from scotl_matgl.cli.options import (
     HeadOption,
     JobsOption,
     Method,
     OutputOption,
+    ReportOption,
     SeedOption,
     SourcesOption,
+    UnitOption,
     check_output,
 )
 from scotl_matgl.cli.tables import GivenTable, Task, takes_columns, takes_formulas
@@ -34,12 +36,15 @@ def fit(
     guard: Annotated[bool, typer.Option(help="Fall back on descriptors where transfer does not help.")] = True,
     jobs: JobsOption = -1,
     seed: SeedOption = 0,
+    unit: UnitOption = "",
+    report: ReportOption = None,
 ) -> None:
     """Fit the transferred model to a table and save it; sources are ranked, and used only where that helps."""
     from scotl_matgl.tables.target import read_target
     from scotl_matgl.transfer.estimators import TransferClassifier, TransferRegressor
 
     check_output(output)
+    check_output(report)
     table = given.read()
     classes = classes or given.task is Task.classification
     if given.task is Task.auto and not classes:
@@ -57,11 +62,15 @@ def fit(
         formula=table.formula if table.columns else None,
         n_jobs=jobs,
         random_state=seed,
+        target_unit=unit,
         on_error="skip",
     ).fit(table.formulas, table.y)
     model.save(output)
     _tell(model, "error rate" if classes else "mean absolute error", guard=guard)
     typer.echo(f"written to {output}", err=True)
+    if report is not None:
+        model.report(report, origin=origin_of(given.table))
+        typer.echo(f"reported in {report}", err=True)
 
 
 def _tell(model: Any, measure: str, *, guard: bool) -> None:

@@ -55,6 +55,9 @@ UnitOption = Annotated[str, typer.Option("--unit", help="Unit of the property, s
 JobsOption = Annotated[int, typer.Option("--jobs", help="Threads or processes; -1 is one for each core.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of folds, draws and heads.")]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of to the terminal.")]
+ReportOption = Annotated[
+    Path | None, typer.Option("--report", metavar="FILE.html", help="Write a page of one file for a colleague too.")
+]
 ResumedOption = Annotated[
     Path | None, typer.Option("--output", "-o", help="CSV of all that is measured; a run goes on where it was.")
 ]

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scotl_matgl.cli.app import app
-from scotl_matgl.cli.console import emit, progress_bar
+from scotl_matgl.cli.console import emit, origin_of, progress_bar
 from scotl_matgl.cli.options import (
     Combine,
     Format,
     HeadOption,
     JobsOption,
     OutputOption,
+    ReportOption,
     SeedOption,
     SourcesOption,
     Switch,
@@ -46,6 +47,7 @@ def rank(
     seed: SeedOption = 0,
     format_: Annotated[Format, typer.Option("--format")] = Format.table,
     output: OutputOption = None,
+    report: ReportOption = None,
 ) -> None:
     """Rank the sources for a table: which is worth transferring from, by how much, how sure, or none."""
     from scotl_matgl.ranking.ranker import TransferabilityRanker
@@ -54,6 +56,7 @@ def rank(
     check_registered("estimators", wanted)
     check_registered("descriptors", [descriptor])
     check_output(output)
+    check_output(report)
     table = given.read()
     look_ups: dict[Switch, Any] = {Switch.auto: "auto", Switch.on: True, Switch.off: False}
     ranker = TransferabilityRanker(
@@ -75,6 +78,9 @@ def rank(
     with progress_bar("ranking") as progress:
         ranking = ranker.fit(table.formulas, table.y, progress=progress).ranking_
     emit(_formatted(ranking, format_), output)
+    if report is not None:
+        ranking.report(report, formulas=table.frame[table.formula], origin=origin_of(given.table))
+        typer.echo(f"reported in {report}", err=True)
     if not ranking.results:
         raise typer.Exit(1)
 

@@ -2,13 +2,14 @@
 
 from scotl_matgl.plotting.curves import Curve, plot_curves, plot_trade
 from scotl_matgl.plotting.elements import plot_elements
-from scotl_matgl.plotting.gains import plot_gains
+from scotl_matgl.plotting.gains import note_beside, plot_gains
 from scotl_matgl.plotting.predictions import plot_calibration, plot_predictions, plot_residuals
 from scotl_matgl.plotting.svg import as_svg
 
 __all__ = [
     "Curve",
     "as_svg",
+    "note_beside",
     "plot_calibration",
     "plot_curves",
     "plot_elements",

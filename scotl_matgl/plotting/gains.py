@@ -69,3 +69,10 @@ def plot_gains(
     finish(ax, title + shown, label)
     legend_above(ax)
     return ax
+
+
+def note_beside(ax: Axes, notes: Sequence[str]) -> None:
+    """Write a note on the right of each row of such a figure, for example the probability that it helps."""
+    for note, y in zip(notes, ax.get_yticks(), strict=False):
+        where = ("axes fraction", "data")
+        ax.annotate(note, (1.01, float(y)), xycoords=where, va="center", fontsize="small", annotation_clip=False)

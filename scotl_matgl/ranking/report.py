@@ -114,7 +114,7 @@ def text(ranking: Ranking, width: int | None = None) -> str:
 
 def plot(ranking: Ranking, ax: Axes | None, *, most: int) -> Axes:
     """Draw the gains of the first together and of the first sources."""
-    from scotl_matgl.plotting import plot_gains
+    from scotl_matgl import plotting
 
     judgement = ranking.judgement
     judged = dict(zip(ranking.sources, judgement.gains, strict=True)) | {ranking.together: judgement.together}
@@ -122,7 +122,7 @@ def plot(ranking: Ranking, ax: Axes | None, *, most: int) -> Axes:
     names = list(frame["source"][frame["error"].notna()])
     gains = [judged.get(name) for name in names]
     unit = f" {ranking.target_unit}" if ranking.target_unit and not ranking.classification else ""
-    return plot_gains(
+    ax = plotting.plot_gains(
         names,
         [0.0 if gain is None else 100 * gain.gain for gain in gains],
         [[0.0, 0.0] if gain is None else [100 * end for end in gain.interval] for gain in gains],
@@ -132,6 +132,8 @@ def plot(ranking: Ranking, ax: Axes | None, *, most: int) -> Axes:
         title=f"{ranking.n_rows} formulas, 90 % intervals",
         most=most,
     )
+    plotting.note_beside(ax, ["" if gain is None else f"P {gain.probability:.2f}" for gain in gains])
+    return ax
 
 
 def _shortened(words: str, most: int = 32) -> str:

@@ -328,6 +328,32 @@ class Ranking:
         write_whole(Path(path), f"{text}\n".encode())
         return None
 
+    def report(
+        self, path: str | Path | None = None, *, formulas: Any = None, origin: Mapping[str, str] | None = None
+    ) -> str | None:
+        """Write a page of one file for a colleague, or return it as text if no path is given.
+
+        Parameters
+        ----------
+        path : path, optional
+            Of an ``.html`` file.
+        formulas : sequence of formulas, optional
+            Those of the table, for the periodic table of its elements.
+        origin : mapping of str to str, optional
+            How the ranking came about, such as ``{"table": "gaps.csv", "command": "..."}``; shown as it is.
+
+        Notes
+        -----
+        The page asks nothing of the network. Figures need matplotlib; without it the page says so.
+        """
+        from scotl_matgl.ranking.pages import report
+
+        text = report(self, formulas=formulas, origin=origin)
+        if path is None:
+            return text
+        write_whole(Path(path), text.encode())
+        return None
+
     def plot(self, ax: Axes | None = None, *, most: int = 20) -> Axes:
         """Draw the gains with their intervals; see :func:`scotl_matgl.plotting.plot_gains`. Needs matplotlib."""
         from scotl_matgl.ranking.report import plot

@@ -36,6 +36,7 @@ from scotl_matgl.learners.members import (
 from scotl_matgl.ranking.control import without_fractions
 from scotl_matgl.ranking.ranker import TransferabilityRanker
 from scotl_matgl.sources.cards import SourceCard
+from scotl_matgl.storage import write_whole
 from scotl_matgl.tables.rows import MIN_ROWS, Rows, read_rows
 from scotl_matgl.training.bridge import FineTunedBridge
 from scotl_matgl.training.full import FullTransferRegressor, reason_against, refusals
@@ -395,6 +396,25 @@ class TransferModel(FormulaEstimator):
 
         check_is_fitted(self, "members_")
         return summarise(self)
+
+    def report(self, path: str | Path | None = None, *, origin: Mapping[str, str] | None = None) -> str | None:
+        """Write a page of one file for a colleague, or return it as text if no path is given.
+
+        Parameters
+        ----------
+        path : path, optional
+            Of an ``.html`` file.
+        origin : mapping of str to str, optional
+            How the model came about, such as ``{"table": "gaps.csv", "command": "..."}``; shown as it is.
+        """
+        from scotl_matgl.transfer.pages import report
+
+        check_is_fitted(self, "members_")
+        text = report(self, origin=origin)
+        if path is None:
+            return text
+        write_whole(Path(path), text.encode())
+        return None
 
     def card(self) -> str:
         """Model card in Markdown with a YAML head, in the form of Hugging Face and skops.

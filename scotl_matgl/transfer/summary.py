@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from scotl_matgl.views import Column, bar, paragraph, table
+from scotl_matgl import views
 from scotl_matgl.vocabulary import counted, listing
 
 _VERDICTS = {"yes": "Transfer helps", "likely": "Transfer is likely to help", "no": "Transfer is not likely to help"}
@@ -63,30 +63,31 @@ class Summary:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
+        return "".join(map(views.paragraph, self.sentences)) + self.tables()
+
+    def tables(self) -> str:
+        """Errors and heads as HTML tables."""
         gains = [self.gain(error) for error in self.errors.values()]
         known = [gain for gain in gains if math.isfinite(gain)]
         span = (min(known, default=0.0), max(known, default=0.0))
         errors = [
-            Column("model", list(self.errors)),
-            Column(self.heading, [f"{error:.4g}" for error in self.errors.values()], list(self.errors.values())),
-            Column(
+            views.Column("model", list(self.errors)),
+            views.Column(self.heading, [f"{error:.4g}" for error in self.errors.values()], list(self.errors.values())),
+            views.Column(
                 "gain %",
                 ["" if math.isnan(gain) else f"{gain:+.1f}" for gain in gains],
                 gains,
-                [bar(gain, gain, gain, span, self.verdict if gain > 0 else "no") for gain in gains],
+                [views.bar(gain, gain, gain, span, self.verdict if gain > 0 else "no") for gain in gains],
             ),
         ]
         shown = list(self.heads.items())[:_HEADS]
         heads = [
-            Column("head", [name for name, _ in shown]),
-            Column("weight", [f"{weight:.2f}" for _, weight in shown], [weight for _, weight in shown]),
+            views.Column("head", [name for name, _ in shown]),
+            views.Column("weight", [f"{weight:.2f}" for _, weight in shown], [weight for _, weight in shown]),
         ]
-        told = "".join(map(paragraph, self.sentences))
         more = f", the first {len(shown)} of {len(self.heads)}" if len(self.heads) > len(shown) else ""
-        return (
-            told
-            + table(errors, caption="out-of-fold errors", header="model")
-            + table(heads, caption=f"weights of the heads{more}", header="head")
+        return views.table(errors, caption="out-of-fold errors", header="model") + (
+            views.table(heads, caption=f"weights of the heads{more}", header="head")
         )
 
 
