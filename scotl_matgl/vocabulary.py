@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -31,6 +32,9 @@ def check_whole(name: str, value: Any, least: int) -> None:
         raise InputError(f"{name} is {value!r}; it must be a whole number of at least {least}")
 
 
+# Apostrophes count in, so that quoting can be undone.
+_RUN = re.compile(r"'*[=+\-@\t\r]")
+
 #: Name of the control: the target learned from descriptors alone.
 NO_TRANSFER = "no transfer"
 
@@ -51,6 +55,8 @@ def visible(text: str) -> str:
     >>> print(visible("Na" + chr(27) + "[2JCl"))
     Na\x1b[2JCl
     """
+    if text.replace("\n", "").replace("\t", "").isprintable():  # so for almost all texts, and a hundred times faster
+        return text
     return "".join(
         character.encode("unicode_escape").decode() if _steers(character) else character for character in text
     )
@@ -65,18 +71,24 @@ def for_spreadsheets(frame: pd.DataFrame) -> pd.DataFrame:
 
     Numbers, also those that are stored as text, stay as they are.
     """
-    safe = frame.rename(columns=_quoted)
+    safe = frame.rename(columns=quoted)
     for position, kind in enumerate(frame.dtypes):
         if kind.kind not in "biufcmM":
-            safe.isetitem(position, list(frame.iloc[:, position].map(_quoted)))
+            safe.isetitem(position, list(frame.iloc[:, position].map(quoted)))
     return safe
 
 
-def _quoted(cell: Any) -> Any:
-    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+def quoted(cell: Any) -> Any:
+    """Cell of a table; a text that a spreadsheet would run gets an apostrophe in front, see :func:`unquoted`."""
+    if not isinstance(cell, str) or not _RUN.match(cell):
         return cell
     try:
         float(cell)
     except ValueError:
         return f"'{cell}"
     return cell
+
+
+def unquoted(cell: str) -> str:
+    """Text from which :func:`quoted` made a cell."""
+    return cell[1:] if cell.startswith("'") and _RUN.match(cell) else cell

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scotl_matgl.cli.app import bridge_app, data_app
-from scotl_matgl.cli.console import progress_bar
+from scotl_matgl.cli.console import progress_bar, say
 from scotl_matgl.cli.options import (
     Format,
     SourcesOption,
@@ -73,7 +73,7 @@ def bridge_build(
                 progress=progress,
             )
             quality = built.bridge.quality_
-            typer.echo(
+            say(
                 f"{card.name}: held-out median R² {quality.median_r2:.3f}, cosine {quality.cosine:.3f} "
                 f"({quality.n_held_out} crystals of other chemical systems); {built.n_crystals} crystals, "
                 f"{len(built.refused)} refused; encoding {built.seconds_encoding:.0f} s, fitting "
@@ -106,10 +106,10 @@ def _build_all(
             leave_out=leave_out,
             device=device,
             load=lambda card: load_encoder(card, threads),
-            report=typer.echo,
+            report=say,
             progress=progress,
         )
-    typer.echo(
+    say(
         f"{len(manifest['bridges'])} bridges, {manifest['bytes'] / 1e6:.1f} MB; corpus index "
         f"{manifest.get('index', {}).get('bytes', 0) / 1e6:.1f} MB; {len(manifest['failed'])} sources failed"
     )
@@ -130,13 +130,13 @@ def bridge_show(
 
     found = [file for file in list_bridges() if fnmatch.fnmatch(file.provenance["source"].lower(), name.lower())]
     if format_ is Format.json:
-        typer.echo(json.dumps([{"path": str(file.path), **file.header} for file in found], indent=1))
+        say(json.dumps([{"path": str(file.path), **file.header} for file in found], indent=1))
         return
     if not found:
         raise InputError(f"there is no bridge for {name!r}; `scotl-matgl bridge build` makes one")
     for file in found:
         quality, provenance = file.header["quality"], file.provenance
-        typer.echo(
+        say(
             f"{provenance['source']} ({provenance['layer']}, {len(quality['r2'])} wide) from "
             f"{provenance['descriptor']}: {file.header['kind']}, held-out R² median {quality['median_r2']:.3f} mean "
             f"{quality['mean_r2']:.3f}, cosine {quality['cosine']:.3f} (centred {quality['cosine_centred']:.3f}); "
@@ -158,4 +158,4 @@ def data_fetch(
     from scotl_matgl.bridges.index import sources_in
 
     path = fetch_index(address, seconds=60 * minutes)
-    typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {len(list(sources_in(path)))} sources")
+    say(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {len(list(sources_in(path)))} sources")

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from scotl_matgl.cli.app import app
+from scotl_matgl.cli.console import say
 
 cache_app = typer.Typer(help="What is kept between runs: how much it is, whether it is whole.", no_args_is_help=True)
 
@@ -25,11 +26,11 @@ def cache_info() -> None:
     for kind in dict.fromkeys(file.kind for file in found):
         files = [file for file in found if file.kind == kind]
         size = sum(file.size for file in files) / 1e6
-        typer.echo(f"{kind:>12}  {counted(len(files), 'file'):>12}  {size:10.1f} MB")
-    typer.echo(f"{home()}: {sum(file.size for file in found) / 1e6:.1f} MB")
+        say(f"{kind:>12}  {counted(len(files), 'file'):>12}  {size:10.1f} MB")
+    say(f"{home()}: {sum(file.size for file in found) / 1e6:.1f} MB")
     for path in ended_a_process():
         origin = visible(path.read_text(encoding="utf-8", errors="replace"))
-        typer.echo(f"{origin} has ended a run and is listed by a process of its own; to try it again delete {path}")
+        say(f"{origin} has ended a run and is listed by a process of its own; to try it again delete {path}")
 
 
 @cache_app.command("verify")
@@ -44,8 +45,8 @@ def cache_verify() -> None:
         reason = damage_of(file)
         if reason:
             damaged += 1
-            typer.echo(reason)
-    typer.echo(f"{counted(len(found), 'file')}, {damaged} of them damaged")
+            say(reason)
+    say(f"{counted(len(found), 'file')}, {damaged} of them damaged")
     raise typer.Exit(1 if damaged else 0)
 
 
@@ -63,4 +64,4 @@ def cache_prune(
     from scotl_matgl.vocabulary import counted
 
     deleted = prune(int(limit * 1e6))
-    typer.echo(f"deleted {counted(len(deleted), 'file')}, {sum(file.size for file in deleted) / 1e6:.1f} MB")
+    say(f"deleted {counted(len(deleted), 'file')}, {sum(file.size for file in deleted) / 1e6:.1f} MB")

@@ -11,6 +11,13 @@ from typing import Any
 import typer
 
 
+def say(text: str = "", *, err: bool = False) -> None:
+    """Print a text with control characters of whatever it quotes spelt out; all commands speak through this."""
+    from scotl_matgl.vocabulary import visible
+
+    typer.echo(visible(text), err=err)
+
+
 @contextlib.contextmanager
 def progress_bar(label: str, *, delay: float = 2.0) -> Iterator[Callable[[int, int], None]]:
     """Progress bar on stderr for what takes longer than `delay` seconds; silent when stderr is no terminal."""
@@ -47,14 +54,12 @@ def progress_bar(label: str, *, delay: float = 2.0) -> Iterator[Callable[[int, i
 def emit(text: str, output: Path | None) -> None:
     """Print a text, or write it to a file and say so."""
     if output is None:
-        from scotl_matgl.vocabulary import visible
-
-        typer.echo(visible(text.rstrip("\n")))
+        say(text.rstrip("\n"))
     else:
         from scotl_matgl.storage import write_whole
 
         write_whole(output, (text.rstrip("\n") + "\n").encode())
-        typer.echo(f"written to {output}", err=True)
+        say(f"written to {output}", err=True)
 
 
 def origin_of(table: Path | None) -> dict[str, str]:
@@ -83,4 +88,4 @@ def save_figure(ax: Any, path: Path) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=150, format=path.suffix.lower().lstrip("."))
     write_whole(path, buffer.getvalue())
-    typer.echo(f"drawn to {path}", err=True)
+    say(f"drawn to {path}", err=True)

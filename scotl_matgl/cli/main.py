@@ -10,10 +10,9 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-import typer
-
 from scotl_matgl.cli import bridges, cache, models, rank, sources, studies  # noqa: F401 - their commands join the app
 from scotl_matgl.cli.app import app
+from scotl_matgl.cli.console import say
 
 _ADDED_TO = "every finished fit is in the file of --output, if one was given; the same command goes on from there"
 
@@ -74,7 +73,7 @@ def _interrupt(number: int, _frame: Any) -> NoReturn:
 def _say_what_is_kept(number: int) -> None:
     words = [word for word in sys.argv[1:] if not word.startswith("-")]
     kept = _KEPT.get(" ".join(words[:2])) or _KEPT.get(" ".join(words[:1])) or "it has written nothing; run it again"
-    typer.echo(f"\ninterrupted ({signal.Signals(number).name}): {kept}", err=True)
+    say(f"\ninterrupted ({signal.Signals(number).name}): {kept}", err=True)
 
 
 def _visible_warning(
@@ -103,12 +102,10 @@ def _is_bad_input(error: Exception) -> bool:
 def _fail(error: Exception, code: int) -> None:
     if os.environ.get("SCOTL_MATGL_TRACEBACK"):
         raise error
-    from scotl_matgl.vocabulary import visible
-
     message = str(error) or type(error).__name__
     if code == 1:
         message = f"{type(error).__name__}: {message}"
-    typer.echo(f"error: {visible(message)}", err=True)
+    say(f"error: {message}", err=True)
     if code == 1:
-        typer.echo("SCOTL_MATGL_TRACEBACK=1 shows where it happened", err=True)
+        say("SCOTL_MATGL_TRACEBACK=1 shows where it happened", err=True)
     sys.exit(code)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from scotl_matgl.cli.app import app
-from scotl_matgl.cli.console import emit, origin_of
+from scotl_matgl.cli.console import emit, origin_of, say
 from scotl_matgl.cli.options import (
     HeadOption,
     JobsOption,
@@ -51,7 +51,7 @@ def fit(
         target = read_target(table.y.to_numpy(), "auto")
         classes = target.classification
         for remark in target.remarks:
-            typer.echo(remark, err=True)
+            say(remark, err=True)
     kind = TransferClassifier if classes else TransferRegressor
     model = kind(
         sources or "all",
@@ -67,23 +67,23 @@ def fit(
     ).fit(table.formulas, table.y)
     model.save(output)
     _tell(model, "error rate" if classes else "mean absolute error", guard=guard)
-    typer.echo(f"written to {output}", err=True)
+    say(f"written to {output}", err=True)
     if report is not None:
         model.report(report, origin=origin_of(given.table))
-        typer.echo(f"reported in {report}", err=True)
+        say(f"reported in {report}", err=True)
 
 
 def _tell(model: Any, measure: str, *, guard: bool) -> None:
     """Say what a fitted model left out, uses and gains."""
     for row in model.skipped_:
-        typer.echo(f"skipped: row {row.row} ({row.value}): {row.reason}", err=True)
+        say(f"skipped: row {row.row} ({row.value}): {row.reason}", err=True)
     for remark in model.remarks_:
-        typer.echo(remark, err=True)
+        say(remark, err=True)
     used = ", ".join(source.name for source in model.sources_) if model.transfers_ else "no source"
     share = f", whose heads count for {model.share_:.0%}" if model.transfers_ else ""
-    typer.echo(f"out-of-fold {measure} {model.error_:.3g} with {used}{share}")
+    say(f"out-of-fold {measure} {model.error_:.3g} with {used}{share}")
     if guard:
-        typer.echo(
+        say(
             f"without transfer {model.no_transfer_error_:.3g}; the best single head on descriptors "
             f"{model.control_error_:.3g}"
         )
@@ -94,7 +94,7 @@ def _tell(model: Any, measure: str, *, guard: bool) -> None:
             "likely": "Transfer is likely to help",
             "no": "Transfer is not likely to help",
         }
-        typer.echo(f"{words[model.ranking_.verdict]} ({chance})")
+        say(f"{words[model.ranking_.verdict]} ({chance})")
 
 
 @app.command()
@@ -135,11 +135,11 @@ def predict(
     emit(for_spreadsheets(result).to_csv(index=False), output)
     lost = int(result["predicted"].isna().sum())
     if lost:
-        typer.echo(f"{counted(lost, 'row')} not predicted", err=True)
+        say(f"{counted(lost, 'row')} not predicted", err=True)
         skipped = fitted._read(X).skipped
         for row in skipped[:5]:
-            typer.echo(f"row {row.row} ({row.value}): {row.reason}", err=True)
+            say(f"row {row.row} ({row.value}): {row.reason}", err=True)
         if len(skipped) > 5:
-            typer.echo(f"... and {len(skipped) - 5} more", err=True)
+            say(f"... and {len(skipped) - 5} more", err=True)
     if lost == len(result):
         raise typer.Exit(2)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from scotl_matgl.cli.console import say
+
 if TYPE_CHECKING:
     from scotl_matgl.sources.cards import SourceCard
 
@@ -114,9 +116,9 @@ def read_corpus(path: Path, limit: int | None) -> Any:
 def list_records(what: str, records: list[tuple[str, str]], *, most: int = 20) -> None:
     """List records and what is to be said of each on stderr: the first of them, and how many more there are."""
     for identifier, message in records[:most]:
-        typer.echo(f"{what}: {identifier}: {message}", err=True)
+        say(f"{what}: {identifier}: {message}", err=True)
     if len(records) > most:
-        typer.echo(f"{what}: {len(records) - most} more", err=True)
+        say(f"{what}: {len(records) - most} more", err=True)
 
 
 def structure_cards(sources: list[str] | None) -> list[SourceCard]:
@@ -154,7 +156,7 @@ def isolated(card: SourceCard) -> Iterator[_Outcome]:
         yield outcome
     except Exception as error:  # an encoder may raise anything
         outcome.failed = True
-        typer.echo(f"{card.name} failed: {error or type(error).__name__}", err=True)
+        say(f"{card.name} failed: {error or type(error).__name__}", err=True)
 
 
 def whole_numbers(text: str) -> list[int] | None:

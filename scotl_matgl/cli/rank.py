@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scotl_matgl.cli.app import app
-from scotl_matgl.cli.console import emit, origin_of, progress_bar
+from scotl_matgl.cli.console import emit, origin_of, progress_bar, say
 from scotl_matgl.cli.options import (
     Combine,
     Format,
@@ -80,7 +80,7 @@ def rank(
     emit(_formatted(ranking, format_), output)
     if report is not None:
         ranking.report(report, formulas=table.frame[table.formula], origin=origin_of(given.table))
-        typer.echo(f"reported in {report}", err=True)
+        say(f"reported in {report}", err=True)
     if not ranking.results:
         raise typer.Exit(1)
 
@@ -92,10 +92,10 @@ def demo() -> None:
     from scotl_matgl.tables.files import EXAMPLE_UNIT, load_example
 
     table = load_example()
-    typer.echo(f"{len(table)} measured formation enthalpies of inorganic compounds ({EXAMPLE_UNIT})\n")
+    say(f"{len(table)} measured formation enthalpies of inorganic compounds ({EXAMPLE_UNIT})\n")
     ranker = TransferabilityRanker(on_error="skip", target_unit=EXAMPLE_UNIT)
     with progress_bar("ranking") as progress:
-        typer.echo(str(ranker.fit(table["formula"], table["target"], progress=progress).ranking_))
+        say(str(ranker.fit(table["formula"], table["target"], progress=progress).ranking_))
 
 
 def _formatted(ranking: Ranking, format_: Format) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scotl_matgl.cli.app import app, zoo_app
-from scotl_matgl.cli.console import progress_bar
+from scotl_matgl.cli.console import progress_bar, say
 from scotl_matgl.cli.options import (
     Format,
     SourcesOption,
@@ -62,12 +62,14 @@ def zoo_list(
         for card in cards
     ]
     if format_ is Format.json:
-        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        say(json.dumps(rows, indent=1, ensure_ascii=False))
         return
     if format_ is Format.csv:
         import pandas as pd
 
-        typer.echo(pd.DataFrame(rows).to_csv(index=False).rstrip())
+        from scotl_matgl.vocabulary import for_spreadsheets
+
+        say(for_spreadsheets(pd.DataFrame(rows)).to_csv(index=False).rstrip())
         return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -83,7 +85,7 @@ def zoo_list(
     Console(
         soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 160, markup=False, emoji=False
     ).print(table)
-    typer.echo(f"{len(rows)} sources, {sum(row['rankable'] for row in rows)} of them rankable as they are")
+    say(f"{len(rows)} sources, {sum(row['rankable'] for row in rows)} of them rankable as they are")
 
 
 @zoo_app.command("show")
@@ -97,7 +99,7 @@ def zoo_show(
     for card in select_cards([name]):
         values = card.to_dict()
         if format_ is Format.json:
-            typer.echo(json.dumps(values, indent=1, ensure_ascii=False))
+            say(json.dumps(values, indent=1, ensure_ascii=False))
             continue
         for key, value in values.items():
             if key == "elements":
@@ -105,8 +107,8 @@ def zoo_show(
             elif isinstance(value, dict):
                 value = ", ".join(f"{inner} {content}" for inner, content in value.items())
             if value not in ("", None):
-                typer.echo(f"{key:>14}  {value}")
-        typer.echo()
+                say(f"{key:>14}  {value}")
+        say()
 
 
 @app.command()
@@ -127,7 +129,7 @@ def encode(
     layers = tuple(layer or ["readout"])
     store = EmbeddingStore()
     failed = 0
-    typer.echo("| source | crystals | refused | seconds | crystals/s |\n| --- | ---: | ---: | ---: | ---: |")
+    say("| source | crystals | refused | seconds | crystals/s |\n| --- | ---: | ---: | ---: | ---: |")
     for card in structure_cards(sources):
         with isolated(card) as outcome, progress_bar(card.name) as progress:
             encoder = load_encoder(card, threads)
@@ -135,13 +137,13 @@ def encode(
             encoded = store.encode(encoder, corpus, layers=layers, device=device, progress=progress)
             seconds = time.perf_counter() - started
             refused, speed = len(encoded.refused), len(corpus) / seconds
-            typer.echo(f"| {card.name} | {len(corpus)} | {refused} | {seconds:.1f} | {speed:.0f} |")
+            say(f"| {card.name} | {len(corpus)} | {refused} | {seconds:.1f} | {speed:.0f} |")
             list_records(
                 f"refused by {card.name}",
                 [(corpus[row].identifier or f"crystal {row}", reason) for row, reason in encoded.refused.items()],
             )
         failed += outcome.failed
-    typer.echo(f"stored below {store.root}", err=True)
+    say(f"stored below {store.root}", err=True)
     raise typer.Exit(1 if failed else 0)
 
 
@@ -201,7 +203,7 @@ def train(
             device=device,
             progress=progress,
         )
-    typer.echo(f"{_in_words(trained, unit)}; {output}")
+    say(f"{_in_words(trained, unit)}; {output}")
 
 
 def _in_words(trained: TrainedSource, unit: str) -> str:

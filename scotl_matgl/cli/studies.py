@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from scotl_matgl.cli.app import app
-from scotl_matgl.cli.console import progress_bar, save_figure
+from scotl_matgl.cli.console import progress_bar, save_figure, say
 from scotl_matgl.cli.options import (
     HeadOption,
     JobsOption,
@@ -47,10 +47,10 @@ def evaluate(
         task=given.task.value,
         repeats=repeats,
         random_state=seed,
-        progress=lambda line: typer.echo(line, err=True),
+        progress=lambda line: say(line, err=True),
     )
     for line in records.attrs["read"]:
-        typer.echo(line, err=True)
+        say(line, err=True)
     for title, found in (
         (
             "What rankings said, and what transfer gave, as shares of the error without transfer:",
@@ -59,7 +59,7 @@ def evaluate(
         ("In all:", summarise(judge_rankings(records)).reset_index()),
         ("Ways to order the sources (pairs: share of certain pairs ordered rightly):", orders(records)),
     ):
-        typer.echo(f"{title}\n{found.to_string(index=False, float_format=lambda value: f'{value:.3f}')}\n")
+        say(f"{title}\n{found.to_string(index=False, float_format=lambda value: f'{value:.3f}')}\n")
 
 
 @app.command()
@@ -98,7 +98,7 @@ def curve(
             random_state=seed,
             progress=progress,
         )
-    typer.echo(curves.text(error))
+    say(curves.text(error))
     if plot is not None:
         save_figure(curves.plot(error=error), plot)
     if not curves.frame["error"].notna().any():
@@ -144,7 +144,7 @@ def validate_command(
             random_state=seed,
             progress=progress,
         )
-    typer.echo(str(found))
+    say(str(found))
     if not found.frame["error"].notna().any():
         raise typer.Exit(1)
 
@@ -182,11 +182,11 @@ def trade(
     mix = (
         law.cheapest(error, **prices, have=have) if error is not None else law.best(budget or 0.0, **prices, have=have)
     )
-    typer.echo(f"error = {law}, relative spread {law.spread:.2g}")
+    say(f"error = {law}, relative spread {law.spread:.2g}")
     for name, value in (("target rows", mix.n_target), ("source rows", mix.n_source), ("cost", mix.cost)):
-        typer.echo(f"{name:>11}  {value}")
-    typer.echo(f"{'error':>11}  {mix.error}")
+        say(f"{name:>11}  {value}")
+    say(f"{'error':>11}  {mix.error}")
     for remark in mix.remarks:
-        typer.echo(remark)
+        say(remark)
     if plot is not None:
         save_figure(law.plot(prices=(price_target, price_source)), plot)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from scotl_matgl.cli.console import say
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -96,7 +98,7 @@ class GivenTable:
         )
         for role, found in frame.attrs["columns"].items():
             if getattr(self, role) is None and found != role:
-                typer.echo(f"column {found!r} is taken as the {role} (--{role})", err=True)
+                say(f"column {found!r} is taken as the {role} (--{role})", err=True)
         return ReadTable(frame, tuple(columns), self.amounts)
 
 

@@ -26,7 +26,7 @@ from scotl_matgl.studies.fitting import (
 from scotl_matgl.studies.power_law import Estimate, PowerLaw
 from scotl_matgl.studies.records import ResultsFile
 from scotl_matgl.tables.rows import Rows
-from scotl_matgl.vocabulary import check_whole
+from scotl_matgl.vocabulary import check_whole, for_spreadsheets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -149,7 +149,7 @@ class LearningCurves:
 
     def to_csv(self, path: str | Path | None = None) -> str | None:
         """Write the tidy frame, or return it as text."""
-        text: str = self.frame.to_csv(index=False)
+        text: str = for_spreadsheets(self.frame).to_csv(index=False)
         if path is None:
             return text
         write_whole(Path(path), text.encode())

@@ -15,6 +15,7 @@ from typing import Any
 
 from scotl_matgl.exceptions import InputError, StoredFileWarning
 from scotl_matgl.storage import lock_file, write_whole
+from scotl_matgl.vocabulary import quoted, unquoted
 
 Key = tuple[str, ...]
 Row = dict[str, str]
@@ -195,10 +196,10 @@ class ResultsFile:
 
     def _text(self, rows: Iterable[Row], *, header: bool) -> str:
         buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, self.columns, restval="", lineterminator="\n")
+        writer = csv.writer(buffer, lineterminator="\n")
         if header:
-            writer.writeheader()
-        writer.writerows(rows)
+            writer.writerow(map(quoted, self.columns))
+        writer.writerows([quoted(row.get(column, "")) for column in self.columns] for row in rows)
         return buffer.getvalue()
 
 
@@ -211,10 +212,10 @@ def _parse(text: str) -> tuple[list[str], list[Row], bool]:
     damaged = bool(half)
     columns: list[str] = []
     try:
-        columns = next(reader, [])
+        columns = [unquoted(cell) for cell in next(reader, [])]
         for cells in reader:
             if len(cells) == len(columns):
-                rows.append(dict(zip(columns, cells, strict=True)))
+                rows.append(dict(zip(columns, map(unquoted, cells), strict=True)))
             else:
                 damaged = True
     except csv.Error:  # a text in quotes that was cut

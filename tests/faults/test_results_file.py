@@ -111,3 +111,16 @@ def test_what_is_no_results_file_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"link\.csv is no regular file"):
         open_file(tmp_path / "link.csv")
     assert not (tmp_path / "target.csv").exists()
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+cmd", "-NaCl", "@SUM(A1)", "\t=1", "'=1", "''=1", "'", "-1.5", "plain"])
+def test_a_spreadsheet_runs_no_text_of_it_and_texts_come_back(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "results.csv"
+    open_file(path).add([record(1, text, text)])
+    cells = path.read_text().splitlines()[1].split(",")
+    assert not any(cell.startswith(("=", "+", "@", "\t")) for cell in cells)
+    again = open_file(path)
+    (row,) = again.rows.values()
+    assert (row["method"], row["failure"]) == (text, text)
+    again.add([record(1, text)])
+    assert len(open_file(path).rows) == 1

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
+import json
+import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from scotl_matgl import all_cards, registry
+import scotl_matgl.cli
+from scotl_matgl import all_cards, load_example, registry
+from scotl_matgl.bridges.ridge import RidgeBridge
+from scotl_matgl.cli.main import main
 from scotl_matgl.sources.cards import CardError, SourceCard
 from scotl_matgl.vocabulary import for_spreadsheets, visible
 
@@ -29,16 +33,94 @@ def test_letters_of_all_scripts_and_lines_stay() -> None:
     assert visible(text) == text
 
 
-def test_commands_show_no_control_characters_of_a_file(tmp_path: Path) -> None:
-    table = tmp_path / "table.csv"
-    table.write_text("formula,tar\x1b[2Jget\nNaCl,1\n")
-    done = subprocess.run(  # noqa: S603 - our own command
-        [sys.executable, "-m", "scotl_matgl", "rank", str(table), "--target", "x\x1b]0;title\x07"],
-        capture_output=True, env=os.environ | {"PYTHONWARNINGS": "ignore"}, check=False,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert b"\x1b" not in done.stdout + done.stderr
-    assert rb"\x1b" in done.stderr
+ESC = "\x1b[2J"
+
+
+@pytest.fixture
+def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of files whose names, headers, cells, headers and comments hold a sequence that steers a terminal."""
+    monkeypatch.setenv("SCOTL_MATGL_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    table = (
+        load_example().iloc[::60].astype(object).rename(columns={"formula": f"formula{ESC}", "target": f"target{ESC}"})
+    )
+    table.iloc[0, 0] = f"Na{ESC}Cl"
+    table.iloc[1, 1] = f"1{ESC}"
+    table.to_csv(tmp_path / f"table{ESC}.csv", index=False)
+    load_example().head(20).to_excel(tmp_path / "book.xlsx", index=False, sheet_name="one")
+    (tmp_path / "short.csv").write_text(f"formula,target\nNaCl,1\nNa{ESC}Cl,2\nKCl,{ESC}\n")
+    (tmp_path / f"crystal{ESC}.cif").write_text(f"data_{ESC}\n_cell_length_a {ESC}\nloop_\n_odd{ESC}\n")
+    (tmp_path / "crystals.json").write_text(
+        f'[{{"id": "a{json.dumps(ESC)[1:-1]}", "structure": "b{json.dumps(ESC)[1:-1]}"}}]'
+    )
+    (tmp_path / f"model{ESC}.skops").write_bytes(b"no model")
+    bridge = RidgeBridge().fit(*np.random.default_rng(0).normal(size=(2, 60, 6)))
+    provenance = {"source": f"Toy{ESC}", "layer": "readout", "descriptor": ESC, "n_crystals": 1, "n_refused": 0}
+    bridge.save(tmp_path / "home" / "bridges" / "Toy.safetensors", provenance)
+    (tmp_path / "home" / "bridges" / f"Odd{ESC}.safetensors").write_bytes(b"no bridge")
+    note = tmp_path / "home" / "plugins" / "0.loading"
+    note.parent.mkdir()
+    note.write_text(f"odd{ESC} 1.0")
+    return tmp_path
+
+
+COLUMNS = f"--formula formula{ESC} --target target{ESC}"
+COMMANDS = [
+    f"rank table{ESC}.csv {COLUMNS} --unit eV{ESC} --sources MEGNet*Eform",
+    f"rank table{ESC}.csv {COLUMNS} --sources MEGNet*Eform --format json",
+    f"rank table{ESC}.csv --target no{ESC}",
+    f"rank short.csv --sources no{ESC}",
+    f"rank short.csv --estimators no{ESC}",
+    f"rank book.xlsx --sheet no{ESC}",
+    f"rank no{ESC}.csv",
+    "fit short.csv -o model.skops",
+    f"fit short.csv -o no{ESC}/model.skops",
+    f"predict model{ESC}.skops NaCl",
+    "evaluate short.csv",
+    "curve short.csv --jobs 1",
+    f"curve short.csv --sizes {ESC}",
+    "validate short.csv --jobs 1",
+    f"validate short.csv --scheme {ESC}",
+    f"trade table{ESC}.csv --price-target 1 --price-source 1 --error 1",
+    f"zoo show no{ESC}",
+    f"zoo list --property no{ESC}",
+    f"encode --structures crystal{ESC}.cif",
+    "encode --structures crystals.json",
+    f"bridge build --structures crystal{ESC}.cif",
+    f"bridge build --structures crystals.json --kind no{ESC}",
+    "bridge show",
+    f"bridge show no{ESC}",
+    f"train --structures crystal{ESC}.cif --property p{ESC} --unit eV{ESC} --output run{ESC}",
+    f"data fetch no{ESC}.safetensors",
+    "cache info",
+    "cache verify",
+]
+
+
+@pytest.mark.filterwarnings("default::scotl_matgl.exceptions.ScotlMatglWarning")
+@pytest.mark.parametrize("command", COMMANDS, ids=ascii)
+def test_no_command_shows_control_characters_of_others(
+    odd: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["scotl-matgl", *command.split()])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = "".join(capsys.readouterr())
+    assert "\x1b" not in said
+    assert said
+    if ended.value.code:
+        assert "TRACEBACK" not in said  # no fault of ours
+        assert r"\x1b" in said
+
+
+def test_commands_print_through_one_function() -> None:
+    folder = Path(scotl_matgl.cli.__file__).parent
+    printing = {
+        path.name: len(re.findall(r"\b(?:echo|secho|print)\(", path.read_text())) for path in folder.glob("*.py")
+    }
+    assert {name for name, count in printing.items() if count} == {"console.py", "sources.py"}
+    assert printing["console.py"] == 1
+    assert printing["sources.py"] == 1  # the table of cards, which hold no control characters
 
 
 @pytest.mark.parametrize("field", ["property", "unit", "notes", "licence", "citation", "error_unit"])
