@@ -38,9 +38,11 @@ test-pyg: .venv-pyg/test
 test-plugins: .venv/plugins
 	set -e; for plugin in $(PLUGINS); do PYTHONPATH=$$plugin $(BIN)/python -m pytest $$plugin/tests; done
 
-# Longer than in CI.
+# Longer than in CI: 100,000 formulas, and so many mutated files of each other kind.
+FUZZ ?= 8000
 fuzz: .venv/test
 	SCOTL_MATGL_FUZZ_FORMULAS=100000 $(BIN)/python -m pytest tests/test_formulas.py -k 'mutated or any_text'
+	SCOTL_MATGL_FUZZ=$(FUZZ) $(BIN)/python -m pytest -s tests/faults/test_fuzz.py tests/faults/test_crystal_files.py -k mutated
 
 # Published holes of the versions that are installed; says so where the service that knows them is not reached.
 audit: .venv/test .venv-audit/pip-audit
