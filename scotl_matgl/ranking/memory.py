@@ -17,10 +17,23 @@ from scotl_matgl.exceptions import InputError, StoredFileWarning
 from scotl_matgl.ranking.result import SourceResult
 from scotl_matgl.ranking.search import Search
 from scotl_matgl.ranking.stages import Source
-from scotl_matgl.storage import installed_versions, lock_file
+from scotl_matgl.storage import check_form, installed_versions, lock_file
 from scotl_matgl.tables.rows import Rows
 
 _KIND = "scotl-matgl scores 1"
+
+# Of a line, from its third item on.
+_FORM = {
+    "source": str,
+    "property": str,
+    "unit": str,
+    "scores": {str: float},
+    "loo_rmse": float,
+    "looked_up": int,
+    "bridged": int,
+    "refused": int,
+    "seconds": float,
+}
 
 # Lines are written together, at the latest so many seconds after the first of them: a kill loses no more than that.
 _SECONDS = 1.0
@@ -156,8 +169,9 @@ class ScoresFile:
                 # Of very many sources most texts are the same ones.
                 shared: list[Any] = [sys.intern(value) if type(value) is str else value for value in values]
                 result = SourceResult(*shared)
+                check_form(vars(result), _FORM, "it")
                 self._known[result.source] = str(identity), result, float(criterion)
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, OverflowError, RecursionError) as error:
                 raise InputError(f"{self.path}, line {number} is damaged ({error}); delete that line") from error
         if len(whole) < len(content):
             file.truncate(len(whole))
@@ -165,7 +179,7 @@ class ScoresFile:
     def _check_header(self, line: bytes) -> None:
         try:
             header: Any = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             header = None
         if not isinstance(header, dict) or header.get("kind") != _KIND:
             raise self._foreign("it holds something else")
