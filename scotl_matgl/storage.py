@@ -350,6 +350,15 @@ def _shown(schema: Any) -> str:
     return "of no kind that is known"
 
 
+def is_sealed(path: Path) -> bool:
+    """Whether a file carries a hash of itself, right or wrong, or is too large to be read; older files do not."""
+    status = path.stat()
+    if status.st_size > max_bytes():
+        return True
+    facts = _facts(path, status.st_size, status.st_mtime_ns)
+    return facts.sealed or bool(facts.damage)
+
+
 def read_tensors(
     path: Path, kind: TensorKind, names: Iterable[str] | None = None, *, sha256: str = ""
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

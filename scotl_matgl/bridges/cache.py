@@ -13,7 +13,8 @@ from scotl_matgl.bridges.lookup import LOOK_UP_FILE
 from scotl_matgl.encoders.composition import NETWORKS_FILE
 from scotl_matgl.encoders.store import EMBEDDINGS_FILE
 from scotl_matgl.exceptions import StoredFileError
-from scotl_matgl.storage import TensorKind, home, read_header, sweep
+from scotl_matgl.sources.cards import all_cards
+from scotl_matgl.storage import TensorKind, file_sha256, home, is_sealed, read_header, sweep
 
 # Folder below home to the name and kind of its files.
 _FOLDERS: dict[str, TensorKind] = {
@@ -77,11 +78,29 @@ def damage_of(file: CachedFile) -> str:
     try:
         if file.kind == "index":
             read_header(file.path, INDEX_FILE, sha256=expected_index()[0])
+        elif file.kind == "sources" and not is_sealed(file.path):
+            read_header(file.path, NETWORKS_FILE, sha256=_hash_in_cards(file) or file_sha256(file.path))
         else:
             read_header(file.path, _FOLDERS[file.kind])
     except StoredFileError as error:
         return str(error)
+    except OSError as error:
+        return f"{file.path} cannot be read: {error.strerror or error}"
     return ""
+
+
+def is_unknown(file: CachedFile) -> bool:
+    """Whether nothing says what a file must be: networks written before files carried a hash, whose card is not listed.
+
+    They can be used: their card, wherever it is kept, has their sha256, which is compared then.
+    """
+    return file.kind == "sources" and not is_sealed(file.path) and not _hash_in_cards(file)
+
+
+def _hash_in_cards(file: CachedFile) -> str:
+    """The sha256 that a listed card has of a file of that name; empty if there is none."""
+    known = (card.weights.get(file.path.name, "") for card in all_cards(lambda *_: None))
+    return next(filter(None, known), "")
 
 
 def prune(limit: int) -> list[CachedFile]:

@@ -36,7 +36,7 @@ def cache_info() -> None:
 @cache_app.command("verify")
 def cache_verify() -> None:
     """Compare every file with its hash; what is damaged is listed, with what to do, and the run ends with 1."""
-    from scotl_matgl.bridges.cache import damage_of, list_cache
+    from scotl_matgl.bridges.cache import damage_of, is_unknown, list_cache
     from scotl_matgl.vocabulary import counted
 
     found = list_cache()
@@ -46,6 +46,8 @@ def cache_verify() -> None:
         if reason:
             damaged += 1
             say(reason)
+        elif is_unknown(file):
+            say(f"{file.path} carries no hash, and no card that is listed has it; using its card will compare it")
     say(f"{counted(len(found), 'file')}, {damaged} of them damaged")
     raise typer.Exit(1 if damaged else 0)
 

@@ -11,10 +11,12 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from scotl_matgl.bridges.base import load_bridge
@@ -25,7 +27,7 @@ from scotl_matgl.cli.console import emit, save_figure
 from scotl_matgl.cli.main import app
 from scotl_matgl.encoders.store import EMBEDDINGS_FILE
 from scotl_matgl.exceptions import StoredFileError, StoredFileWarning
-from scotl_matgl.storage import TensorKind, read_header, read_tensors, sweep, write_tensors, write_whole
+from scotl_matgl.storage import TensorKind, file_sha256, read_header, read_tensors, sweep, write_tensors, write_whole
 
 ANY = TensorKind("thing", 1, {"words?": [str]}, "make it again")
 
@@ -284,6 +286,29 @@ def test_the_cache_commands_say_what_there_is_and_what_is_damaged(home: Path) ->
     assert done.stdout.endswith("3 files, 1 of them damaged\n")
     done = CliRunner().invoke(app, ["cache", "prune", "--limit", "0"])
     assert done.stdout.startswith("deleted 3 files")
+
+
+def test_networks_of_before_files_carried_hashes_are_told_apart_from_damaged_ones(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = home / "sources" / "old.safetensors"
+    path.parent.mkdir(parents=True)
+    save_file({"a.weight": np.ones((2, 3), np.float32)}, path)
+
+    def verify() -> tuple[int, str]:
+        done = CliRunner().invoke(app, ["cache", "verify"])
+        return done.exit_code, done.stdout
+
+    code, said = verify()
+    assert (code, said.splitlines()[-1]) == (0, "1 file, 0 of them damaged")
+    assert said.startswith(f"{path} carries no hash, and no card that is listed has it")
+    card = SimpleNamespace(weights={path.name: file_sha256(path)})
+    monkeypatch.setattr("scotl_matgl.bridges.cache.all_cards", lambda _failed: [card])
+    assert verify() == (0, "1 file, 0 of them damaged\n")
+    card.weights[path.name] = "0" * 64
+    code, said = verify()
+    assert code == 1
+    assert f"{path} cannot be read as a file of networks: its sha256 is" in said
 
 
 @pytest.mark.parametrize("command", [["zoo", "list"], ["bridge", "show"], ["cache", "info"]])
