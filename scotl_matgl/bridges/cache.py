@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from scotl_matgl import storage
 from scotl_matgl.bridges.base import BRIDGE_FILE
 from scotl_matgl.bridges.index import INDEX_FILE, expected_index, index_path
 from scotl_matgl.bridges.lookup import LOOK_UP_FILE
@@ -14,7 +15,7 @@ from scotl_matgl.encoders.composition import NETWORKS_FILE
 from scotl_matgl.encoders.store import EMBEDDINGS_FILE
 from scotl_matgl.exceptions import StoredFileError
 from scotl_matgl.sources.cards import all_cards
-from scotl_matgl.storage import TensorKind, file_sha256, home, is_sealed, read_header, sweep
+from scotl_matgl.storage import TensorKind, file_sha256, home, read_header, sweep
 
 # Folder below home to the name and kind of its files.
 _FOLDERS: dict[str, TensorKind] = {
@@ -78,7 +79,7 @@ def damage_of(file: CachedFile) -> str:
     try:
         if file.kind == "index":
             read_header(file.path, INDEX_FILE, sha256=expected_index()[0])
-        elif file.kind == "sources" and not is_sealed(file.path):
+        elif file.kind == "sources" and not storage.is_sealed(file.path):
             read_header(file.path, NETWORKS_FILE, sha256=_hash_in_cards(file) or file_sha256(file.path))
         else:
             read_header(file.path, _FOLDERS[file.kind])
@@ -94,7 +95,7 @@ def is_unknown(file: CachedFile) -> bool:
 
     They can be used: their card, wherever it is kept, has their sha256, which is compared then.
     """
-    return file.kind == "sources" and not is_sealed(file.path) and not _hash_in_cards(file)
+    return file.kind == "sources" and not storage.is_sealed(file.path) and not _hash_in_cards(file)
 
 
 def _hash_in_cards(file: CachedFile) -> str:

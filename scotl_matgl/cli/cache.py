@@ -17,36 +17,36 @@ app.add_typer(cache_app, name="cache")
 @cache_app.command("info")
 def cache_info() -> None:
     """Show where files are kept, how many there are and how large they are."""
-    from scotl_matgl.bridges.cache import list_cache
-    from scotl_matgl.sources.apart import ended_a_process
+    from scotl_matgl.bridges import cache
+    from scotl_matgl.sources import apart
     from scotl_matgl.storage import home
-    from scotl_matgl.vocabulary import counted, visible
+    from scotl_matgl.vocabulary import counted
 
-    found = list_cache()
+    found = cache.list_cache()
     for kind in dict.fromkeys(file.kind for file in found):
         files = [file for file in found if file.kind == kind]
         size = sum(file.size for file in files) / 1e6
         say(f"{kind:>12}  {counted(len(files), 'file'):>12}  {size:10.1f} MB")
     say(f"{home()}: {sum(file.size for file in found) / 1e6:.1f} MB")
-    for path in ended_a_process():
-        origin = visible(path.read_text(encoding="utf-8", errors="replace"))
+    for path in apart.ended_a_process():
+        origin = path.read_text(encoding="utf-8", errors="replace")
         say(f"{origin} has ended a run and is listed by a process of its own; to try it again delete {path}")
 
 
 @cache_app.command("verify")
 def cache_verify() -> None:
     """Compare every file with its hash; what is damaged is listed, with what to do, and the run ends with 1."""
-    from scotl_matgl.bridges.cache import damage_of, is_unknown, list_cache
+    from scotl_matgl.bridges import cache
     from scotl_matgl.vocabulary import counted
 
-    found = list_cache()
+    found = cache.list_cache()
     damaged = 0
     for file in found:
-        reason = damage_of(file)
+        reason = cache.damage_of(file)
         if reason:
             damaged += 1
             say(reason)
-        elif is_unknown(file):
+        elif cache.is_unknown(file):
             say(f"{file.path} carries no hash, and no card that is listed has it; using its card will compare it")
     say(f"{counted(len(found), 'file')}, {damaged} of them damaged")
     raise typer.Exit(1 if damaged else 0)
@@ -62,8 +62,8 @@ def cache_prune(
 
     Bridges and trained sources are never deleted.
     """
-    from scotl_matgl.bridges.cache import prune
+    from scotl_matgl.bridges import cache
     from scotl_matgl.vocabulary import counted
 
-    deleted = prune(int(limit * 1e6))
+    deleted = cache.prune(int(limit * 1e6))
     say(f"deleted {counted(len(deleted), 'file')}, {sum(file.size for file in deleted) / 1e6:.1f} MB")

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scotl_matgl import vocabulary
 from scotl_matgl.exceptions import InputError, StoredFileWarning
 from scotl_matgl.storage import lock_file, write_whole
-from scotl_matgl.vocabulary import quoted, unquoted
 
 Key = tuple[str, ...]
 Row = dict[str, str]
@@ -198,8 +198,8 @@ class ResultsFile:
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
         if header:
-            writer.writerow(map(quoted, self.columns))
-        writer.writerows([quoted(row.get(column, "")) for column in self.columns] for row in rows)
+            writer.writerow(map(vocabulary.quoted, self.columns))
+        writer.writerows([vocabulary.quoted(row.get(column, "")) for column in self.columns] for row in rows)
         return buffer.getvalue()
 
 
@@ -212,10 +212,10 @@ def _parse(text: str) -> tuple[list[str], list[Row], bool]:
     damaged = bool(half)
     columns: list[str] = []
     try:
-        columns = [unquoted(cell) for cell in next(reader, [])]
+        columns = [vocabulary.unquoted(cell) for cell in next(reader, [])]
         for cells in reader:
             if len(cells) == len(columns):
-                rows.append(dict(zip(columns, map(unquoted, cells), strict=True)))
+                rows.append(dict(zip(columns, map(vocabulary.unquoted, cells), strict=True)))
             else:
                 damaged = True
     except csv.Error:  # a text in quotes that was cut
