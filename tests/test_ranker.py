@@ -179,9 +179,18 @@ def test_labels_are_ranked_for_the_embedding_alone_by_what_takes_them(small) -> 
     ranking = quick(GAPS, combine="embedding").fit(small["formula"], labels).ranking_
     X = get_descriptor("standard").fit_transform(small["formula"])
     votes = RandomForestClassifier(100, max_features=1 / 3, oob_score=True, random_state=0).fit(X, labels)
-    share = votes.oob_decision_function_[np.arange(len(labels)), np.searchsorted(votes.classes_, labels)]
-    expected = np.where(np.isclose(share, 0.5), 0.5, share < 0.5)
-    np.testing.assert_array_equal(ranking.control, expected)
+    truth = labels[:, None] == votes.classes_
+    np.testing.assert_allclose(ranking.control, ((votes.oob_decision_function_ - truth) ** 2).sum(axis=1), rtol=1e-9)
+
+
+def test_the_first_together_on_the_embedding_alone_are_forests_too(alone, small) -> None:
+    # Their mean prediction was that of kernel ridge, against forests as the control.
+    y, ranking = small["target"].to_numpy(), alone.ranking_
+    forest = RandomForestRegressor(100, max_features=1 / 3, oob_score=True, random_state=0)
+    X = get_descriptor("standard").fit_transform(small["formula"])
+    predicted = [forest.fit(embedding(name, X), y).oob_prediction_ for name in ranking.sources[:5]]
+    expected = np.abs(np.mean(predicted, axis=0) - y).mean()
+    assert ranking.judgement.together_error == pytest.approx(expected, rel=0.02)
 
 
 @pytest.fixture(scope="module", params=["expt_formation_enthalpy", "expt_gap_nonmetals"])

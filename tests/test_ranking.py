@@ -287,7 +287,7 @@ def test_class_labels_are_judged_by_the_brier_score() -> None:
     assert "than 0.4 without transfer (extra trees on descriptors)" in ranking.summary()
     assert "Brier score" in ranking.summary()
     assert "  Brier score  " in ranking.to_text(200).splitlines()[2]
-    assert "error rate" in replace(ranking, combine="embedding").summary()
+    assert "Brier score" in replace(ranking, combine="embedding").summary()
     assert " eV" not in ranking.summary()
 
 
@@ -335,12 +335,22 @@ def test_remarks_count_and_show_what_was_left_out(losses) -> None:
         "* 1000 formulas; errors and gains on 300 of them, drawn at random",
         "* the target was read as numbers",
         "* error: out of fold; gain: on rows that nobody has seen, the choice of the source counted in",
+        "* intervals and probabilities were calibrated with kernel ridge on descriptors and embedding together; with "
+        "extra trees on descriptors they are untested",
         "* rows skipped: 5: row 0 ('bad 0'): no element; row 1 ('bad 1'): no element; row 2 ('bad 2'): no element; "
         "and 2 more, all in .skipped",
         "* rows merged with another of the same composition: 4",
         "* scores left out: scotl (no labels)",
         "* elements of which some tabulated property is unknown and was imputed: Og, Ts",
     ]
+
+
+def test_what_was_not_calibrated_says_so(losses) -> None:
+    kernel, trees = "kernel ridge on descriptors", "extra trees on descriptors"
+    for head, combine, calibrated in ((kernel, "concat", True), (trees, "concat", False), (kernel, "embedding", False)):
+        ranking = replace(ranking_of(*losses), head=head, combine=combine)
+        assert ranking.calibrated is ranking.to_dict()["calibrated"] is calibrated
+        assert ("they are untested" in ranking.to_text(400)) is not calibrated
 
 
 def test_html_escapes_what_others_wrote(losses) -> None:

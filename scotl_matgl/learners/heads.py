@@ -151,25 +151,25 @@ def out_of_fold_loss(
     return np.asarray(loss, dtype=np.float64)
 
 
-def out_of_bag_loss(
+def out_of_bag(
     X: Floats,
     y: NDArray[Any],
     *,
-    classification: bool = False,
+    n_classes: int = 0,
     n_estimators: int = 100,
     max_features: float = 1 / 3,
     random_state: int = 0,
 ) -> Floats:
-    """Loss (n,) of each row by the trees of a random forest that have not seen it; one forest, no folds.
+    """Predictions of each row by the trees of a random forest that have not seen it; one forest, no folds.
 
     Parameters
     ----------
     X : ndarray of shape (n, p)
         Embedding, descriptors or both, without NaN.
     y : ndarray of shape (n,)
-        Property, or class codes.
-    classification : bool, default=False
-        Whether `y` holds class codes.
+        Property, or class codes from 0.
+    n_classes : int, default=0
+        How many classes there are; 0 for a property.
     n_estimators : int, default=100
         Trees.
     max_features : float, default=1/3
@@ -180,9 +180,9 @@ def out_of_bag_loss(
 
     Returns
     -------
-    ndarray of shape (n,)
-        Absolute error in the unit of `y`; for labels 0 where right and 1 where wrong, in part where classes share the
-        most votes. NaN for a row that every tree has seen, which with 40 trees or more hardly ever happens.
+    ndarray of shape (n, 1), or (n, n_classes)
+        The property in the unit of `y`, or the probabilities of the classes. NaN for a row that every tree has seen,
+        which with 40 trees or more hardly ever happens.
 
     Notes
     -----
@@ -190,6 +190,42 @@ def out_of_bag_loss(
     e⁻¹ of the trees, each grown on about 63 % of the rows, so that the loss is a little larger than that of the whole
     forest on new rows. Cost O(n_estimators max_features p n log n). Source: Breiman, L. Random forests. Machine
     Learning 45, 5-32 (2001).
+    """
+    rows, _ = scaled_for_trees(np.asarray(X, dtype=np.float64))
+    target, factor = (y, 1.0) if n_classes else scaled_for_trees(np.asarray(y, dtype=np.float64))
+    forest = make_head(FOREST, classification=n_classes > 0, random_state=random_state)
+    forest.set_params(n_estimators=n_estimators, max_features=max_features).fit(rows, target)
+    total, count = np.zeros((len(rows), max(n_classes, 1))), np.zeros((len(rows), 1))
+    columns = np.asarray(forest.classes_ if n_classes else [0], dtype=np.intp)
+    for tree, seen in zip(forest.estimators_, forest.estimators_samples_, strict=True):
+        unseen = np.setdiff1d(np.arange(len(rows)), seen)
+        if len(unseen):
+            predicted = tree.predict_proba(rows[unseen]) if n_classes else tree.predict(rows[unseen])[:, None]
+            total[np.ix_(unseen, columns)] += predicted
+            count[unseen] += 1
+    mean: Floats = np.divide(total, count * factor, out=np.full_like(total, np.nan), where=count > 0)
+    return mean
+
+
+def out_of_bag_loss(X: Floats, y: NDArray[Any], *, classification: bool = False, **settings: Any) -> Floats:
+    """Loss (n,) of each row by the trees of a random forest that have not seen it, see :func:`out_of_bag`.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, p)
+        Embedding, descriptors or both, without NaN.
+    y : ndarray of shape (n,)
+        Property, or labels.
+    classification : bool, default=False
+        Whether `y` holds labels.
+    **settings
+        Of :func:`out_of_bag`.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        Absolute error in the unit of `y`; for labels 0 where right and 1 where wrong, in part where classes share the
+        most votes. NaN for a row that every tree has seen.
 
     Examples
     --------
@@ -199,22 +235,11 @@ def out_of_bag_loss(
     >>> bool(out_of_bag_loss(X, y).mean() < 0.5 * out_of_bag_loss(X, y[::-1]).mean())
     True
     """
-    rows, _ = scaled_for_trees(np.asarray(X, dtype=np.float64))
-    target, factor = (y, 1.0) if classification else scaled_for_trees(np.asarray(y, dtype=np.float64))
-    forest = make_head(FOREST, classification=classification, random_state=random_state)
-    forest.set_params(n_estimators=n_estimators, max_features=max_features).fit(rows, target)
-    total = np.zeros((len(rows), len(forest.classes_) if classification else 1))
-    count = np.zeros((len(rows), 1))
-    for tree, seen in zip(forest.estimators_, forest.estimators_samples_, strict=True):
-        unseen = np.setdiff1d(np.arange(len(rows)), seen)
-        if len(unseen):
-            predicted = tree.predict_proba(rows[unseen]) if classification else tree.predict(rows[unseen])[:, None]
-            total[unseen] += predicted
-            count[unseen] += 1
-    mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
     if not classification:
-        return np.asarray(np.abs(mean[:, 0] - target) / factor, dtype=np.float64)
+        return np.asarray(np.abs(out_of_bag(X, y, **settings)[:, 0] - y))
+    classes, codes = np.unique(y, return_inverse=True)
+    mean = out_of_bag(X, codes, n_classes=len(classes), **settings)
     # Votes are averages of shares: equal up to rounding means tied.
     first = mean >= mean.max(axis=1, keepdims=True) - 1e-12
-    right = first[np.arange(len(rows)), np.searchsorted(forest.classes_, target)] / np.maximum(first.sum(axis=1), 1)
-    return np.where(count[:, 0] > 0, 1.0 - right, np.nan)
+    right = first[np.arange(len(codes)), codes] / np.maximum(first.sum(axis=1), 1)
+    return np.where(np.isfinite(mean[:, 0]), 1.0 - right, np.nan)

@@ -76,6 +76,11 @@ def remarks(ranking: Ranking) -> list[str]:
         found.append("error: out of fold; gain: on rows that nobody has seen, the choice of the source counted in")
     if ranking.combine == "embedding":
         found.append("for training on the embedding alone: errors are out of bag, of a random forest")
+    if ranking.results and not ranking.calibrated:
+        found.append(
+            "intervals and probabilities were calibrated with kernel ridge on descriptors and embedding together; "
+            f"with {ranking.head} they are untested"
+        )
     rest = [result.source for result in (*ranking.results[_SHOWN:], *ranking.screened)]
     if rest:
         first = len(ranking.sources[:_SHOWN])

@@ -70,8 +70,7 @@ class Ranking:
     losses : ndarray of shape (n_sources, m)
         Out-of-fold loss of each row with each source, in the order of `results`, of the head on descriptors and
         embedding together, or of a random forest on the embedding alone (`combine`). Absolute error in the target's
-        unit; for class labels the squared error of the probabilities, summed over the classes (Brier score), or with
-        the forest 0 and 1 for right and wrong.
+        unit; for class labels the squared error of the probabilities, summed over the classes (Brier score).
     control : ndarray of shape (m,)
         The same without transfer.
     judgement : Judgement
@@ -177,9 +176,12 @@ class Ranking:
     @property
     def measure(self) -> str:
         """What the mean loss is called."""
-        if not self.classification:
-            return "mean absolute error"
-        return "Brier score" if self.combine == "concat" else "error rate"
+        return "Brier score" if self.classification else "mean absolute error"
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether intervals and probabilities were calibrated with this head: kernel ridge, beside the descriptors."""
+        return self.combine == "concat" and self.head.startswith("kernel ridge")
 
     @property
     def error_of_control(self) -> float:
@@ -297,6 +299,7 @@ class Ranking:
             "relative_interval": [_json_value(end) for end in self.relative_interval],
             "ties": list(self.ties),
             "helps": self.helps,
+            "calibrated": self.calibrated,
             "combine": self.combine,
             "summary": self.summary(),
             "target": self.target,

@@ -17,7 +17,7 @@ from scotl_matgl.bridges.embedding import Embeddings, LookUpChoice, SourceEmbedd
 from scotl_matgl.descriptors.described import Described
 from scotl_matgl.estimators import LOORidge
 from scotl_matgl.estimators.spectrum import Spectra
-from scotl_matgl.learners.heads import FOREST, out_of_bag_loss
+from scotl_matgl.learners.heads import FOREST, out_of_bag
 from scotl_matgl.learners.kernel import indicators_to_probabilities, kernel_out_of_folds, manhattan
 from scotl_matgl.learners.members import COLUMNS, BlendMember, Features, LearningTask, out_of_fold
 from scotl_matgl.ranking.control import Control, column_distances, without_fractions
@@ -260,15 +260,16 @@ class Stages:
         """Out-of-fold loss (m,) of the control on all sampled rows."""
         part = self.whole
         if self.search.combine == "embedding":
-            return self._forest_losses(part.features.stacked(without_fractions(self.features)))
+            return part.losses(self._forest(part.features.stacked(without_fractions(self.features))))
         if self.control.member.head == "kernel ridge":
             alpha = None if self.all_in_screen else self.few.kernel(self.few.distances)[1]
             return part.losses(part.kernel(part.distances, alpha)[0])
         return part.losses(np.array(out_of_fold([self.control.member], part.features, part.task)))
 
-    def _forest_losses(self, X: Floats) -> Floats:
+    def _forest(self, X: Floats) -> Floats:
+        """Predictions (1, m, k) out of bag."""
         task = self.whole.task
-        return out_of_bag_loss(X, task.y, classification=task.n_classes > 0, random_state=task.random_state)
+        return out_of_bag(X, task.y, n_classes=task.n_classes, random_state=task.random_state)[None]
 
     @property
     def measures_by_kernel(self) -> bool:
@@ -373,12 +374,11 @@ class Stages:
         Z = item.values[part.rows]
         own = manhattan(Z)
         both, single = item.penalties or (None, None)
-        predicted_alone, _ = part.kernel(part.alone(Z, own), single)
-        alone = part.losses(predicted_alone)
+        alone = part.losses(part.kernel(part.alone(Z, own), single)[0])
         if self.search.combine == "embedding":
             further = [part.features.columns[COLUMNS]] if COLUMNS in part.features.columns else []
-            return Measured(self._forest_losses(np.hstack([*further, Z])), alone, predicted_alone)
-        if self.measures_by_kernel:
+            predictions = self._forest(np.hstack([*further, Z]))
+        elif self.measures_by_kernel:
             predictions, _ = part.kernel(part.distances + own, both)
         else:
             head, name = self.control.head, item.result.source
