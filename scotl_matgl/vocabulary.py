@@ -38,6 +38,9 @@ _RUN = re.compile(r"'*[=+\-@\t\r]")
 #: Name of the control: the target learned from descriptors alone.
 NO_TRANSFER = "no transfer"
 
+#: How many sources are taken together: in the row "first five together" of a ranking, and in the transferred model.
+TOGETHER = 5
+
 
 def listing(names: Sequence[str], most: int = 6) -> str:
     """Names separated by commas, the first of them where they are many."""

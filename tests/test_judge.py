@@ -10,7 +10,8 @@ from scipy import stats
 from scipy.integrate import cumulative_trapezoid, trapezoid
 
 from scotl_matgl.ranking import judge as module
-from scotl_matgl.ranking.judge import TOGETHER, Judgement, criterion, judge
+from scotl_matgl.ranking.judge import Judgement, criterion, judge
+from scotl_matgl.vocabulary import TOGETHER
 
 # What is known of the gain of a first source before a table is seen.
 PRIOR = (module._LITTLE_ONE, module._ANYTHING)

@@ -351,7 +351,7 @@ def test_a_transferred_model_has_the_ranking_of_the_ranker(table, repeated) -> N
         np.testing.assert_array_equal(own.control, ranking.control)
         assert (own.verdict, own.probability, own.n_rows) == (ranking.verdict, ranking.probability, ranking.n_rows)
         assert own.judgement.gains == ranking.judgement.gains
-        assert [source.name for source in model.sources_] == list(ranking.sources[: len(model.sources_)])
+        assert [source.name for source in model.sources_] == list(ranking.sources[: ranking.n_together])
 
 
 def test_a_fitted_ranker_as_sources_is_not_searched_again(table, reference, monkeypatch) -> None:

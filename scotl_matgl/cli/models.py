@@ -21,6 +21,7 @@ from scotl_matgl.cli.options import (
     check_output,
 )
 from scotl_matgl.cli.tables import GivenTable, Task, takes_columns, takes_formulas
+from scotl_matgl.vocabulary import TOGETHER
 
 
 @app.command()
@@ -32,7 +33,7 @@ def fit(
     head: HeadOption = "auto",
     classes: Annotated[bool, typer.Option("--classes", hidden=True)] = False,
     method: Annotated[Method, typer.Option(help="Sources as they are, or trained on.")] = Method.frozen,
-    n_sources: Annotated[int, typer.Option(help="How many of the best sources to use together.")] = 3,
+    n_sources: Annotated[int, typer.Option(help="How many of the best sources to use together.")] = TOGETHER,
     guard: Annotated[bool, typer.Option(help="Fall back on descriptors where transfer does not help.")] = True,
     jobs: JobsOption = -1,
     seed: SeedOption = 0,

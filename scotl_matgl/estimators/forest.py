@@ -9,8 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from scotl_matgl.estimators.base import TransferabilityEstimator, label_target, numeric_target
 from scotl_matgl.estimators.spectrum import Spectra
-from scotl_matgl.learners.heads import out_of_bag_loss
+from scotl_matgl.learners.heads import out_of_bag
 from scotl_matgl.tables.target import Task, is_classification
+from scotl_matgl.vocabulary import Floats
 
 
 class Forest(TransferabilityEstimator):
@@ -96,14 +97,24 @@ class Forest(TransferabilityEstimator):
         self.rows_ = np.random.default_rng(self.random_state).permutation(y.shape[0])[: self.max_rows]
         # The draw may have lost what varies, which is refused as in a whole table.
         drawn = (label_target if classification else numeric_target)(y[self.rows_], self.rows_.size)
-        self.losses_ = out_of_bag_loss(
+        classes, codes = np.unique(drawn, return_inverse=True) if classification else ((), drawn)
+        predicted = out_of_bag(
             spectra.Z[self.rows_],
-            drawn,
-            classification=classification,
+            codes,
+            n_classes=len(classes),
             n_estimators=self.n_estimators,
             max_features=float(self.max_features),
             random_state=self.random_state,
         )
+        self.losses_ = _wrong_votes(predicted, codes) if classification else np.abs(predicted[:, 0] - drawn)
         if np.isnan(self.losses_).all():
             return self._degenerate(f"every one of the {self.n_estimators} trees has seen every row; take more trees.")
         return -float(np.nanmean(self.losses_))
+
+
+def _wrong_votes(votes: Floats, codes: NDArray[Any]) -> Floats:
+    """Loss (n,): 0 where the class has most votes, else 1, in part where classes share them; NaN without votes."""
+    # Votes are averages of shares: equal up to rounding means tied.
+    first = votes >= votes.max(axis=1, keepdims=True) - 1e-12
+    right = first[np.arange(len(codes)), codes] / np.maximum(first.sum(axis=1), 1)
+    return np.where(np.isfinite(votes[:, 0]), 1.0 - right, np.nan)

@@ -190,6 +190,14 @@ def out_of_bag(
     e⁻¹ of the trees, each grown on about 63 % of the rows, so that the loss is a little larger than that of the whole
     forest on new rows. Cost O(n_estimators max_features p n log n). Source: Breiman, L. Random forests. Machine
     Learning 45, 5-32 (2001).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.random.default_rng(0).normal(size=(200, 3))
+    >>> y = X[:, 0] + 2 * X[:, 1]
+    >>> bool(np.corrcoef(out_of_bag(X, y)[:, 0], y)[0, 1] > 0.9)
+    True
     """
     rows, _ = scaled_for_trees(np.asarray(X, dtype=np.float64))
     target, factor = (y, 1.0) if n_classes else scaled_for_trees(np.asarray(y, dtype=np.float64))
@@ -205,41 +213,3 @@ def out_of_bag(
             count[unseen] += 1
     mean: Floats = np.divide(total, count * factor, out=np.full_like(total, np.nan), where=count > 0)
     return mean
-
-
-def out_of_bag_loss(X: Floats, y: NDArray[Any], *, classification: bool = False, **settings: Any) -> Floats:
-    """Loss (n,) of each row by the trees of a random forest that have not seen it, see :func:`out_of_bag`.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n, p)
-        Embedding, descriptors or both, without NaN.
-    y : ndarray of shape (n,)
-        Property, or labels.
-    classification : bool, default=False
-        Whether `y` holds labels.
-    **settings
-        Of :func:`out_of_bag`.
-
-    Returns
-    -------
-    ndarray of shape (n,)
-        Absolute error in the unit of `y`; for labels 0 where right and 1 where wrong, in part where classes share the
-        most votes. NaN for a row that every tree has seen.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> X = np.random.default_rng(0).normal(size=(200, 3))
-    >>> y = X[:, 0] + 2 * X[:, 1]
-    >>> bool(out_of_bag_loss(X, y).mean() < 0.5 * out_of_bag_loss(X, y[::-1]).mean())
-    True
-    """
-    if not classification:
-        return np.asarray(np.abs(out_of_bag(X, y, **settings)[:, 0] - y))
-    classes, codes = np.unique(y, return_inverse=True)
-    mean = out_of_bag(X, codes, n_classes=len(classes), **settings)
-    # Votes are averages of shares: equal up to rounding means tied.
-    first = mean >= mean.max(axis=1, keepdims=True) - 1e-12
-    right = first[np.arange(len(codes)), codes] / np.maximum(first.sum(axis=1), 1)
-    return np.where(np.isfinite(mean[:, 0]), 1.0 - right, np.nan)

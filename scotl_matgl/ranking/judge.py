@@ -10,15 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from scotl_matgl.vocabulary import Floats
+from scotl_matgl.vocabulary import TOGETHER, Floats
 
 Verdict = Literal["yes", "likely", "no"]
 
 #: Share, centre and spread of a part of a prior.
 Normal = tuple[float, float, float]
-
-#: How many sources have their predictions averaged in the row "first five together".
-TOGETHER = 5
 
 # Weight of the error on the embedding alone in the criterion, times the root of the number of rows: it says what a
 # source knows where the descriptors hide it, and is needed the less the better the error beside the descriptors is

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scotl_matgl.chemistry.formulas import SkippedRow
-from scotl_matgl.ranking.judge import TOGETHER, Gain, Judgement, Verdict
+from scotl_matgl.ranking.judge import Gain, Judgement, Verdict
 from scotl_matgl.storage import write_whole
-from scotl_matgl.vocabulary import NO_TRANSFER, Floats, for_spreadsheets, visible
+from scotl_matgl.vocabulary import NO_TRANSFER, TOGETHER, Floats, for_spreadsheets, visible
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,7 +20,6 @@ from scotl_matgl.estimators import embedding_estimators, named_estimators
 from scotl_matgl.exceptions import ScotlMatglWarning
 from scotl_matgl.learners.members import BlendMember, Features, LearningTask
 from scotl_matgl.ranking.control import control_features
-from scotl_matgl.ranking.judge import TOGETHER
 from scotl_matgl.ranking.search import Found, Search
 from scotl_matgl.ranking.stages import CardSource
 from scotl_matgl.sources.cards import SourceCard, all_cards, select
@@ -29,7 +28,7 @@ from scotl_matgl.studies.records import ResultsFile
 from scotl_matgl.tables.folds import Folds
 from scotl_matgl.tables.rows import Rows
 from scotl_matgl.tables.target import Task
-from scotl_matgl.vocabulary import NO_TRANSFER, Floats
+from scotl_matgl.vocabulary import NO_TRANSFER, TOGETHER, Floats
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -56,8 +56,9 @@ class TransferRegressor(RegressorMixin, TransferModel):  # type: ignore[misc]  #
         Whether heads on descriptors alone belong to the blend, stand alone where the blend with transfer has no smaller
         out-of-fold loss, and are averaged with it where the difference is below three standard errors
         (:func:`~scotl_matgl.learners.blend.share_of_transfer`).
-    n_sources : int, default=3
-        How many of the best sources are used together; in full training the best is used alone.
+    n_sources : int, default=5
+        How many of the best sources are used together, by default those that the ranking judges together; in full
+        training the best is used alone.
     predictions : bool, default=True
         Whether heads on descriptors beside what *all* sources predict (the layer ``"final"``) belong to the blend.
     descriptor : str or CompositionDescriptor, default="standard"

@@ -42,7 +42,7 @@ from scotl_matgl.training.bridge import FineTunedBridge
 from scotl_matgl.training.full import FullTransferRegressor, reason_against, refusals
 from scotl_matgl.transfer.features import FormulaEstimator
 from scotl_matgl.transfer.files import load_model, save_model
-from scotl_matgl.vocabulary import NO_TRANSFER, Floats, counted
+from scotl_matgl.vocabulary import NO_TRANSFER, TOGETHER, Floats, counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,7 +74,7 @@ class TransferModel(FormulaEstimator):
         head: Any = "auto",
         combine: Literal["concat", "residual", "embedding"] = "concat",
         guard: bool = True,
-        n_sources: int = 3,
+        n_sources: int = TOGETHER,
         predictions: bool = True,
         descriptor: Any = "standard",
         layer: str = "readout",
