@@ -132,6 +132,18 @@ def test_a_ranking_is_judged_by_what_its_answer_gave() -> None:
     assert not found["covered"]
 
 
+def test_intervals_allow_for_the_error_of_what_was_realised() -> None:
+    # Realised is 0.2 with a standard error of 0.1 * 0.2 * sqrt(8 / 7) / sqrt(8); the interval ends at 0.19.
+    frame = ranking("a", errors=(0.8,), gain=0.14)
+    (found,) = judge_rankings(frame).to_dict("records")
+    assert found["realised error"] == pytest.approx(0.02 / np.sqrt(7))
+    assert (found["covered"], found["agrees"]) == (False, False)
+    reach = np.hypot(0.05, 1.645 * 0.02 / np.sqrt(7))
+    for gain, agrees in ((0.2 - 0.99 * reach, True), (0.2 - 1.01 * reach, False), (0.2 + 0.99 * reach, True)):
+        (found,) = judge_rankings(ranking("a", errors=(0.8,), gain=gain)).to_dict("records")
+        assert (found["covered"], found["agrees"]) == (False, agrees)
+
+
 def test_figures_of_merit_by_hand() -> None:
     frame = pd.concat(
         [

@@ -21,7 +21,6 @@ from scotl_matgl.cli.options import (
     check_output,
 )
 from scotl_matgl.cli.tables import GivenTable, Task, takes_columns, takes_formulas
-from scotl_matgl.vocabulary import TOGETHER
 
 
 @app.command()
@@ -33,7 +32,9 @@ def fit(
     head: HeadOption = "auto",
     classes: Annotated[bool, typer.Option("--classes", hidden=True)] = False,
     method: Annotated[Method, typer.Option(help="Sources as they are, or trained on.")] = Method.frozen,
-    n_sources: Annotated[int, typer.Option(help="How many of the best sources to use together.")] = TOGETHER,
+    n_sources: Annotated[
+        int | None, typer.Option(help="How many of the best sources to use together, by default the first five.")
+    ] = None,
     guard: Annotated[bool, typer.Option(help="Fall back on descriptors where transfer does not help.")] = True,
     jobs: JobsOption = -1,
     seed: SeedOption = 0,
@@ -43,6 +44,7 @@ def fit(
     """Fit the transferred model to a table and save it; sources are ranked, and used only where that helps."""
     from scotl_matgl.tables.target import read_target
     from scotl_matgl.transfer.estimators import TransferClassifier, TransferRegressor
+    from scotl_matgl.vocabulary import TOGETHER
 
     check_output(output)
     check_output(report)
@@ -58,7 +60,7 @@ def fit(
         sources or "all",
         method=method.value,
         head=head,
-        n_sources=n_sources,
+        n_sources=TOGETHER if n_sources is None else n_sources,
         guard=guard,
         formula=table.formula if table.columns else None,
         n_jobs=jobs,

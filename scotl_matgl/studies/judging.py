@@ -22,6 +22,9 @@ PLACE = "ranking"
 # Pairs of sources that a table must have to count in the share that is ordered rightly.
 _MIN_PAIRS = 10
 
+# Standard errors to either side that hold 90 % of a normal distribution.
+_NINETY = 1.645
+
 
 def paired_standard_errors(blocks: ArrayLike) -> Floats:
     """Standard errors of the differences of mean losses.
@@ -165,9 +168,10 @@ def judge_rankings(frame: pd.DataFrame) -> pd.DataFrame:
         One row for each ranking, and one for all folds of a whole table, of which each alone is too small to judge by:
         the means of what they said, and the errors over all of its rows. ``stated`` and ``realised`` gain of the answer
         (the first source, or the first together where they are stated to gain more) as shares of the error without
-        transfer, ``covered`` (whether the 90 % interval holds the realised gain), ``probability``, ``verdict``,
-        ``certain`` (whether the realised gain is more than two standard errors from 0), and the stated and realised
-        gain of the first source alone.
+        transfer, ``realised error``: standard error of the realised gain over the rows that judge, ``covered``: whether
+        the 90 % interval holds the realised gain, ``agrees``: whether it does with the error of the realised gain
+        added to its width in quadrature, ``probability``, ``verdict``, ``certain``: whether the realised gain is more
+        than two standard errors from 0, and the stated and realised gain of the first source alone.
     """
     import pandas as pd
 
@@ -181,6 +185,9 @@ def judge_rankings(frame: pd.DataFrame) -> pd.DataFrame:
         means = pd.DataFrame(folds).drop(columns=["draw", "answer"]).mean()
         realised = 1.0 - means.pop("error") / means["control"]
         error = float(difference.std(ddof=1) / math.sqrt(len(difference)))
+        low, high = means["gain_low"], means["gain_high"]
+        # Few rows judge a small table: what they show is itself known to 90 % within so much.
+        within = _NINETY * error / means["control"]
         rows.append(
             {
                 "table": table,
@@ -190,7 +197,9 @@ def judge_rankings(frame: pd.DataFrame) -> pd.DataFrame:
                 "answer": answer,
                 "stated": means["gain"],
                 "realised": realised,
-                "covered": bool(means["gain_low"] <= realised <= means["gain_high"]),
+                "realised error": error / means["control"],
+                "covered": bool(low <= realised <= high),
+                "agrees": bool(abs(realised - (low + high) / 2) <= math.hypot((high - low) / 2, within)),
                 "probability": means["p_helps"],
                 "verdict": verdict_of(means["p_helps"]),
                 "certain": bool(abs(difference.mean()) > 2 * error),
@@ -237,9 +246,10 @@ def summarise(judged: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         One row for each size: ``tables``, ``rankings``; ``stated`` and ``realised`` gain and ``bias`` in percent of the
         error without transfer; ``slope`` of realised on stated gains; ``cover``: share of the 90 % intervals that hold
-        the realised gain; ``ece``: calibration error of the probability that transfer helps; ``right``:
-        share of the certain cases in which the direction of the verdict is right ("likely" counts as yes), of
-        ``n_certain``; ``yes`` and ``yes_wrong``: rankings that say yes, and share of them that are wrong for certain.
+        the realised gain; ``agree``: the same with the error of the realised gain allowed for; ``ece``: calibration
+        error of the probability that transfer helps; ``right``: share of the certain cases in which the direction of
+        the verdict is right ("likely" counts as yes), of ``n_certain``; ``yes`` and ``yes_wrong``: rankings that say
+        yes, and share of them that are wrong for certain.
     """
     import pandas as pd
 
@@ -265,6 +275,7 @@ def _figures(part: pd.DataFrame) -> dict[str, float]:
         "bias": 100 * (stated - realised).mean(),
         "slope": float(np.polyfit(stated, realised, 1)[0]) if varied else math.nan,
         "cover": part["covered"].mean(),
+        "agree": part["agrees"].mean(),
         "ece": calibration_error(part["probability"].to_numpy(), helped),
         "n_certain": int(certain.sum()),
         "right": float((said == helped)[certain].mean()) if certain.any() else math.nan,
