@@ -46,7 +46,16 @@ def test_no_module_loads_anything_heavy() -> None:
 def test_help_loads_neither_heavy_modules_nor_numpy() -> None:
     code = "import sys; sys.argv = ['scotl-matgl', '--help']\nfrom scotl_matgl.cli.main import main\ntry:\n    main()\n"
     loaded = loaded_after(code + "except SystemExit as done:\n    assert done.code == 0, done.code")
-    assert not loaded & {*HEAVY, "numpy", "pandas", "sklearn", "scipy"}
+    assert not loaded & {*HEAVY, "numpy", "pandas", "sklearn", "scipy", "rich"}
+
+
+@pytest.mark.parametrize("command", [("rank",), ("fit", "-o", "model.skops"), ("curve",), ("validate",), ("evaluate",)])
+def test_a_wrong_column_is_told_before_scikit_learn_is_loaded(command, tmp_path) -> None:
+    (tmp_path / "table.csv").write_text("formula,target\nNaCl,1\n")
+    words = ["scotl-matgl", command[0], str(tmp_path / "table.csv"), *command[1:], "--target", "gap"]
+    code = f"import sys; sys.argv = {words!r}\nfrom scotl_matgl.cli.main import main\ntry:\n    main()\n"
+    loaded = loaded_after(code + "except SystemExit as done:\n    assert done.code == 2, done.code")
+    assert not loaded & {*HEAVY, "sklearn", "scipy"}
 
 
 def test_ranking_with_shipped_bridges_loads_neither_torch_nor_matgl(tmp_path, monkeypatch) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scotl_matgl.chemistry.compositions import Compositions
-from scotl_matgl.chemistry.crystal_files import read_crystals
+from scotl_matgl.chemistry.crystal_files import read_crystals, sample_crystals
 from scotl_matgl.chemistry.crystals import Crystal, Refused, as_crystal, as_list
 from scotl_matgl.chemistry.formulas import format_formula
 from scotl_matgl.chemistry.reading import ReadingLimits
@@ -47,8 +47,8 @@ class Corpus(Sequence[Crystal]):
         self.refused = tuple(refused)
 
     @classmethod
-    def read(cls, path: str | Path, *, limits: ReadingLimits | None = None) -> Corpus:
-        """Read all crystals of a file or folder.
+    def read(cls, path: str | Path, *, limits: ReadingLimits | None = None, sample: int | None = None) -> Corpus:
+        """Read all crystals of a file or folder, or a sample of them.
 
         Parameters
         ----------
@@ -56,6 +56,8 @@ class Corpus(Sequence[Crystal]):
             See `read_crystals`.
         limits : ReadingLimits, optional
             What a file may hold; by default what the environment says.
+        sample : int, optional
+            Only so many crystals, drawn at random with seed 0; no others are made of their records.
 
         Returns
         -------
@@ -64,7 +66,8 @@ class Corpus(Sequence[Crystal]):
         """
         crystals: list[Crystal] = []
         refused: list[Refused] = []
-        for record in read_crystals(path, limits=limits):
+        records = read_crystals(path, limits=limits) if sample is None else sample_crystals(path, sample, limits=limits)
+        for record in records:
             if isinstance(record, Crystal):
                 crystals.append(record)
             else:

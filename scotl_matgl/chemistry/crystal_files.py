@@ -7,8 +7,11 @@ import itertools
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from scotl_matgl.chemistry.cif import cif_blocks, read_cif_block
 from scotl_matgl.chemistry.crystal_records import identifier_of, properties_of, read_record
@@ -31,6 +34,10 @@ _SUFFIXES = {
     "xyz": "xyz",
     "extxyz": "xyz",
 }
+
+
+# What makes a crystal of a record, or says why there is none.
+_Record: TypeAlias = Callable[[], Crystal | Refused]
 
 
 def read_crystals(path: str | Path, *, limits: ReadingLimits | None = None) -> Iterator[Crystal | Refused]:
@@ -66,6 +73,42 @@ def read_crystals(path: str | Path, *, limits: ReadingLimits | None = None) -> I
     No file makes this package import a module or run code: nothing is read but text in these formats, by readers of
     its own. Cost: 30 µs per crystal of a corpus of plain POSCAR records; about a millisecond per CIF.
     """
+    return (record() for record in _records_of(path, limits))
+
+
+def sample_crystals(
+    path: str | Path, n: int, *, random_state: int = 0, limits: ReadingLimits | None = None
+) -> list[Crystal | Refused]:
+    """Read `n` crystals of a file or folder, drawn at random; no others are made of their records.
+
+    Parameters
+    ----------
+    path, limits
+        As for `read_crystals`.
+    n : int
+        Crystals at most.
+    random_state : int, default=0
+        Seed.
+
+    Returns
+    -------
+    list of Crystal or Refused
+        In the order of the file. A record that was drawn and refused is in it too, and another one drawn instead.
+    """
+    records = list(_records_of(path, limits))
+    rng = np.random.default_rng(random_state)
+    drawn = rng.choice(len(records), size=min(n, len(records)), replace=False).tolist()
+    found = {place: records[place]() for place in drawn}
+    others = iter(rng.permutation(np.setdiff1d(np.arange(len(records)), drawn)).tolist())
+    while sum(isinstance(record, Crystal) for record in found.values()) < n:
+        place = next(others, None)
+        if place is None:
+            break
+        found[place] = records[place]()
+    return [found[place] for place in sorted(found)]
+
+
+def _records_of(path: str | Path, limits: ReadingLimits | None) -> Iterator[_Record]:
     limits = ReadingLimits.from_environment() if limits is None else limits
     path = Path(path).expanduser()
     if not path.exists():
@@ -82,20 +125,20 @@ def read_crystals(path: str | Path, *, limits: ReadingLimits | None = None) -> I
     return _read_folder(files, limits)
 
 
-def _read_folder(files: Iterable[Path], limits: ReadingLimits) -> Iterator[Crystal | Refused]:
+def _read_folder(files: Iterable[Path], limits: ReadingLimits) -> Iterator[_Record]:
     for file in files:
         try:
             yield from _read_file(file, limits)
         except StructureError as error:
-            yield Refused(_printable(file.name), str(error))
+            yield partial(Refused, _printable(file.name), str(error))
 
 
-def _read_file(path: Path, limits: ReadingLimits) -> Iterator[Crystal | Refused]:
+def _read_file(path: Path, limits: ReadingLimits) -> Iterator[_Record]:
     records = _READERS[_format(path)](path, limits)
     for count, record in enumerate(records):
         if count == limits.max_records:
             reason = f"the file holds more than {limits.max_records} records: {how_to_raise('max_records')}"
-            yield Refused(f"{_stem(path)}#{count + 1}", reason)
+            yield partial(Refused, f"{_stem(path)}#{count + 1}", reason)
             return
         yield record
 
@@ -141,40 +184,40 @@ def _text_of(path: Path, limits: ReadingLimits) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
-def _read_poscar_file(path: Path, limits: ReadingLimits) -> Iterator[Crystal | Refused]:
-    yield _attempt(_stem(path), {}, read_poscar, _text_of(path, limits), limits)
+def _read_poscar_file(path: Path, limits: ReadingLimits) -> Iterator[_Record]:
+    yield partial(_attempt, _stem(path), {}, read_poscar, _text_of(path, limits), limits)
 
 
-def _read_cif_file(path: Path, limits: ReadingLimits) -> Iterator[Crystal | Refused]:
+def _read_cif_file(path: Path, limits: ReadingLimits) -> Iterator[_Record]:
     for identifier, block in _numbered(_stem(path), cif_blocks(_text_of(path, limits), limits)):
         if block is None:
-            yield Refused(identifier, "the file has no block with atom sites: is it a CIF of a crystal?")
+            yield partial(Refused, identifier, "the file has no block with atom sites: is it a CIF of a crystal?")
         else:
-            yield _attempt(identifier, {}, read_cif_block, block, limits)
+            yield partial(_attempt, identifier, {}, read_cif_block, block, limits)
 
 
-def _read_xyz_file(path: Path, limits: ReadingLimits) -> Iterator[Crystal | Refused]:
+def _read_xyz_file(path: Path, limits: ReadingLimits) -> Iterator[_Record]:
     name = _stem(path)
     for count, frame in enumerate(xyz_frames(_text_of(path, limits)), start=1):
         identifier = f"{name}#{count}"
         if frame is None:
             reason = "a frame must begin with its number of atoms; it and those behind it cannot be read"
-            yield Refused(identifier, reason)
+            yield partial(Refused, identifier, reason)
             return
-        yield _attempt(identifier, {}, read_xyz_frame, frame, limits, named=True)
+        yield partial(_attempt, identifier, {}, read_xyz_frame, frame, limits, named=True)
 
 
-def _read_json_file(path: Path, limits: ReadingLimits) -> Iterator[Crystal | Refused]:
+def _read_json_file(path: Path, limits: ReadingLimits) -> Iterator[_Record]:
     text = _text_of(path, limits)
     try:
         for default, record in _numbered(_stem(path), json_records(text, limits)):
             if isinstance(record, Fault):
-                yield Refused(default, record.reason)
+                yield partial(Refused, default, record.reason)
             elif not isinstance(record, dict):
-                yield Refused(default, f"the record is a {type(record).__name__}, not a dictionary")
+                yield partial(Refused, default, f"the record is a {type(record).__name__}, not a dictionary")
             else:
                 identifier = _printable(identifier_of(record, default))
-                yield _attempt(identifier, properties_of(record), read_record, record, limits)
+                yield partial(_attempt, identifier, properties_of(record), read_record, record, limits)
     except StructureError as error:
         raise StructureError(f"{path}: {error}") from error
 
@@ -189,7 +232,7 @@ def _numbered(stem: str, records: Iterator[Any]) -> Iterator[tuple[str, Any]]:
         yield f"{stem}#{i}", record
 
 
-_READERS: dict[str, Callable[[Path, ReadingLimits], Iterator[Crystal | Refused]]] = {
+_READERS: dict[str, Callable[[Path, ReadingLimits], Iterator[_Record]]] = {
     "poscar": _read_poscar_file,
     "cif": _read_cif_file,
     "xyz": _read_xyz_file,

@@ -42,13 +42,13 @@ def fit(
     report: ReportOption = None,
 ) -> None:
     """Fit the transferred model to a table and save it; sources are ranked, and used only where that helps."""
+    check_output(output)
+    check_output(report)
+    table = given.read()  # before scikit-learn is imported: a wrong column costs no second
     from scotl_matgl.tables.target import read_target
     from scotl_matgl.transfer.estimators import TransferClassifier, TransferRegressor
     from scotl_matgl.vocabulary import TOGETHER
 
-    check_output(output)
-    check_output(report)
-    table = given.read()
     classes = classes or given.task is Task.classification
     if given.task is Task.auto and not classes:
         target = read_target(table.y.to_numpy(), "auto")

@@ -100,16 +100,11 @@ def read_corpus(path: Path, limit: int | None) -> Any:
     from scotl_matgl.chemistry.corpus import Corpus
     from scotl_matgl.exceptions import InputError
 
-    corpus = Corpus.read(path)
+    corpus = Corpus.read(path, sample=limit)
     list_records("not read", [(refused.identifier, refused.reason) for refused in corpus.refused])
     list_records("read with a note", list(corpus.warnings))
     if not len(corpus):
         raise InputError(f"no crystal of {path} could be read: see the reasons above")
-    if limit is not None and limit < len(corpus):
-        import numpy as np
-
-        chosen = np.sort(np.random.default_rng(0).choice(len(corpus), size=limit, replace=False))
-        corpus = Corpus((corpus[int(index)] for index in chosen), corpus.refused)
     return corpus
 
 

@@ -50,14 +50,14 @@ def rank(
     report: ReportOption = None,
 ) -> None:
     """Rank the sources for a table: which is worth transferring from, by how much, how sure, or none."""
-    from scotl_matgl.ranking.ranker import TransferabilityRanker
-
     wanted = [name.strip() for name in estimators.split(",") if name.strip()]
     check_registered("estimators", wanted)
     check_registered("descriptors", [descriptor])
     check_output(output)
     check_output(report)
-    table = given.read()
+    table = given.read()  # before scikit-learn is imported: a wrong column costs no second
+    from scotl_matgl.ranking.ranker import TransferabilityRanker
+
     look_ups: dict[Switch, Any] = {Switch.auto: "auto", Switch.on: True, Switch.off: False}
     ranker = TransferabilityRanker(
         sources or "all",

@@ -129,15 +129,18 @@ def encode(
     layers = tuple(layer or ["readout"])
     store = EmbeddingStore()
     failed = 0
-    say("| source | crystals | refused | seconds | crystals/s |\n| --- | ---: | ---: | ---: | ---: |")
+    say("| source | crystals | encoded | refused | seconds | encoded/s |")
+    say("| --- | ---: | ---: | ---: | ---: | ---: |")
     for card in structure_cards(sources):
         with isolated(card) as outcome, progress_bar(card.name) as progress:
             encoder = load_encoder(card, threads)
             started = time.perf_counter()
             encoded = store.encode(encoder, corpus, layers=layers, device=device, progress=progress)
             seconds = time.perf_counter() - started
-            refused, speed = len(encoded.refused), len(corpus) / seconds
-            say(f"| {card.name} | {len(corpus)} | {refused} | {seconds:.1f} | {speed:.0f} |")
+            # What was read from the store says nothing of how fast the source is.
+            speed = f"{encoded.n_encoded / seconds:.0f}" if encoded.n_encoded else "-"
+            counts = f"{len(corpus)} | {encoded.n_encoded} | {len(encoded.refused)}"
+            say(f"| {card.name} | {counts} | {seconds:.1f} | {speed} |")
             list_records(
                 f"refused by {card.name}",
                 [(corpus[row].identifier or f"crystal {row}", reason) for row, reason in encoded.refused.items()],

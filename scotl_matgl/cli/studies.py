@@ -33,10 +33,10 @@ def evaluate(
     output: ResumedOption = None,
 ) -> None:
     """Measure how good rankings of your table are: what they say beside what transfer really gives on other rows."""
+    table = given.read()  # before scikit-learn is imported: a wrong column costs no second
     from scotl_matgl.studies.judging import judge_rankings, orders, summarise
     from scotl_matgl.studies.measuring import evaluate as measure
 
-    table = given.read()
     records = measure(
         table.formulas,
         table.y,
@@ -77,13 +77,13 @@ def curve(
     plot: Annotated[Path | None, typer.Option(help="Draw the curves into this file (.png, .svg, .pdf).")] = None,
 ) -> None:
     """Learning curves: how the error falls with more rows, at twice as many, and how many an error needs."""
-    from scotl_matgl.studies.curves import learning_curves
-
     check_output(output)
     check_output(plot)
     if error is not None and not error > 0:
         raise typer.BadParameter(f"{error} is no error to be reached; give a number above zero")
     table = given.read()
+    from scotl_matgl.studies.curves import learning_curves
+
     with progress_bar("fits") as progress:
         curves = learning_curves(
             table.formulas,
@@ -123,11 +123,11 @@ def validate_command(
     output: ResumedOption = None,
 ) -> None:
     """Errors when whole clusters, elements or chemical systems are held out, beside random folds."""
+    check_output(output)
+    table = given.read()
     from scotl_matgl.studies.splitters import SCHEMES
     from scotl_matgl.studies.validation import validate
 
-    check_output(output)
-    table = given.read()
     with progress_bar("fits") as progress:
         found = validate(
             head,

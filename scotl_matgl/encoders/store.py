@@ -6,7 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,10 +49,13 @@ class StoredEmbeddings:
         By layer; NaN rows for refused crystals.
     refused : dict of int to str
         Position to reason.
+    n_encoded : int
+        Different crystals that were not in the store before.
     """
 
     embeddings: dict[str, NDArray[np.float32]]
     refused: dict[int, str]
+    n_encoded: int = 0
 
 
 class EmbeddingStore:
@@ -179,7 +182,7 @@ class EmbeddingStore:
                     refused.setdefault(index, "its embedding is not finite")
             wanted.take(part, encoded.embeddings, {part[index]: reason for index, reason in refused.items()})
             storing = storing and self._write(card, part, encoded.embeddings, refused)
-        return wanted.in_order()
+        return replace(wanted.in_order(), n_encoded=len(missing))
 
 
 class _Wanted:

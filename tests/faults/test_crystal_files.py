@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import random
+import re
 import tracemalloc
 from collections import Counter
 from pathlib import Path
@@ -356,7 +357,8 @@ def test_encode_lists_why_a_crystal_was_refused(
     from scotl_matgl.encoders import store
 
     def refusing(self: Any, encoder: Any, corpus: Corpus, **kwargs: Any) -> Any:
-        return SimpleNamespace(refused=dict.fromkeys(range(len(corpus)), "the model does not know Cs"))
+        refused = dict.fromkeys(range(len(corpus)), "the model does not know Cs")
+        return SimpleNamespace(refused=refused, n_encoded=0)
 
     (tmp_path / "a.json").write_text(json.dumps([{**GOOD, "id": f"c{i}"} for i in range(25)]))
     monkeypatch.setenv("SCOTL_MATGL_HOME", str(tmp_path / "home"))
@@ -367,6 +369,31 @@ def test_encode_lists_why_a_crystal_was_refused(
         sources.encode(structures=tmp_path / "a.json", device="cpu", threads=1)
     assert done.value.exit_code == 0
     shown = capsys.readouterr()
-    assert "| Mine | 25 | 25 |" in shown.out
+    # What was stored before says nothing of speed.
+    assert re.search(r"\| Mine \| 25 \| 0 \| 25 \| [0-9.]+ \| - \|", shown.out)
     assert "refused by Mine: c0: the model does not know Cs" in shown.err
     assert "refused by Mine: 5 more" in shown.err
+
+
+def test_a_sample_makes_no_crystal_of_other_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import scotl_matgl.chemistry.crystal_files as files
+
+    read_record = files.read_record
+    bad = POSCAR.replace("Cs Cl\n", "")
+    records = [{"id": f"c{i}", "structure": bad if i == 3 else POSCAR, "fmt": "poscar"} for i in range(60)]
+    (tmp_path / "all.json").write_text(json.dumps(records))
+    whole = Corpus.read(tmp_path / "all.json")
+    read = []
+    monkeypatch.setattr(files, "read_record", lambda *given: read.append(0) or read_record(*given))
+    for n in (1, 20, 58, 59, 100):
+        read.clear()
+        sample = Corpus.read(tmp_path / "all.json", sample=n)
+        assert len(sample) == min(n, 59)
+        # One more for the record that is refused, if it was drawn.
+        assert len(read) == len(sample) + len(sample.refused)
+        positions = [int(crystal.identifier[1:]) for crystal in sample]
+        assert positions == sorted(set(positions))
+    assert sample.hash == whole.hash
+    drawn = np.sort(np.random.default_rng(0).choice(60, size=20, replace=False))
+    again = Corpus.read(tmp_path / "all.json", sample=20)
+    assert 3 in drawn or [crystal.identifier for crystal in again] == [f"c{i}" for i in drawn]
