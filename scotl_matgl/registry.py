@@ -12,7 +12,6 @@ import os
 import sys
 import threading
 import time
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from importlib import metadata
 from types import MappingProxyType, ModuleType
 from typing import Any, Literal
 
-from scotl_matgl.exceptions import PluginWarning
+from scotl_matgl.exceptions import PluginWarning, warn
 
 OWN_DISTRIBUTION = "scotl-matgl"
 
@@ -238,10 +237,9 @@ def collect(kind: str, entry_points: Iterable[metadata.EntryPoint]) -> Mapping[s
         chosen[name] = claims[0]
         if len(claims) > 1:
             others = ", ".join(item.origin for item in claims[1:])
-            warnings.warn(
+            warn(
                 f"{kind[:-1]} {name!r} is registered more than once: {claims[0].origin} is used, {others} is ignored",
                 PluginWarning,
-                stacklevel=2,
             )
     return MappingProxyType(chosen)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -14,7 +13,7 @@ from scotl_matgl.bridges.base import MANIFEST as MANIFEST
 from scotl_matgl.bridges.base import Bridge, BridgeError, load_bridge, read_header
 from scotl_matgl.bridges.index import index_path, look_up_in_index
 from scotl_matgl.bridges.lookup import LookUp
-from scotl_matgl.exceptions import StoredFileWarning
+from scotl_matgl.exceptions import StoredFileWarning, warn
 from scotl_matgl.sources.cards import SourceCard
 from scotl_matgl.storage import home
 
@@ -71,7 +70,7 @@ def list_bridges(folders: Sequence[Path] | None = None) -> Iterator[BridgeFile]:
                 if not {"source", "layer", "descriptor"} <= found.provenance.keys():
                     raise BridgeError(f"{path} was saved without source, layer and descriptor")
             except BridgeError as error:
-                warnings.warn(f"{error}; it is left out", StoredFileWarning, stacklevel=2)
+                warn(f"{error}; it is left out", StoredFileWarning)
                 continue
             yield found
 
@@ -140,7 +139,7 @@ def find_look_up(card: SourceCard, layer: str) -> LookUp | None:
         if index_path().is_file():
             return look_up_in_index(index_path(), card.name, layer, card.weights)
     except BridgeError as error:
-        warnings.warn(f"{error}; the bridge is used alone", StoredFileWarning, stacklevel=2)
+        warn(f"{error}; the bridge is used alone", StoredFileWarning)
     return None
 
 

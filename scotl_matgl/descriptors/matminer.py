@@ -18,7 +18,7 @@ from scotl_matgl.chemistry.compositions import Compositions
 from scotl_matgl.chemistry.elements import SYMBOLS
 from scotl_matgl.chemistry.formulas import SkippedRow
 from scotl_matgl.descriptors.base import MATMINER_CITATION, CompositionDescriptor
-from scotl_matgl.exceptions import ScotlMatglWarning
+from scotl_matgl.exceptions import ScotlMatglWarning, warn
 from scotl_matgl.vocabulary import Floats
 
 
@@ -108,10 +108,9 @@ class MatminerDescriptor(CompositionDescriptor):
         self._numeric = self._find_numeric()
         self.left_out_ = tuple(np.array(self._labels)[~self._numeric].tolist())
         if self.left_out_:
-            warnings.warn(
+            warn(
                 f"matminer's {self.featurizer} gives text in {', '.join(self.left_out_)}: these features are left out",
                 ScotlMatglWarning,
-                stacklevel=2,
             )
         self.failed_rows_: tuple[SkippedRow, ...] = ()
         return self

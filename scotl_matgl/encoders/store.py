@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scotl_matgl.exceptions import StoredFileError, StoredFileWarning
+from scotl_matgl.exceptions import StoredFileError, StoredFileWarning, warn
 from scotl_matgl.sources.cards import SourceCard
 from scotl_matgl.storage import TensorKind, home, read_header, read_tensors, sweep, touch, write_tensors
 
@@ -85,7 +84,7 @@ class EmbeddingStore:
                 yield path, read_header(path, EMBEDDINGS_FILE)
             except StoredFileError as error:
                 if path.exists():  # not deleted meanwhile by `scotl-matgl cache prune`
-                    _warn(str(error))
+                    warn(str(error), StoredFileWarning)
 
     def _write(
         self, card: SourceCard, hashes: list[str], embeddings: dict[str, NDArray[np.float32]], refused: dict[int, str]
@@ -97,9 +96,10 @@ class EmbeddingStore:
         try:
             write_tensors(self.folder(card) / f"{name}.safetensors", embeddings, EMBEDDINGS_FILE, header)
         except (OSError, StoredFileError) as error:
-            _warn(
+            warn(
                 f"the embeddings of {card.name} cannot be stored below {self.root} ({error}); the run goes on, and "
-                "what it encodes from here on will be encoded again by the next one"
+                "what it encodes from here on will be encoded again by the next one",
+                StoredFileWarning,
             )
             return False
         return True
@@ -157,7 +157,7 @@ class EmbeddingStore:
                 _check_rows(path, header, stored)
             except StoredFileError as error:
                 if path.exists():  # not deleted meanwhile by `scotl-matgl cache prune`
-                    _warn(str(error))
+                    warn(str(error), StoredFileWarning)
                 continue
             wanted.take(header["crystals"], stored, header["refused"])
             touch(path)
@@ -245,7 +245,3 @@ def _check_rows(path: Path, header: dict[str, Any], stored: dict[str, NDArray[An
                 f"{path} cannot be read as a {EMBEDDINGS_FILE.name}: the layer {layer!r} has values that are not "
                 f"finite of crystals that were not refused; {EMBEDDINGS_FILE.remedy}"
             )
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, StoredFileWarning, stacklevel=4)

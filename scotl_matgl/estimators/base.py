@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from datetime import date
 from typing import Any, ClassVar, Self
@@ -13,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
 from scotl_matgl.estimators.spectrum import EPS, LARGEST, SMALLEST, EmbeddingError, FloatArray, Spectra
-from scotl_matgl.exceptions import DegenerateScoreWarning
+from scotl_matgl.exceptions import DegenerateScoreWarning, warn
 from scotl_matgl.tables.target import Task, is_classification
 
 
@@ -108,7 +107,7 @@ class TransferabilityEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-l
 
     def _degenerate(self, reason: str) -> float:
         """Warn that the score means nothing for this shape of data, and return NaN."""
-        warnings.warn(f"{type(self).__name__}: {reason} The score is NaN.", DegenerateScoreWarning, stacklevel=5)
+        warn(f"{type(self).__name__}: {reason} The score is NaN.", DegenerateScoreWarning)
         return _Degenerate("nan")
 
 

@@ -6,14 +6,13 @@ import hashlib
 import json
 import sys
 import time
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol, Self
 
 from scotl_matgl.descriptors.described import Described
-from scotl_matgl.exceptions import InputError, StoredFileWarning
+from scotl_matgl.exceptions import InputError, StoredFileWarning, warn
 from scotl_matgl.ranking.result import SourceResult
 from scotl_matgl.ranking.search import Search
 from scotl_matgl.ranking.stages import Source
@@ -199,9 +198,8 @@ class ScoresFile:
         except OSError as error:
             self._file.close()
             self._file = None
-            warnings.warn(
+            warn(
                 f"{self.path} cannot be written ({error.strerror or error}); the run goes on, but could not be resumed "
                 "from here",
                 StoredFileWarning,
-                stacklevel=2,
             )

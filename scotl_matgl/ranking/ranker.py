@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Self
@@ -15,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from scotl_matgl.descriptors.composite import get_descriptor
 from scotl_matgl.descriptors.described import Described
 from scotl_matgl.estimators import left_out, named_estimators
-from scotl_matgl.exceptions import InputError, ScotlMatglWarning
+from scotl_matgl.exceptions import InputError, ScotlMatglWarning, warn
 from scotl_matgl.learners.members import check_head
 from scotl_matgl.ranking.control import control_features
 from scotl_matgl.ranking.search import Search
@@ -257,7 +256,7 @@ class TransferabilityRanker(Documented, BaseEstimator):  # type: ignore[misc]  #
                 source, reason = next(iter(self.errors_.items()))
                 parts.append(f"{len(self.errors_)} sources were not ranked, the first is {source}: {reason}")
             if parts:
-                warnings.warn("; ".join(parts) + " (all are listed in ranking_)", ScotlMatglWarning, stacklevel=3)
+                warn("; ".join(parts) + " (all are listed in ranking_)", ScotlMatglWarning)
 
     def transform(self, formulas: Any) -> Floats:
         """Embedding Ẑ (n, d) of formulas by the first source of the ranking, whether or not transfer helps."""

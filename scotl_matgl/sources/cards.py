@@ -9,7 +9,6 @@ import fnmatch
 import json
 import math
 import re
-import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 
 from scotl_matgl import registry
 from scotl_matgl.chemistry.elements import SYMBOLS
-from scotl_matgl.exceptions import PluginWarning
+from scotl_matgl.exceptions import PluginWarning, warn
 from scotl_matgl.sources.apart import list_zoo
 from scotl_matgl.vocabulary import visible
 
@@ -396,7 +395,7 @@ def all_cards(failed: Callable[[str, str], None] | None = None) -> list[SourceCa
         if failed is not None:
             failed(what, reason)
         else:
-            warnings.warn(f"{what}: {reason}", PluginWarning, stacklevel=3)
+            warn(f"{what}: {reason}", PluginWarning)
 
     cards: dict[str, SourceCard] = {}
     known = registry.entries("zoos")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scotl_matgl.descriptors.composite import get_descriptor
 from scotl_matgl.descriptors.described import Described
 from scotl_matgl.estimators import embedding_estimators, named_estimators
-from scotl_matgl.exceptions import ScotlMatglWarning
+from scotl_matgl.exceptions import ScotlMatglWarning, warn
 from scotl_matgl.learners.members import BlendMember, Features, LearningTask
 from scotl_matgl.ranking.control import control_features
 from scotl_matgl.ranking.search import Found, Search
@@ -210,10 +209,9 @@ def _measure(table: _Table, unit: _Unit) -> Iterator[dict[str, Any]]:
     )
     failed = found.ranking.errors
     for name, reason in list(failed.items())[:1]:
-        warnings.warn(
+        warn(
             f"{len(failed)} of {len(table.cards)} sources are not evaluated, the first is {name}: {reason}",
             ScotlMatglWarning,
-            stacklevel=2,
         )
     judges = LearningTask(table.rows.y[unit.test], len(table.rows.classes), (), table.search.random_state)
     realised = _realised(table, unit, found, judges)

@@ -8,13 +8,12 @@ import io
 import math
 import os
 import stat
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from scotl_matgl import vocabulary
-from scotl_matgl.exceptions import InputError, StoredFileWarning
+from scotl_matgl.exceptions import InputError, StoredFileWarning, warn
 from scotl_matgl.storage import lock_file, write_whole
 
 Key = tuple[str, ...]
@@ -97,11 +96,10 @@ class ResultsFile:
                     self._seen = (0, 0)  # it is another file now, to which others may have added already
         except OSError as error:
             self._merge(new)
-            warnings.warn(
+            warn(
                 f"{self.path} cannot be written ({error.strerror or error}); the run goes on, and what it measures "
                 "from here on is kept in memory alone",
                 StoredFileWarning,
-                stacklevel=3,
             )
             self.path = None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -16,7 +15,7 @@ from scotl_matgl.chemistry.compositions import Compositions, column_of, parse_co
 from scotl_matgl.chemistry.crystals import as_crystal
 from scotl_matgl.chemistry.formulas import CompositionError, SkippedRow, shown
 from scotl_matgl.chemistry.refusals import StructureError
-from scotl_matgl.exceptions import InputError
+from scotl_matgl.exceptions import InputError, warn
 from scotl_matgl.tables.folds import Folds, key_hashes, make_folds
 from scotl_matgl.tables.target import Task, group_median, group_mode, read_target
 from scotl_matgl.vocabulary import Floats, counted
@@ -221,7 +220,7 @@ class Rows:
         given = np.asarray(y) if plain else np.asarray(y, dtype=object)
         if given.ndim == 2 and given.shape[1] == 1:
             message = "A column-vector y was passed when a 1d array was expected; it is taken as one column."
-            warnings.warn(message, DataConversionWarning, stacklevel=4)
+            warn(message, DataConversionWarning)
             given = given.ravel()
         if given.ndim != 1 or len(given) != self.n_input:
             kind = "rows" if self.compositions is None or len(self.crystals) else "formulas"

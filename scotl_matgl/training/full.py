@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import tempfile
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from scotl_matgl.encoders.base import encode_crystals, graph_or_reason
 from scotl_matgl.encoders.graphs import CrystalGraph, GraphBatch
 from scotl_matgl.encoders.matgl import BATCH_EDGES, MatGLEncoder
 from scotl_matgl.encoders.weights import find_model, pick_device
-from scotl_matgl.exceptions import InputError, ScotlMatglWarning
+from scotl_matgl.exceptions import InputError, ScotlMatglWarning, warn
 from scotl_matgl.sources.cards import SourceCard, all_cards, select
 from scotl_matgl.storage import TensorKind, installed_versions, read_tensors, write_tensors
 from scotl_matgl.training import loop as training_loop
@@ -607,7 +606,7 @@ def _warn(skipped: Sequence[SkippedRow], consequence: str) -> None:
         shown = "; ".join(f"row {row.row} ({row.value}): {row.reason}" for row in skipped[:3])
         more = f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""
         message = f"{counted(len(skipped), 'crystal')} {consequence}: {shown}{more}"
-        warnings.warn(message, ScotlMatglWarning, stacklevel=3)
+        warn(message, ScotlMatglWarning)
 
 
 def _plain(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from scotl_matgl.bridges.embedding import SourceEmbedding
 from scotl_matgl.descriptors.base import CompositionDescriptor
 from scotl_matgl.descriptors.described import Described
-from scotl_matgl.exceptions import InputError, ScotlMatglWarning
+from scotl_matgl.exceptions import InputError, ScotlMatglWarning, warn
 from scotl_matgl.learners.members import Features
 from scotl_matgl.ranking.control import control_features
 from scotl_matgl.ranking.ranker import TransferabilityRanker
@@ -51,19 +50,19 @@ class FormulaEstimator(Documented, BaseEstimator):  # type: ignore[misc]  # scik
         for name, least in (("n_sources", 1), ("max_rows", MIN_ROWS), ("random_state", 0)):
             check_whole(name, getattr(self, name), least)
 
-    def _warn(self, skipped: Sequence[Any], consequence: str, *, stacklevel: int = 4) -> None:
+    def _warn(self, skipped: Sequence[Any], consequence: str) -> None:
         if skipped and self.on_error == "warn":
             shown = "; ".join(f"row {row.row} ({row.value}): {row.reason}" for row in skipped[:3])
             more = f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""
             message = f"{counted(len(skipped), 'row')} {consequence}: {shown}{more}"
-            warnings.warn(message, ScotlMatglWarning, stacklevel=stacklevel)
+            warn(message, ScotlMatglWarning)
 
-    def _warn_left_out(self, errors: Mapping[str, str], *, stacklevel: int) -> None:
+    def _warn_left_out(self, errors: Mapping[str, str]) -> None:
         """Warn about sources that were asked for and cannot be used."""
         if errors and self.sources != "all" and self.on_error == "warn":
             shown = "; ".join(f"{name}: {reason}" for name, reason in list(errors.items())[:2])
             message = f"{counted(len(errors), 'source')} left out: {shown}"
-            warnings.warn(message, ScotlMatglWarning, stacklevel=stacklevel)
+            warn(message, ScotlMatglWarning)
 
     # -- what is known without a source ---------------------------------------------------------------------------
 

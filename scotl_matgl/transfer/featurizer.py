@@ -117,7 +117,7 @@ class TransferFeaturizer(TransformerMixin, FormulaEstimator):  # type: ignore[mi
             self._rank(cards, rows, y)
         elif cards:
             self._take_all(cards, Described.of(rows.formulas, self._descriptor))
-        self._warn(self.skipped_, "skipped", stacklevel=3)
+        self._warn(self.skipped_, "skipped")
         return self
 
     def _take_all(self, cards: Sequence[SourceCard], described: Described) -> None:
@@ -133,7 +133,7 @@ class TransferFeaturizer(TransformerMixin, FormulaEstimator):  # type: ignore[mi
         if not self.sources_:
             name, reason = next(iter(self.errors_.items()))
             raise InputError(f"no source can be used ({len(cards)} tried); {name}: {reason}")
-        self._warn_left_out(self.errors_, stacklevel=4)
+        self._warn_left_out(self.errors_)
 
     def _formulas(self, X: Any) -> Rows:
         if is_numeric(X):
@@ -153,13 +153,13 @@ class TransferFeaturizer(TransformerMixin, FormulaEstimator):  # type: ignore[mi
         self.sources_ = tuple(item.embedding for item in found.measured[: self.n_sources])
         self.ranking_ = found.ranking
         self.errors_ |= found.ranking.errors
-        self._warn_left_out(self.errors_, stacklevel=4)
+        self._warn_left_out(self.errors_)
 
     def transform(self, X: Any) -> Floats:
         """Features (m, p) of m formulas; rows that cannot be read are NaN."""
         check_is_fitted(self, "sources_")
         rows = read_rows(X, strict=self.on_error == "raise", estimator=self, reset=False)
-        self._warn(rows.skipped, "without features", stacklevel=3)
+        self._warn(rows.skipped, "without features")
         features = np.full((rows.n_input, len(self.get_feature_names_out())), np.nan)
         if len(rows):
             described = Described.of(rows.formulas, self._descriptor)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from scotl_matgl.chemistry.formulas import SkippedRow
-from scotl_matgl.exceptions import InputError, ScotlMatglWarning
+from scotl_matgl.exceptions import InputError, ScotlMatglWarning, warn
 from scotl_matgl.sources.cards import SourceCard, all_cards
 from scotl_matgl.storage import write_whole
 from scotl_matgl.training.full import FullTransferRegressor
@@ -118,7 +117,7 @@ def _warn_of_unregistered(names: Sequence[str]) -> None:
         message = (
             f"the file can only be used where the sources {', '.join(lost)} are registered, which they are not here"
         )
-        warnings.warn(message, ScotlMatglWarning, stacklevel=4)
+        warn(message, ScotlMatglWarning)
 
 
 def _names(sources: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from scotl_matgl.chemistry.elements import SYMBOLS
 from scotl_matgl.chemistry.formulas import SkippedRow
 from scotl_matgl.descriptors.composite import get_descriptor
 from scotl_matgl.descriptors.described import Described
-from scotl_matgl.exceptions import InputError, ScotlMatglWarning
+from scotl_matgl.exceptions import InputError, ScotlMatglWarning, warn
 from scotl_matgl.learners.blend import Blend, gaps
 from scotl_matgl.learners.domain import TrainingDomain
 from scotl_matgl.learners.heads import HeldRidge
@@ -167,7 +166,7 @@ class TransferModel(FormulaEstimator):
         self._blend, predictions = Blend.build(members, sampled, task, features, whole, guard=self.guard)
         text = () if rows.compositions is None else rows.compositions.take(sample).text
         self._describe_blend(predictions, task, text)
-        self._warn(self.skipped_, "skipped", stacklevel=3)
+        self._warn(self.skipped_, "skipped")
         self._note_refused(rows)
         return self
 
@@ -178,7 +177,7 @@ class TransferModel(FormulaEstimator):
         if blend.failed and self.on_error == "warn":
             source, reason = next(iter(blend.failed.items()))
             message = f"{counted(len(blend.failed), 'source')} left out: {source}: {reason}"
-            warnings.warn(message, ScotlMatglWarning, stacklevel=4)
+            warn(message, ScotlMatglWarning)
         self.sources_ = tuple(source for source in self.sources_ if source.name not in blend.failed)
         self.share_ = blend.share
         self.transfers_ = blend.share > 0.0
@@ -206,7 +205,7 @@ class TransferModel(FormulaEstimator):
         for i, fitted in self._blend.fitted.items():
             if isinstance(fitted.head, FullTransferRegressor):
                 self.refused_ = _refused(rows, {row.row: row.reason for row in fitted.head.skipped_})
-                self._warn(self.refused_, self._without("learned", i), stacklevel=4)
+                self._warn(self.refused_, self._without("learned", i))
 
     def _without(self, done: str, i: int) -> str:
         """What happens to rows that a network refuses."""
@@ -272,7 +271,7 @@ class TransferModel(FormulaEstimator):
             outputs=self.predictions and self.method == "frozen",
         )
         self.errors_ |= found.ranking.errors
-        self._warn_left_out(self.errors_, stacklevel=5)
+        self._warn_left_out(self.errors_)
         # Training a network on takes six times as long as once: the best alone.
         chosen = found.measured[: 1 if self._trains_networks else self.n_sources]
         self.ranking_ = replace(found.ranking, target_unit=self.target_unit)
@@ -300,7 +299,7 @@ class TransferModel(FormulaEstimator):
                 f"all rows have the composition {described.compositions.text[0]}, which tells no source from another; "
                 "with crystals and method='full' name the one source"
             )
-        self._warn_left_out(self.errors_, stacklevel=6)
+        self._warn_left_out(self.errors_)
         self.sources_ = (SourceEmbedding.of(cards[0], self.layer, None),)
         return features
 
@@ -532,11 +531,11 @@ class TransferModel(FormulaEstimator):
         self._warn(rows.skipped, "not predicted")
         return rows
 
-    def _tell_refused(self, refused: Sequence[SkippedRow], consequence: str, *, stacklevel: int) -> None:
+    def _tell_refused(self, refused: Sequence[SkippedRow], consequence: str) -> None:
         """Warn about crystals that a network refuses, or raise, as `on_error` says."""
         if refused and self.on_error == "raise":
             raise InputError(f"row {refused[0].row} ({refused[0].value}) is {consequence}: {refused[0].reason}")
-        self._warn(refused, consequence, stacklevel=stacklevel)
+        self._warn(refused, consequence)
 
     @property
     def _n_classes(self) -> int:
@@ -560,7 +559,7 @@ class TransferModel(FormulaEstimator):
             if len(refused) and isinstance(fitted.head, FullTransferRegressor):
                 found = fitted.head.refusals(rows.crystals[refused])
                 reasons = {int(row): found.get(k, "its prediction is not finite") for k, row in enumerate(refused)}
-                self._tell_refused(_refused(rows, reasons), self._without("predicted", i), stacklevel=6)
+                self._tell_refused(_refused(rows, reasons), self._without("predicted", i))
         return members, weights, features
 
 
