@@ -32,7 +32,7 @@ test-lowest: .venv-lowest/test
 	.venv-lowest/bin/python -m pytest $(FAST)
 
 test-pyg: .venv-pyg/test
-	.venv-pyg/bin/python -m pytest tests/test_encoders.py tests/test_encoders_pyg.py
+	.venv-pyg/bin/python -m pytest tests/test_encoders.py tests/test_encoders_pyg.py tests/test_own_models.py
 
 # Each from its own folder's path and not installed, so that the zoos of one do not show in the tests of another.
 test-plugins: .venv/plugins

@@ -31,11 +31,12 @@ import pytest
 from scotl_matgl.chemistry.crystals import Crystal
 from scotl_matgl.encoders import probes
 from scotl_matgl.encoders.base import GraphEncoder, encode_crystals
+from scotl_matgl.encoders.checkpoints import CheckpointError
 from scotl_matgl.encoders.contracts import SourceEncoder
 from scotl_matgl.encoders.graphs import CrystalGraph
 from scotl_matgl.encoders.matgl import BATCH_EDGES, MatGLEncoder, load
 from scotl_matgl.encoders.probes import IncompatibleWeightsError, reference_crystals
-from scotl_matgl.encoders.weights import CheckpointError, find_model
+from scotl_matgl.encoders.weights import find_model
 from scotl_matgl.sources import zoo
 from scotl_matgl.sources.cards import SourceCard
 

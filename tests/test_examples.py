@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NEED_MODELS = {"train_source.py", "transfer_full.py"}  # torch, MatGL and the third-party data
+NEED_MODELS = {"own_matgl_model.py", "train_source.py", "transfer_full.py"}  # torch, MatGL and the third-party data
 NEED_TORCH = {"transfer_fine_tuned.py"}
 SCRIPTS = [
     pytest.param(

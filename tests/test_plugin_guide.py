@@ -31,7 +31,7 @@ def run(*command: str | Path, cwd: Path) -> str:
 def files() -> dict[str, str]:
     """What the guide tells to write, the ranking and the test that it shows."""
     (project,) = blocks("toml")
-    module, ranking, check = blocks("python")
+    module, ranking, check, _ = blocks("python")
     return {"pyproject.toml": project, "my_zoo.py": module, "ranking.py": ranking, "test_my_zoo.py": check}
 
 
@@ -97,3 +97,8 @@ def test_the_test_of_the_guide_finds_a_fault(files: dict[str, str], python: Path
     broken = "import my_zoo\nmy_zoo.Encoder.encode = lambda self, formulas, layer='readout': None\n"
     with pytest.raises(AssertionError, match=r"my-model: encode\(layer='readout'\) is a NoneType; it must be a numpy"):
         run(python, "-c", broken + files["test_my_zoo.py"], cwd=tmp_path)
+
+
+def test_the_function_of_the_guide_is_ranked(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(blocks("python")[3], str(GUIDE), "exec"), {})  # noqa: S102 - our own guide
+    assert "Letters" in capsys.readouterr().out

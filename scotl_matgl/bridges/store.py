@@ -146,3 +146,15 @@ def find_look_up(card: SourceCard, layer: str) -> LookUp | None:
 def look_up_path(source: str, layer: str) -> Path:
     """Where the look-up of a source and layer is kept."""
     return home() / "lookup" / f"{source}--{layer}.safetensors"
+
+
+def remove_bridges(card: SourceCard) -> list[Path]:
+    """Delete the user's own bridges and look-ups of a source; which files they were."""
+    found = [
+        path
+        for folder in (home() / "bridges", home() / "lookup")
+        for path in sorted(folder.glob(f"{glob.escape(card.name)}--*.safetensors"))
+    ]
+    for path in found:
+        path.unlink(missing_ok=True)
+    return found

@@ -18,6 +18,7 @@ from scotl_matgl.cli.options import (
     SeedOption,
     SourcesOption,
     UnitOption,
+    asked,
     check_output,
 )
 from scotl_matgl.cli.tables import GivenTable, Task, takes_columns, takes_formulas
@@ -57,7 +58,7 @@ def fit(
             say(remark, err=True)
     kind = TransferClassifier if classes else TransferRegressor
     model = kind(
-        sources or "all",
+        asked(sources),
         method=method.value,
         head=head,
         n_sources=TOGETHER if n_sources is None else n_sources,

@@ -48,7 +48,13 @@ class Method(StrEnum):
 
 
 SourcesOption = Annotated[
-    list[str] | None, typer.Option("--sources", "-s", help="Names, with * as wildcard; repeat for more. Default: all.")
+    list[str] | None,
+    typer.Option(
+        "--sources",
+        "-s",
+        "--card",
+        help="Names, with * as wildcard, or files with a card (.json); repeat for more. Default: all.",
+    ),
 ]
 HeadOption = Annotated[
     str, typer.Option("--head", help="Head on top; 'auto' compares all, 'kernel ridge' is the fastest.")
@@ -65,11 +71,18 @@ ResumedOption = Annotated[
 ]
 
 
+def asked(sources: list[str] | None) -> list[str | SourceCard] | str:
+    """Sources as an option names them: names as they are, cards read from files; all without it."""
+    from scotl_matgl.sources.bound import card_of_file
+
+    return [card_of_file(item) if item.lower().endswith(".json") else item for item in sources or ()] or "all"
+
+
 def select_cards(sources: list[str] | None) -> list[SourceCard]:
     """Cards of the sources that an option names; of all without it."""
     from scotl_matgl.sources.cards import all_cards, select
 
-    return select(all_cards(), sources or "all")
+    return select(all_cards(), asked(sources))
 
 
 def check_registered(kind: str, names: Iterable[str]) -> None:

@@ -19,6 +19,7 @@ from scotl_matgl.cli.options import (
     SourcesOption,
     Switch,
     UnitOption,
+    asked,
     check_output,
     check_registered,
 )
@@ -60,7 +61,7 @@ def rank(
 
     look_ups: dict[Switch, Any] = {Switch.auto: "auto", Switch.on: True, Switch.off: False}
     ranker = TransferabilityRanker(
-        sources or "all",
+        asked(sources),
         descriptor=descriptor,
         estimators=wanted,
         layer=layer,

@@ -23,6 +23,7 @@ from scotl_matgl.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from scotl_matgl.sources.cards import SourceCard
     from scotl_matgl.training.source import TrainedSource
 
 
@@ -109,6 +110,91 @@ def zoo_show(
             if value not in ("", None):
                 say(f"{key:>14}  {value}")
         say()
+
+
+@zoo_app.command("add")
+def zoo_add(
+    model: Annotated[
+        Path,
+        typer.Argument(help="Folder of `model.save` of MatGL or of `scotl-matgl train`, or a checkpoint of Lightning."),
+    ],
+    name: Annotated[str, typer.Option(help="Name of the source.")] = "",
+    property_: Annotated[str, typer.Option("--property", help="What it was trained to predict.")] = "",
+    unit: Annotated[str, typer.Option(help="Unit of the property; 1 if there is none.")] = "",
+    structures: Annotated[
+        Path | None, typer.Option(help="Crystals to fit its bridge on, so that formulas can be ranked.")
+    ] = None,
+    network: Annotated[Path | None, typer.Option(help="Folder of the network that a checkpoint belongs to.")] = None,
+    dataset: Annotated[str, typer.Option(help="What it was trained on.")] = "",
+    licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "",
+    citation: Annotated[str, typer.Option(help="What to cite.")] = "",
+    matgl_version: Annotated[
+        int | None, typer.Option(help="Major version of MatGL that trained it, if another than the installed one.")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Write over a source of this name added before.")] = False,
+    layer: Annotated[list[str] | None, typer.Option(help="Layers to bridge; repeat. Default: readout, final.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only so many crystals, drawn at random with seed 0.")] = None,
+    device: Annotated[str, typer.Option(help="Where the model runs: auto, cpu, cuda, cuda:1, ...")] = "auto",
+    threads: Annotated[int, typer.Option(help="Threads of the model on a CPU; 0 leaves torch's choice.")] = 1,
+) -> None:
+    """Make a source of a model that you trained; with crystals its bridge too, and it is ranked with all others."""
+    from scotl_matgl.exceptions import InputError
+    from scotl_matgl.sources.cards import SourceCard
+    from scotl_matgl.training.source import load_trained
+
+    if (model / "report.json").is_file():  # `scotl-matgl train` writes one
+        card = load_trained(model).install()
+    elif not (name and property_ and unit):
+        raise InputError("a model of MatGL says neither its name nor what it predicts: give --name, --property, --unit")
+    else:
+        stated = {"dataset": dataset, "licence": licence, "citation": citation}
+        versions: dict[str, Any] = {"matgl_version": matgl_version, "network": network, "replace": replace}
+        card = SourceCard.from_matgl(model, name=name, property=property_, unit=unit, **versions, **stated)
+    widths = ", ".join(f"{layer} {width}" for layer, width in card.layers.items())
+    say(f"{card.name}: {card.architecture}, {card.parameters} parameters, {len(card.elements)} elements")
+    say(f"layers: {widths}")
+    if card.modality == "structure" and structures is not None:
+        _bridge(card, read_corpus(structures, limit), layer or ["readout", "final"], device, threads)
+    elif card.modality == "structure":
+        say(
+            "formulas need its bridge: `scotl-matgl bridge build --structures FILE --sources "
+            f"'{card.name}'`, or give --structures here",
+            err=True,
+        )
+
+
+def _bridge(card: SourceCard, corpus: Any, layers: list[str], device: str, threads: int) -> None:
+    """Fit the bridges of a source, and say how good they are."""
+    from scotl_matgl.bridges.build import build_bridge
+    from scotl_matgl.descriptors.composite import get_descriptor
+    from scotl_matgl.encoders.store import EmbeddingStore
+
+    encoder = load_encoder(card, threads)
+    descriptor = get_descriptor("standard")
+    store = EmbeddingStore()
+    with progress_bar(card.name) as progress:  # all layers in one pass; the bridges find them stored
+        store.encode(encoder, corpus.one_per_formula(), layers=layers, device=device, progress=progress)
+    for layer in layers:
+        built = build_bridge(card, corpus, descriptor, encoder=encoder, layer=layer, store=store, device=device)
+        say(
+            f"bridge to {layer}: held-out median R² {built.bridge.quality_.median_r2:.3f}; {built.n_crystals} "
+            f"crystals, {len(built.refused)} refused; {built.path}"
+        )
+
+
+@zoo_app.command("remove")
+def zoo_remove(name: Annotated[str, typer.Argument(help="Name of a source that was added.")]) -> None:
+    """Remove a source that was added: its card, its weights, its bridges and its stored embeddings."""
+    import shutil
+
+    from scotl_matgl.bridges.store import remove_bridges
+    from scotl_matgl.encoders.store import EmbeddingStore
+    from scotl_matgl.sources.installed import remove
+
+    card = remove(name)
+    bridges = remove_bridges(card)
+    shutil.rmtree(EmbeddingStore().folder(card), ignore_errors=True)
+    say(f"removed {card.name} and {len(bridges)} files of its bridges")
 
 
 @app.command()

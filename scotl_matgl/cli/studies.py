@@ -16,6 +16,7 @@ from scotl_matgl.cli.options import (
     SeedOption,
     SourcesOption,
     UnitOption,
+    asked,
     check_output,
     whole_numbers,
 )
@@ -40,7 +41,7 @@ def evaluate(
     records = measure(
         table.formulas,
         table.y,
-        sources or "all",
+        asked(sources),
         table=given.name,
         path=output,
         head=head,

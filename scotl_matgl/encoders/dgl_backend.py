@@ -28,6 +28,8 @@ MODELS = {
     "M3GNet": "matgl.models._m3gnet",
     "TensorNet": "matgl.models._tensornet_dgl",
     "QET": "matgl.models._qet_dgl",
+    "SO3Net": "matgl.models._so3net",
+    "CHGNet": "matgl.models._chgnet",
 }
 WRAPPERS = {"TransformedTargetModel": "matgl.models._wrappers", "Potential": "matgl.apps._pes_dgl"}
 

@@ -1,12 +1,10 @@
-"""MatGL's pretrained models (MEGNet, M3GNet, TensorNet, QET) as source encoders, on either of its backends."""
+"""MatGL's models (MEGNet, M3GNet, TensorNet, SO3Net, CHGNet, QET) as source encoders, on either of its backends."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +13,17 @@ from numpy.typing import NDArray
 
 from scotl_matgl.chemistry.elements import SYMBOLS
 from scotl_matgl.encoders.base import GraphEncoder
+from scotl_matgl.encoders.checkpoints import CheckpointError, read_model
 from scotl_matgl.encoders.graphs import CrystalGraph
 from scotl_matgl.encoders.probes import IncompatibleWeightsError
+from scotl_matgl.encoders.taps import tapped, taps_of
 from scotl_matgl.encoders.weights import (
     INSTALL_HINT,
     Backend,
-    CheckpointError,
     check_files,
     find_model,
     pick_backend,
     pick_device,
-    read_model,
 )
 from scotl_matgl.sources.cards import SourceCard
 
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
 
 
 #: Bonds per batch at which each architecture is fastest on a CPU (of MEGNet two thirds are then merged).
-BATCH_EDGES = {"MEGNet": 16000, "M3GNet": 4000, "TensorNet": 1500, "QET": 1500}
+BATCH_EDGES = {"MEGNet": 16000, "M3GNet": 4000, "TensorNet": 1500, "QET": 1500, "SO3Net": 1500, "CHGNet": 1500}
 
 
 def load(
@@ -106,15 +104,23 @@ class MatGLEncoder(GraphEncoder):
         element references).
     """
 
-    def __init__(self, card: SourceCard, model: torch.nn.Module, backend: Backend, *, check: bool = True) -> None:
+    def __init__(
+        self,
+        card: SourceCard,
+        model: torch.nn.Module,
+        backend: Backend,
+        *,
+        check: bool = True,
+        widths_of_card: bool = True,
+    ) -> None:
         self._backend = backend
         self._wrapper = model
         self._network: Any = model.model
         self._architecture = type(self._network).__name__
-        self._taps = _taps(self._network)
+        self._taps = taps_of(self._network)
         widths = {**{name: tap.width for name, tap in self._taps.items()}, "final": 1}
         for layer, width in card.layers.items():
-            if widths.get(layer) != width:
+            if widths_of_card and widths.get(layer) != width:
                 raise CheckpointError(
                     f"The card of {card.name} lists the layer {layer!r} with width {width}; the model has "
                     f"{', '.join(f'{name} {size}' for name, size in widths.items())}"
@@ -135,6 +141,11 @@ class MatGLEncoder(GraphEncoder):
     def model(self) -> torch.nn.Module:
         """The network (its ``model``) and what brings its output to the unit of the card."""
         return self._wrapper
+
+    @property
+    def architecture(self) -> str:
+        """Name of the network's class."""
+        return self._architecture
 
     @property
     def backend(self) -> Backend:
@@ -183,7 +194,7 @@ class MatGLEncoder(GraphEncoder):
         if self._architecture == "MEGNet":
             inputs = {**inputs, "state_attr": self._state(n_crystals).to(n_atoms.device)}
         taps = {layer: self._taps[layer] for layer in layers if layer != "final"}
-        with _tapped(self._network, taps) as captured, warnings.catch_warnings():
+        with tapped(self._network, taps) as captured, warnings.catch_warnings():
             # A crystal may have no pair of bonds, and that is fine.
             warnings.filterwarnings("ignore", message="The input graph for the user-defined edge function")
             output = self._network(g=graph, **inputs).reshape(n_crystals, 1)
@@ -207,120 +218,16 @@ class MatGLEncoder(GraphEncoder):
     def _prediction(self, output: torch.Tensor, graph: Any, n_atoms: torch.Tensor) -> torch.Tensor:
         """Output of the network in the unit of the card."""
         if type(self._wrapper).__name__ == "TransformedTargetModel":
-            transformed: torch.Tensor = self._wrapper.transformer.inverse_transform(output)
-            return transformed
+            value: torch.Tensor = self._wrapper.transformer.inverse_transform(output)
+            return value if self._is_mean else value / n_atoms
         energy = self._wrapper.data_std * output + self._wrapper.data_mean
         if self._wrapper.element_refs is not None:
             energy = energy + self._wrapper.element_refs(graph).reshape(-1, 1)
         return energy / n_atoms
 
-
-@dataclass(frozen=True)
-class _Tap:
-    """Where a layer is read: a module, what of its input or output, and how that is averaged."""
-
-    module: str
-    pick: Callable[[tuple[Any, ...], Any], torch.Tensor]
-    width: int
-    pool: str | None = None
-
-
-def _taps(network: Any) -> dict[str, _Tap]:
-    """Layers of a network, ``readout`` first."""
-    architecture = type(network).__name__
-    if architecture == "MEGNet":
-        return _megnet_taps(network)
-    if architecture == "M3GNet":
-        return _m3gnet_taps(network)
-    return _tensornet_taps(network)
-
-
-def _megnet_taps(network: Any) -> dict[str, _Tap]:
-    last = network.output_proj.last_linear
-    taps = {
-        "readout": _Tap("output_proj", _first_input, network.output_proj.in_features),
-        "penultimate": _Tap(_name_of(network, last), _first_input, last.in_features),
-    }
-    for index, block in enumerate(network.blocks):
-        for position, part, pool in ((1, "node", "atoms"), (0, "edge", "bonds"), (2, "state", None)):
-            width = getattr(block.conv, f"{part}_func").out_features
-            taps[f"block_{index + 1}_{part}"] = _Tap(f"blocks.{index}", _output(position), width, pool)
-    return taps
-
-
-def _m3gnet_taps(network: Any) -> dict[str, _Tap]:
-    convolutions = {
-        f"gc_{index + 1}": _Tap(f"graph_layers.{index}", _output(1), layer.conv.node_weight_func.out_features, "atoms")
-        for index, layer in enumerate(network.graph_layers)
-    }
-    reads_bonds = network.is_intensive and getattr(network.readout, "field", "") == "edge_feat"
-    if network.include_state or reads_bonds or network.basis_expansion.use_phi:
-        raise CheckpointError(
-            "This M3GNet has states, a read-out of bonds or dihedral angles, for which the corrected three-body terms "
-            "are not made; none of the published models has"
-        )
-    if not network.is_intensive:
-        return {"readout": convolutions[f"gc_{len(convolutions)}"], **convolutions}
-    last = network.final_layer.last_linear
-    return {
-        "readout": _Tap("final_layer", _first_input, network.final_layer.in_features),
-        "penultimate": _Tap(_name_of(network, last), _first_input, last.in_features),
-        **convolutions,
-    }
-
-
-def _tensornet_taps(network: Any) -> dict[str, _Tap]:
-    width = 3 * network.units
-    return {
-        "readout": _Tap("linear", lambda _, output: output, network.linear.out_features, "atoms"),
-        "embedding": _Tap("tensor_embedding", lambda _, output: _invariants(output[0]), width, "atoms"),
-        **{
-            f"gc_{index + 1}": _Tap(f"layers.{index}", lambda _, output: _invariants(output), width, "atoms")
-            for index in range(len(network.layers))
-        },
-    }
-
-
-def _first_input(inputs: tuple[Any, ...], _: Any) -> torch.Tensor:
-    value: torch.Tensor = inputs[0]
-    return value
-
-
-def _output(position: int) -> Callable[[tuple[Any, ...], Any], torch.Tensor]:
-    def pick(_: tuple[Any, ...], output: Any) -> torch.Tensor:
-        value: torch.Tensor = output[position]
-        return value
-
-    return pick
-
-
-def _invariants(tensor: torch.Tensor) -> torch.Tensor:
-    """Squared norms of the scalar, antisymmetric and symmetric traceless parts of (n, units, 3, 3): (n, 3 · units)."""
-    import torch
-    from matgl.utils.maths import decompose_tensor, tensor_norm
-
-    return torch.cat([tensor_norm(part) for part in decompose_tensor(tensor)], dim=-1)
-
-
-def _name_of(network: Any, wanted: Any) -> str:
-    return next(str(name) for name, module in network.named_modules() if module is wanted)
-
-
-@contextmanager
-def _tapped(network: Any, taps: Mapping[str, _Tap]) -> Iterator[dict[str, torch.Tensor]]:
-    """Record layers while the network runs; the hooks and what they recorded are gone afterwards."""
-    captured: dict[str, torch.Tensor] = {}
-
-    def hook(layer: str, tap: _Tap) -> Callable[..., None]:
-        def record(_: Any, inputs: tuple[Any, ...], output: Any) -> None:
-            captured[layer] = tap.pick(inputs, output)
-
-        return record
-
-    handles = [network.get_submodule(tap.module).register_forward_hook(hook(layer, tap)) for layer, tap in taps.items()]
-    try:
-        yield captured
-    finally:
-        for handle in handles:
-            handle.remove()
-        captured.clear()
+    @property
+    def _is_mean(self) -> bool:
+        """Whether a crystal of twice the cell has the same output."""
+        # A MEGNet always has, and does not say so; a CHGNet may take the mean over its atoms, and does not either.
+        said = bool(getattr(self._network, "is_intensive", self._architecture == "MEGNet"))
+        return said or getattr(self._network, "readout_operation", "") == "mean"

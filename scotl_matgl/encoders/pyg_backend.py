@@ -38,6 +38,8 @@ MODELS = {
     "M3GNet": "matgl.models._m3gnet",
     "TensorNet": "matgl.models._tensornet",
     "QET": "matgl.models._qet",
+    "SO3Net": "matgl.models._so3net",
+    "CHGNet": "matgl.models._chgnet",
 }
 WRAPPERS = {"TransformedTargetModel": "matgl.models._wrappers", "Potential": "matgl.apps.pes"}
 
@@ -151,6 +153,7 @@ def prepare(
         # As on DGL: the whole vector of a bond from double precision, so that no digits are lost.
         pos=torch.zeros(len(batch.numbers), 3, device=device),
         pbc_offshift=vector,
+        pbc_offset=torch.from_numpy(batch.image.astype(np.float32)).to(device),  # for the angles of CHGNet
         batch=torch.from_numpy(np.repeat(np.arange(len(batch)), batch.n_atoms)).to(device),
         num_graphs=len(batch),
     )

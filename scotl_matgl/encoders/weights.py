@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import itertools
-import json
 import os
-import pickle
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,12 +18,14 @@ from scotl_matgl.encoders import dgl_backend, pyg_backend
 from scotl_matgl.encoders.graphs import CrystalGraph
 from scotl_matgl.encoders.probes import IncompatibleWeightsError
 from scotl_matgl.sources.cards import SourceCard
+from scotl_matgl.storage import home
 
 if TYPE_CHECKING:
     import torch
 
 
-_FILES = ("model.json", "model.pt", "state.pt")
+#: What MatGL's ``save`` writes of a model.
+MODEL_FILES = ("model.json", "model.pt", "state.pt")
 
 
 #: Names under which MatGL's hub may hold the same model since MatGL 3; the sha256 of the files tells whether it does.
@@ -44,14 +44,6 @@ _PATIENCE = 5.0
 INSTALL_HINT = "pip install 'scotl-matgl[dgl]' on Python 3.11, 'scotl-matgl[pyg]' on newer ones"
 
 
-#: Cut-offs that older checkpoints leave out of their weights; the network sets them itself from its settings.
-_CONSTANTS = {"model.bond_expansion.rbf.cutoff", "model.basis_expansion.sbf.cutoff"}
-
-
-class CheckpointError(ValueError):
-    """A checkpoint cannot be read safely, or is not one that this encoder understands."""
-
-
 def find_model(card: SourceCard, path: str | Path | None = None, *, download: bool = False) -> Path:
     """Directory of a model; see :func:`load` for the places and the errors."""
     name = str(card.options.get("directory", card.name))
@@ -61,13 +53,14 @@ def find_model(card: SourceCard, path: str | Path | None = None, *, download: bo
     else:
         assets = os.environ.get("SCOTL_MATGL_ASSETS")
         cache = Path.home() / ".cache" / "matgl"
-        places = [Path(assets) / "models" / "matgl" / name] if assets else []
+        places = [home() / "sources" / name]  # a model of the user's own
+        places += [Path(assets) / "models" / "matgl" / name] if assets else []
         places.append(cache / name)
         # Where huggingface_hub, which MatGL downloads with since 2.1, puts its files below the same cache.
         for owner, known in itertools.product(("Materialyze", "materialyze"), names):
             places.extend(sorted((cache / f"models--{owner}--{known}" / "snapshots").glob("*")))
     for place in places:
-        if all((place / file).is_file() for file in _FILES):
+        if all((place / file).is_file() for file in MODEL_FILES):
             return place
     advice = "Give the directory with path=..., or let MatGL download it with download=True."
     if download and path is None:
@@ -78,7 +71,8 @@ def find_model(card: SourceCard, path: str | Path | None = None, *, download: bo
     looked = ", ".join(str(place) for place in places)
     unset = "" if path is not None or os.environ.get("SCOTL_MATGL_ASSETS") else " (SCOTL_MATGL_ASSETS is not set)"
     raise FileNotFoundError(
-        f"The model {name!r} is not on this machine: {', '.join(_FILES)} were looked for in {looked}{unset}. {advice}"
+        f"The model {name!r} is not on this machine: {', '.join(MODEL_FILES)} were looked for in {looked}{unset}. "
+        f"{advice}"
     )
 
 
@@ -199,43 +193,3 @@ def check_files(card: SourceCard, directory: Path) -> None:
                 f"{directory / file} is not the file of the card {card.name}: its sha256 is {found}, not {expected}. "
                 "Get the published file, or load with check=False to look at this one."
             )
-
-
-def read_model(directory: Path, backend: Backend, convention: int) -> torch.nn.Module:
-    """Build the model that a directory describes, from allowed classes only, and fill in its weights."""
-    import torch
-    from matgl.data.transformer import Normalizer
-
-    wrapper_name = json.loads((directory / "model.json").read_text(encoding="utf-8")).get("@class")
-    try:
-        with torch.serialization.safe_globals([Normalizer]):
-            arguments = torch.load(directory / "model.pt", map_location="cpu", weights_only=True)
-        state = torch.load(directory / "state.pt", map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"The checkpoint in {directory} holds more than weights and settings; it was not executed: {error}"
-        ) from error
-    inner = arguments.pop("model", None) if isinstance(arguments, dict) else None
-    settings: dict[str, Any] = inner if isinstance(inner, dict) else {}
-    inner_name, module = str(settings.get("@class")), settings.get("@module")
-    # Of convention 2 there are TensorNets for PyG, too, in which atoms collect other tensors than in those for DGL.
-    other = convention == 2 and "pyg" in str(module)
-    if wrapper_name not in backend.WRAPPERS or inner_name not in backend.MODELS or other:
-        raise CheckpointError(
-            f"The checkpoint in {directory} is a {wrapper_name} of {inner_name} (module {module}); understood are "
-            f"{', '.join(backend.WRAPPERS)} of {', '.join(backend.MODELS)}, in the variants for DGL"
-        )
-    network = _class(backend.MODELS, inner_name)(**{**settings["init_args"], **backend.settings(inner_name)})
-    model = _class(backend.WRAPPERS, wrapper_name)(model=network, **arguments)
-    missing, unexpected = model.load_state_dict(backend.convert(inner_name, state, convention), strict=False)
-    missing, unexpected = sorted(set(missing) - _CONSTANTS), sorted(set(unexpected) - set(backend.UNUSED))
-    if missing or unexpected:
-        raise CheckpointError(f"The weights in {directory} do not fit: missing {missing}, unexpected {unexpected}")
-    model.requires_grad_(False)
-    model.eval()
-    backend.adapt(network, convention)
-    return model
-
-
-def _class(table: Mapping[str, str], name: str) -> Any:
-    return getattr(importlib.import_module(table[name]), name)

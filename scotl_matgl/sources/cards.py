@@ -284,10 +284,119 @@ class SourceCard:
             )
         return cls(**fields)
 
+    @classmethod
+    def from_matgl(cls, model: Any, *, name: str, property: str, unit: str, **facts: Any) -> SourceCard:  # noqa: A002
+        """Make a source of a model that was trained with MatGL, and keep it with the user's own sources.
+
+        Layers and their widths, elements, number of parameters, hashes and reference outputs are computed. Card and
+        weights are kept below ``SCOTL_MATGL_HOME``, so that :func:`all_cards` lists it from then on, and everything
+        that takes a name of a source takes its name.
+
+        Parameters
+        ----------
+        model : path, matgl model, or LightningModule of matgl
+            A folder that MatGL's ``save`` wrote; a network in memory, also within a ``TransformedTargetModel``, a
+            ``Potential``, or the module of Lightning that trained it, whose scaling of the target is kept; or a
+            checkpoint of Lightning, together with `network`. Of MEGNet, M3GNet, TensorNet, SO3Net, CHGNet or QET.
+        name : str
+            Of the source.
+        property, unit : str
+            What it predicts, and in which unit; that of an extensive network is per atom.
+        network : matgl model, or path, optional
+            The network that a checkpoint of Lightning has the weights of, before or after training.
+        matgl_version : int, optional
+            Major version of MatGL that it was trained with, if that is another than the installed one.
+        replace : bool, default=False
+            Whether a source of this name that was added before is written over.
+        dataset, licence, citation, notes : str, optional
+            See the attributes; what is left out is "not stated".
+        n_train, error, error_unit, options
+            See the attributes; ``options={"state": 1}`` chooses one fidelity of a network of several.
+
+        Returns
+        -------
+        SourceCard
+
+        Raises
+        ------
+        CardError
+            If the name is taken, or a fact is none that a card can hold.
+        FileNotFoundError
+            If there is no such folder or file.
+        ValueError
+            If the model is of another kind, its files hold more than weights and settings, or it is not read here as
+            MatGL itself reads it, which is compared on the reference crystals.
+
+        Notes
+        -----
+        Nothing in a file is executed. To rank it for formulas, build its bridge (``scotl-matgl bridge build``, or
+        ``scotl-matgl zoo add --structures``); crystals it encodes as it is.
+
+        Examples
+        --------
+        >>> card = SourceCard.from_matgl(model, name="My-MEGNet", property="band gap", unit="eV")  # doctest: +SKIP
+        >>> TransferabilityRanker([card.name, "MEGNet*"]).fit(formulas, y)  # doctest: +SKIP
+        """
+        # As a loader, by its name: what knows models stands on what knows cards.
+        make = registry.import_module("scotl_matgl.encoders.own").source_of_matgl
+        made: SourceCard = make(model, name=name, property=property, unit=unit, **facts)
+        return made
+
+    @classmethod
+    def from_callable(
+        cls,
+        function: Callable[[list[Any]], Any],
+        *,
+        name: str,
+        property: str,  # noqa: A002
+        unit: str,
+        **facts: Any,
+    ) -> SourceCard:
+        """Make a source of a function from crystals, or formulas, to an array; for this process only.
+
+        For a model that MatGL does not know, without a package of its own: pass the card as source. What is to be kept,
+        and listed by name, is a plugin.
+
+        Parameters
+        ----------
+        function : callable
+            From a list of pymatgen structures, or of formulas, to an array (n, width), of numpy or torch.
+        name : str
+            Of the source.
+        property, unit : str
+            What the model was trained on, and in which unit.
+        reads : {"crystals", "formulas"}, default="crystals"
+            What it takes. A function of formulas is ranked at once; to rank one of crystals for formulas, give its card
+            to :func:`~scotl_matgl.bridges.build.build_bridge` first.
+        dataset, architecture, licence, citation, elements, notes, ...
+            See the attributes; what is left out is "not stated".
+
+        Returns
+        -------
+        SourceCard
+
+        Raises
+        ------
+        InputError
+            If the function fails on the four reference crystals, or returns another shape.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> def model(formulas):
+        ...     return np.array([[len(formula), formula.count("O")] for formula in formulas], float)
+        >>> card = SourceCard.from_callable(model, name="Letters", property="none", unit="1", reads="formulas")
+        >>> card.load().encode(["MgO", "NaCl"]).tolist()
+        [[3.0, 1.0], [4.0, 0.0]]
+        """
+        make = registry.import_module("scotl_matgl.encoders.function").source_of_callable
+        made: SourceCard = make(function, name=name, property=property, unit=unit, **facts)
+        return made
+
     def to_dict(self) -> dict[str, Any]:
         """JSON form, with the version of the schema."""
         values: dict[str, Any] = {"schema": SCHEMA_VERSION}
-        for item in dataclasses.fields(self):
+        for item in dataclasses.fields(SourceCard):  # what a subclass adds is no part of a card
             value = getattr(self, item.name)
             if isinstance(value, Mapping):
                 value = dict(value)
@@ -410,7 +519,9 @@ def all_cards(failed: Callable[[str, str], None] | None = None) -> list[SourceCa
             report(f"zoo {zoo}", f"{origin} cannot list its cards: {type(error).__name__}: {error}")
             continue
         for card in listed:
-            if not isinstance(card, SourceCard):
+            if isinstance(card, CardError):
+                report(f"a card of zoo {zoo}", str(card))
+            elif not isinstance(card, SourceCard):
                 report(f"zoo {zoo}", f"{origin} lists a {type(card).__name__}, which is no SourceCard; it is ignored")
             elif card.name in cards:
                 other = cards[card.name].zoo

@@ -6,7 +6,8 @@ from importlib import resources
 from pathlib import Path
 
 from scotl_matgl import registry
-from scotl_matgl.sources.cards import SourceCard, read_cards
+from scotl_matgl.sources.cards import CardError, SourceCard, read_cards
+from scotl_matgl.sources.installed import installed
 
 #: Zoos whose encoders are distributions of their own (``plugins/``): with the bridges shipped here they are rankable
 #: without these, so their cards are listed here too.
@@ -41,6 +42,7 @@ def published() -> list[SourceCard]:
     ]
 
 
-def own() -> list[SourceCard]:
-    """Cards of the source models that this project trained: every file of ``data/cards/own``."""
-    return [card for path in sorted((card_folder() / "own").glob("*.json")) for card in read_cards(path)]
+def own() -> list[SourceCard | CardError]:
+    """Cards of the source models that this project trained, every file of ``data/cards/own``, and of the user's own."""
+    ours = [card for path in sorted((card_folder() / "own").glob("*.json")) for card in read_cards(path)]
+    return [*ours, *installed()]

@@ -24,7 +24,8 @@ from scotl_matgl.encoders.matgl import BATCH_EDGES
 from scotl_matgl.encoders.network import Network
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.sources.cards import SourceCard, is_file_name, read_cards
-from scotl_matgl.storage import TensorKind, home, installed_versions, read_tensors, write_tensors, write_whole
+from scotl_matgl.sources.installed import install
+from scotl_matgl.storage import TensorKind, installed_versions, read_tensors, write_tensors, write_whole
 from scotl_matgl.training import loop as training_loop
 from scotl_matgl.training.settings import TrainingSettings
 
@@ -61,7 +62,7 @@ class TrainedSource:
     report: dict[str, Any]
 
     def install(self) -> SourceCard:
-        """Copy the composition branch to where :meth:`SourceCard.load` looks for it; the card can be ranked then."""
+        """Keep the card and the composition branch with the user's own sources; it is listed and ranked by its name."""
         (name,) = self.card.weights
         file = self.folder / name
         if file.is_symlink() or not file.is_file():
@@ -69,8 +70,7 @@ class TrainedSource:
         content = file.read_bytes()
         if (found := hashlib.sha256(content).hexdigest()) != self.card.weights[name]:
             raise InputError(f"{file} is not the file of the card: its sha256 is {found}; train the source again")
-        write_whole(home() / "sources" / name, content)
-        return self.card
+        return install(self.card, {name: content}, replace=True)
 
     def encode_crystals(self, structures: Iterable[Any], *, progress: Progress | None = None) -> Encoded:
         """Embeddings of crystals by the graph branch, on the CPU.

@@ -47,9 +47,10 @@ def test_weights_are_names_of_files(tmp_path: Path, name: str) -> None:
 
 
 def test_install_writes_one_file_of_its_own_folder(tmp_path: Path) -> None:
-    card = load_trained(trained(tmp_path / "good")).install()
+    card = load_trained(trained(tmp_path / "good", name="Mine")).install()
     kept = tmp_path / "home" / "kept"
-    assert [path.relative_to(kept) for path in kept.rglob("*") if path.is_file()] == [Path("sources/net.safetensors")]
+    files = sorted(str(path.relative_to(kept)) for path in kept.rglob("*") if path.is_file())
+    assert files == [f"cards/{card.name}.json", "sources/net.safetensors"]
     assert card.loader in FILE_LOADERS
     below = {"a/net.safetensors": hashlib.sha256(b"weights").hexdigest()}
     with pytest.raises(InputError, match="in its own folder"):
