@@ -262,6 +262,15 @@ def test_a_clear_gain_is_a_yes_and_its_interval_covers_it() -> None:
     assert covered >= 34
 
 
+def test_the_standard_error_over_rows_is_inflated_to_that_of_folds_whose_training_sets_overlap() -> None:
+    # Nadeau and Bengio's variance from the five fold means themselves, against that from the rows.
+    rows = np.random.default_rng(0).normal(size=(4000, 100))
+    between = rows.reshape(4000, 5, 20).mean(axis=2).var(axis=1, ddof=1)
+    corrected = (1 / 5 + 20 / 80) * between
+    of_rows = rows.var(axis=1, ddof=1) / 100
+    assert corrected.mean() / of_rows.mean() == pytest.approx(module._INFLATION**2, rel=0.03)
+
+
 def test_intervals_cover_gains_that_are_drawn_as_the_prior_says() -> None:
     rng = np.random.default_rng(0)
     covered = []
