@@ -37,6 +37,7 @@ _PUBLIC = {
     "write_whole": "storage",
     # Zoos and their encoders.
     "ACTIVATIONS": "encoders.network",
+    "AtomValues": "encoders.potentials",
     "CompositionEncoder": "encoders.contracts",
     "CrystalGraph": "encoders.graphs",
     "Encoded": "encoders.contracts",
@@ -44,6 +45,7 @@ _PUBLIC = {
     "GraphEncoder": "encoders.base",
     "Network": "encoders.network",
     "NetworkEncoder": "encoders.composition",
+    "PotentialEncoder": "encoders.potentials",
     "SourceCard": "sources.cards",
     "SourceEncoder": "encoders.contracts",
     "TOLERANCE": "encoders.probes",
@@ -52,6 +54,7 @@ _PUBLIC = {
     "encode_crystals": "encoders.base",
     "layer_widths": "encoders.network",
     "merge_equal": "encoders.graphs",
+    "packaged_weights": "encoders.potentials",
     "read_cards": "sources.cards",
     "reference_crystals": "encoders.probes",
     "select": "sources.cards",
@@ -72,6 +75,7 @@ __all__ = [
     "ACTIVATIONS",
     "SYMBOLS",
     "TOLERANCE",
+    "AtomValues",
     "Bridge",
     "CompositionDescriptor",
     "CompositionEncoder",
@@ -88,6 +92,7 @@ __all__ = [
     "InputError",
     "Network",
     "NetworkEncoder",
+    "PotentialEncoder",
     "ScotlMatglWarning",
     "ScotlVectorDescriptor",
     "SourceCard",
@@ -104,6 +109,7 @@ __all__ = [
     "layer_widths",
     "load_element_tables",
     "merge_equal",
+    "packaged_weights",
     "parse_compositions",
     "rank_many",
     "read_cards",
@@ -131,6 +137,7 @@ if TYPE_CHECKING:
     from scotl_matgl.encoders.contracts import CompositionEncoder, Encoded, SourceEncoder
     from scotl_matgl.encoders.graphs import CrystalGraph, GraphBatch, batch_graphs, build_graph, merge_equal
     from scotl_matgl.encoders.network import ACTIVATIONS, Network, layer_widths
+    from scotl_matgl.encoders.potentials import AtomValues, PotentialEncoder, packaged_weights
     from scotl_matgl.encoders.probes import TOLERANCE, IncompatibleWeightsError, reference_crystals
     from scotl_matgl.estimators.base import TransferabilityEstimator
     from scotl_matgl.exceptions import InputError, ScotlMatglWarning
