@@ -35,6 +35,8 @@ DEFAULTS = {
     "error_unit": "",
     "elements": [],
     "notes": "",
+    "trained_on_experiment": False,
+    "training_sets": [],
 }
 
 # Reference values of the design's table: matgl 2.1.2, DGL, cubic cells CsCl 4.14, NaCl 5.69, MgO 4.25, Si 5.47 Å.
@@ -77,6 +79,8 @@ def fields(**changes: Any) -> dict[str, Any]:
         "error_unit": "eV",
         "elements": ("Si", "O"),
         "notes": "a note",
+        "trained_on_experiment": True,
+        "training_sets": ("gaps",),
     } | changes
 
 
@@ -194,7 +198,7 @@ def test_copies_are_equal_in_every_field(again: Callable[[SourceCard], SourceCar
     assert other is not toy
     assert other == toy
     assert hash(other) == hash(toy)
-    assert other.to_dict() == fields(schema=1, elements=["Si", "O"])
+    assert other.to_dict() == fields(schema=1, elements=["Si", "O"], training_sets=["gaps"])
     assert list(other.layers) == ["readout", "gc_1"]  # the order matters: readout is first
 
 

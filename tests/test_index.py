@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import http.server
@@ -338,3 +339,40 @@ def test_all_are_built_once_one_failure_costs_one_source_and_the_manifest_says_s
     build_all([OTHER], corpus, get_descriptor("magpie"), recipe=RECIPE_2, folder=tmp_path / "bridges", load=Counted)
     changed = {path for path, at in times.items() if path.stat().st_mtime_ns != at}
     assert {path.name.split("--")[1] for path in changed} == {"final"}
+
+
+def test_without_an_index_only_what_is_missing_is_loaded_and_encoded(home: Path, tmp_path: Path) -> None:
+    names = [f"made-{i}" if i % 4 else f"drawn-{i}" for i in range(len(BINARIES))]
+    corpus = Corpus(
+        dataclasses.replace(crystal, identifier=name) for crystal, name in zip(BINARIES, names, strict=True)
+    )
+    left_out = sum(name.startswith("drawn") for name in names)
+    new = SourceCard.from_dict(OTHER.to_dict() | {"name": "Toy-3"})
+    loaded: list[str] = []
+
+    def load(card: SourceCard) -> Any:
+        loaded.append(card.name)
+        return Counted(card)
+
+    def build(cards: list[SourceCard], index: Path | None) -> dict[str, Any]:
+        return build_all(
+            cards,
+            corpus,
+            get_descriptor("magpie"),
+            recipe=RECIPE,
+            folder=tmp_path / "bridges",
+            index=index,
+            leave_out=["drawn-*"],
+            load=load,
+        )
+
+    first = build([OTHER], tmp_path / "index")
+    Counted.seen = 0
+    second = build([OTHER, new], None)
+    assert loaded == ["Toy-2", "Toy-3"]
+    assert Counted.seen == len(corpus) - left_out
+    assert second["index"] == first["index"]
+    assert second["bridges"][:2] == first["bridges"]
+    assert [row["n_left_out"] for row in second["bridges"]] == [left_out] * 4
+    # What is left out is not fitted on, encoded or not.
+    assert [row["median_r2"] for row in second["bridges"][2:]] == [row["median_r2"] for row in first["bridges"]]

@@ -166,7 +166,7 @@ def test_frame_holds_everything_in_order(losses) -> None:
     assert frame.index.name == "rank"
     assert set(frame.columns) == {
         "source", "property", "logme", "loo_rmse", "error", "gain", "gain_low", "gain_high", "gain_percent", "p_helps",
-        "p_best", "looked_up", "bridged", "refused", "seconds",
+        "p_best", "looked_up", "bridged", "refused", "seconds", "seen",
     }  # fmt: skip
     by_name = frame.set_index("source")
     for index, name in enumerate(("source 0", "source 1", "source 2")):

@@ -18,8 +18,10 @@ from scotl_matgl.bridges.base import split_by_group
 from scotl_matgl.bridges.embedding import embed_source
 from scotl_matgl.chemistry.compositions import parse_compositions
 from scotl_matgl.chemistry.corpus import Corpus
+from scotl_matgl.chemistry.elements import SYMBOLS
 from scotl_matgl.descriptors.composite import StandardDescriptor, get_descriptor
 from scotl_matgl.descriptors.described import Described
+from scotl_matgl.encoders import elements
 from scotl_matgl.encoders.composition import NetworkEncoder, network_card, source_folders, write_networks
 from scotl_matgl.encoders.contracts import CompositionEncoder, DescribedEncoder
 from scotl_matgl.encoders.network import ACTIVATIONS, Network
@@ -248,17 +250,91 @@ def test_networks_of_the_same_descriptor_take_it_and_run_once_for_all_layers(
     assert given == [*([(False, (layer,)) for layer in layers] * 2), (True, layers)]
 
 
+def test_eight_bits_change_a_network_by_less_than_a_hundredth_of_its_spread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCOTL_MATGL_HOME", str(tmp_path))
+    network = random_network(5)
+    file = tmp_path / "sources" / "small.safetensors"
+    sha256 = write_networks(file, {"a": network}, dtype="int8")
+    facts = {"file": file.name, "sha256": sha256, "prefix": "a", "descriptor": "scotl60", **FACTS}
+    found = network_card("Small", network, dtype="int8", **facts).load().network
+    for weight, exact in zip(found.weights, network.weights, strict=True):
+        step = np.abs(exact).max(axis=1, keepdims=True) / 127
+        assert (np.abs(weight - exact) <= 0.501 * step).all()
+    X = np.random.default_rng(0).normal(size=(200, 60)) * network.scale + network.mean
+    exact, rounded = (item.forward(X)["readout"] for item in (network, found))
+    assert np.abs(rounded - exact).mean() < 0.01 * exact.std()
+    whole = tmp_path / "sources" / "whole.safetensors"
+    sixteen = write_networks(whole, {"a": network})
+    wrong = network_card("Wrong", network, dtype="int8", **{**facts, "file": whole.name, "sha256": sixteen})
+    with pytest.raises(InputError, match="does not hold the network of Wrong"):
+        wrong.load()
+
+
+# -- vectors of the elements -------------------------------------------------------------------------------------------
+
+ELEMENTS = {card.name: card for card in find(zoo.own(), zoo="elements")}
+
+
+@pytest.mark.parametrize("name", ELEMENTS)
+def test_element_vectors_are_pooled_over_the_atoms_of_a_formula(name: str) -> None:
+    encoder = ELEMENTS[name].load()
+    atoms = encoder.encode(["Na", "Cl", "O", "Fe"]).astype(np.float64)
+    width = atoms.shape[1] // 2
+    assert (atoms[:, width:] == 0).all()
+    sodium, chlorine, oxygen, iron = atoms[:, :width]
+    found = encoder.encode(["NaCl", "Fe2O3", "Fe4O6", "O6Fe4", "KrF2", "FeHeO"])
+    salt = [(sodium + chlorine) / 2, np.abs(sodium - chlorine) / 2]
+    mean = 0.4 * iron + 0.6 * oxygen
+    rust = [mean, np.sqrt(0.4 * (iron - mean) ** 2 + 0.6 * (oxygen - mean) ** 2)]
+    np.testing.assert_allclose(found[0], np.concatenate(salt), atol=1e-5 * np.abs(atoms).max())
+    np.testing.assert_allclose(found[1], np.concatenate(rust), atol=1e-5 * np.abs(atoms).max())
+    np.testing.assert_array_equal(found[[2, 3]], found[[1, 1]])
+    known = set(ELEMENTS[name].elements)
+    assert np.isnan(encoder.encode(["FeRn"])).all() or "Rn" in known
+    with pytest.raises(InputError, match="has no layer 'final'; it has readout"):
+        encoder.encode(["NaCl"], layer="final")
+
+
+def test_a_file_of_other_element_vectors_is_refused(tmp_path: Path) -> None:
+    card = next(iter(ELEMENTS.values()))
+    (tmp_path / "elements.safetensors").write_bytes(b"something else")
+    with pytest.raises(InputError, match="is not the file of the card"):
+        elements.load(card, path=tmp_path)
+    narrow = np.ones((2, 3))
+    sha256 = elements.write_vectors(tmp_path / "elements.safetensors", {"chgnet": (np.array([11, 17]), narrow)})
+    other = dataclasses.replace(card, weights={"elements.safetensors": sha256})
+    with pytest.raises(InputError, match=r"vectors 'chgnet' of shape \(2, 3\) for 2 elements, which do not fit"):
+        elements.load(other, path=tmp_path)
+
+
+def test_element_vectors_are_those_of_the_installed_package() -> None:
+    pytest.importorskip("elementembeddings")
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
+    try:
+        import export_element_vectors as export
+    finally:
+        sys.path.pop(0)
+    assert {export.NAMES[name] for name in export.SETS} == ELEMENTS.keys()
+    for name in export.SETS:
+        numbers, vectors = export.components(name)
+        found = ELEMENTS[export.NAMES[name]].load().encode([SYMBOLS[z - 1] for z in numbers])
+        np.testing.assert_allclose(found[:, : vectors.shape[1]], vectors, atol=1e-6 * np.abs(vectors).max())
+
+
 # -- sources that come with the package --------------------------------------------------------------------------------
 
 FOLDER = source_folders()[-1]
 MANIFEST = json.loads((FOLDER / "shotgun.json").read_text(encoding="utf-8"))
+OWN = {card.name: card for card in zoo.own()}
 SHOTGUN = {card.name: card for card in find(zoo.own(), zoo="shotgun")}
 
 
-@pytest.mark.parametrize("name", SHOTGUN)
+@pytest.mark.parametrize("name", OWN)
 def test_shipped_sources_conform(name: str) -> None:
-    check_card(SHOTGUN[name])
-    check_encoder(SHOTGUN[name].load())
+    check_card(OWN[name])
+    check_encoder(OWN[name].load())
 
 
 def test_manifest_file_and_cards_belong_together() -> None:
@@ -288,6 +364,24 @@ def test_manifest_file_and_cards_belong_together() -> None:
         assert library["networks"] >= 8
     trained = sum(library["networks"] for name, library in MANIFEST["libraries"].items() if name != "joint")
     assert trained >= 25 * len(learned)
+
+
+def test_manifest_of_the_property_sources_belongs_to_file_and_cards() -> None:
+    manifest = json.loads((FOLDER / "properties.json").read_text(encoding="utf-8"))
+    file = FOLDER / manifest["file"]["name"]
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert manifest["file"] == {"name": file.name, "sha256": digest, "bytes": file.stat().st_size}
+    cards = {card.name: card for card in find(zoo.own(), zoo="properties")}
+    assert manifest["networks"].keys() == cards.keys()
+    for name, card in cards.items():
+        made = manifest["networks"][name]
+        assert dict(card.weights) == {file.name: digest}
+        assert card.load().network.widths == tuple(made["widths"])
+        assert card.n_train == made["n_train"]
+        assert list(made["held_out"]) == list(card.training_sets)
+        for held_out in made["held_out"].values():
+            assert held_out["r2"] > 0.03  # a constant has none; the median is no rival where most values are 0
+            assert f"{held_out['mae']:.3g}, R2 {held_out['r2']:.2f}, n {held_out['n']}" in card.notes
 
 
 def test_errors_of_the_cards_are_those_on_the_held_out_formulas(assets: Path) -> None:

@@ -23,7 +23,7 @@ from scotl_matgl.bridges.store import bridge_name, look_up_path
 from scotl_matgl.chemistry.corpus import Corpus
 from scotl_matgl.descriptors.base import CompositionDescriptor
 from scotl_matgl.encoders.contracts import SourceEncoder
-from scotl_matgl.encoders.store import EmbeddingStore
+from scotl_matgl.encoders.store import EmbeddingStore, StoredEmbeddings
 from scotl_matgl.sources.cards import SourceCard
 from scotl_matgl.storage import file_sha256, home, installed_versions, write_whole
 
@@ -113,7 +113,9 @@ def build_bridge(
     store = EmbeddingStore() if store is None else store
     started = time.perf_counter()
     encoder = card.load() if encoder is None else encoder
-    encoded = store.encode(encoder, crystals, layers=(layer,), device=device, progress=progress)
+    left_out = _matching(crystals, leave_out)
+    # Nothing is asked of what is left out, unless it is looked up.
+    encoded = _encode(store, encoder, crystals, ~left_out | look_up, (layer,), device=device, progress=progress)
     embedding = encoded.embeddings[layer]
     encoded_at = time.perf_counter()
 
@@ -122,7 +124,6 @@ def build_bridge(
     X = descriptor.fit(compositions).transform(compositions)
     # A copy, so that builds of several sources from one object do not share their weights.
     fitted: Bridge = registry.load("bridges", bridge)() if isinstance(bridge, str) else clone(bridge)
-    left_out = _matching(crystals, leave_out)
     targets = np.where(left_out[:, None], np.float32(np.nan), embedding)  # rows without embedding are not fitted on
     fitted.fit(X, targets, groups=[crystal.chemical_system for crystal in crystals])
     provenance = {
@@ -170,6 +171,28 @@ def _by_name(crystals: Corpus, refused: Mapping[int, str]) -> dict[str, str]:
     return named
 
 
+def _encode(
+    store: EmbeddingStore,
+    encoder: SourceEncoder,
+    crystals: Corpus,
+    wanted: np.ndarray[Any, np.dtype[np.bool_]],
+    layers: Sequence[str],
+    *,
+    device: str,
+    progress: Callable[[int, int], None] | None,
+) -> StoredEmbeddings:
+    """Embeddings of some crystals (n,), NaN for the others."""
+    rows = np.flatnonzero(wanted)
+    some = store.encode(
+        encoder, [crystals[row] for row in rows.tolist()], layers=layers, device=device, progress=progress
+    )
+    embeddings = {}
+    for layer, values in some.embeddings.items():
+        embeddings[layer] = np.full((len(crystals), values.shape[1]), np.nan, dtype=np.float32)
+        embeddings[layer][rows] = values
+    return StoredEmbeddings(embeddings, {int(rows[place]): reason for place, reason in some.refused.items()})
+
+
 def _matching(crystals: Corpus, patterns: Sequence[str]) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Mask (n,) of the crystals whose identifier matches one of the patterns."""
     return np.array([any(fnmatch.fnmatchcase(item.identifier, name) for name in patterns) for item in crystals], bool)
@@ -210,7 +233,8 @@ def build_all(
     recipe : mapping of str to Bridge, optional
         Layer to the unfitted bridge. Default: :func:`default_recipe`.
     index : path, optional
-        Where the corpus index is written; by default none is.
+        Where the corpus index is written; by default none is. Without it crystals that are left out are not encoded, a
+        source whose bridges are all built is not loaded, and what an earlier manifest says of its index is kept.
     load : callable, optional
         From a card to its encoder. Default: ``card.load()``.
     report : callable, optional
@@ -234,20 +258,23 @@ def build_all(
     build = partial(
         build_bridge, folder=folder, store=store, device=device, dtype=dtype, leave_out=leave_out, look_up=False
     )
+    encoded_rows = ~_matching(crystals, leave_out) | (writer is not None)
     for card in cards:
         if card.modality != "structure":
             continue
         try:
-            encoder = card.load() if load is None else load(card)
-            # All layers in one pass: each alone would cost a pass of its own.
             layers = tuple(layer for layer in recipe if layer in card.layers)
-            encoded = store.encode(encoder, crystals, layers=layers, device=device, progress=progress)
+            wanted = {"source_weights": dict(card.weights), "corpus_hash": crystals.hash, "left_out": [*leave_out]}
+            paths = {layer: folder / bridge_name(card.name, layer, fingerprint) for layer in layers}
+            missing = [layer for layer in layers if not _is_built(paths[layer], recipe[layer], wanted, dtype)]
+            if missing or writer is not None:
+                encoder = card.load() if load is None else load(card)
+                # All layers in one pass: each alone would cost a pass of its own.
+                encoded = _encode(store, encoder, crystals, encoded_rows, layers, device=device, progress=progress)
             for layer in layers:
-                path = folder / bridge_name(card.name, layer, fingerprint)
-                wanted = {"source_weights": dict(card.weights), "corpus_hash": crystals.hash, "left_out": [*leave_out]}
-                if not _is_built(path, recipe[layer], wanted, dtype):
+                if layer in missing:
                     build(card, crystals, descriptor, encoder=encoder, layer=layer, bridge=recipe[layer])
-                records.append(_record(path))
+                records.append(_record(paths[layer]))
                 kept = "" if writer is None else _add(writer, card, layer, encoded.embeddings[layer])
                 tell(f"{card.name}, {layer}: held-out R² {records[-1]['median_r2']:.3f}{kept}")
         except Exception as error:  # an encoder may raise anything, and one source must not end the run
@@ -280,8 +307,17 @@ def _finish(
     if writer is not None and index is not None and records:
         writer.save(index, made_from)
         manifest["index"] = {"bytes": index.stat().st_size, "sha256": file_sha256(index)}
+    elif writer is None:
+        manifest |= _earlier_index(folder / MANIFEST, crystals.hash)
     write_whole(folder / MANIFEST, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
     return manifest
+
+
+def _earlier_index(manifest: Path, corpus_hash: str) -> dict[str, Any]:
+    """What an earlier manifest of the same crystals says of its index."""
+    earlier = json.loads(manifest.read_bytes()) if manifest.is_file() else {}
+    same = earlier.get("corpus_hash") == corpus_hash
+    return {"index": earlier["index"]} if same and "index" in earlier else {}
 
 
 def _is_built(path: Path, bridge: Bridge, wanted: Mapping[str, Any], dtype: str) -> bool:

@@ -20,6 +20,7 @@ from scotl_matgl.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from scotl_matgl.bridges.build import BuiltBridge
     from scotl_matgl.sources.cards import SourceCard
 
 
@@ -35,6 +36,7 @@ def bridge_build(
             "with a manifest and the corpus index. What is built already is kept.",
         ),
     ] = False,
+    index: Annotated[bool, typer.Option(help="With --all: whether to write the corpus index too.")] = True,
     layer: Annotated[str, typer.Option(help="Layer of the source.")] = "readout",
     kind: Annotated[str, typer.Option(help="Kind of bridge: mlp, ridge, or another that is registered.")] = "mlp",
     descriptor: Annotated[str, typer.Option(help="Descriptor that the bridge starts from.")] = "standard",
@@ -55,7 +57,16 @@ def bridge_build(
     check_registered("descriptors", [descriptor])
     corpus = read_corpus(structures, limit)
     if all_:
-        _build_all(corpus, structure_cards(sources), descriptor, folder, leave_out or [], device, threads)
+        _build_all(
+            structure_cards(sources),
+            threads,
+            corpus=corpus,
+            descriptor=get_descriptor(descriptor),
+            folder=folder,
+            index=index,
+            leave_out=leave_out or [],
+            device=device,
+        )
         return
     failed = 0
     for card in structure_cards(sources):
@@ -72,42 +83,36 @@ def bridge_build(
                 leave_out=leave_out or (),
                 progress=progress,
             )
-            quality = built.bridge.quality_
-            say(
-                f"{card.name}: held-out median R² {quality.median_r2:.3f}, cosine {quality.cosine:.3f} "
-                f"({quality.n_held_out} crystals of other chemical systems); {built.n_crystals} crystals, "
-                f"{len(built.refused)} refused; encoding {built.seconds_encoding:.0f} s, fitting "
-                f"{built.seconds_fitting:.0f} s; {built.path}"
-            )
+            say(_told(built))
         failed += outcome.failed
     raise typer.Exit(1 if failed else 0)
 
 
-def _build_all(
-    corpus: Any,
-    cards: list[SourceCard],
-    descriptor: str,
-    folder: Path | None,
-    leave_out: list[str],
-    device: str,
-    threads: int,
-) -> None:
+def _told(built: BuiltBridge) -> str:
+    """What one build produced, in a line."""
+    quality = built.bridge.quality_
+    return (
+        f"{built.card.name}: held-out median R² {quality.median_r2:.3f}, cosine {quality.cosine:.3f} "
+        f"({quality.n_held_out} crystals of other chemical systems); {built.n_crystals} crystals, "
+        f"{len(built.refused)} refused; encoding {built.seconds_encoding:.0f} s, fitting "
+        f"{built.seconds_fitting:.0f} s; {built.path}"
+    )
+
+
+def _build_all(cards: list[SourceCard], threads: int, *, folder: Path | None, index: bool, **settings: Any) -> None:
     from scotl_matgl.bridges.build import build_all
     from scotl_matgl.bridges.index import index_path
-    from scotl_matgl.descriptors.composite import get_descriptor
 
+    place = index_path() if folder is None else folder.parent / index_path().name
     with progress_bar("encoding") as progress:
         manifest = build_all(
             cards,
-            corpus,
-            get_descriptor(descriptor),
-            folder=folder,
-            index=index_path() if folder is None else folder.parent / index_path().name,
-            leave_out=leave_out,
-            device=device,
             load=lambda card: load_encoder(card, threads),
             report=say,
             progress=progress,
+            folder=folder,
+            index=place if index else None,
+            **settings,
         )
     say(
         f"{len(manifest['bridges'])} bridges, {manifest['bytes'] / 1e6:.1f} MB; corpus index "

@@ -53,7 +53,8 @@ SourcesOption = Annotated[
         "--sources",
         "-s",
         "--card",
-        help="Names, with * as wildcard, or files with a card (.json); repeat for more. Default: all.",
+        help="Names, with * as wildcard, 'calculated' (none that saw measured values), or files with a card (.json); "
+        "repeat for more. Default: all.",
     ),
 ]
 HeadOption = Annotated[

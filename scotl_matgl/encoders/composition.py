@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -26,7 +27,13 @@ NETWORKS_FILE = TensorKind("file of networks", 1, {}, "restore it, or train the 
 # What the card of a network says of it, under "options".
 _OPTIONS = {
     "prefix": str,
-    "network": {"n_layers": int, "activation": str, "readout_activation?": str, "unit_readout?": bool},
+    "network": {
+        "n_layers": int,
+        "activation": str,
+        "readout_activation?": str,
+        "unit_readout?": bool,
+        "eight_bits?": bool,
+    },
     "descriptor": str,
     "fingerprint?": str,
 }
@@ -181,12 +188,14 @@ def load(card: SourceCard, *, path: str | Path | None = None) -> NetworkEncoder:
     options = dict(card.options)
     try:
         check_form(options, _OPTIONS, "the options of its card")
-        n_layers = options["network"]["n_layers"]
+        prefix, form = options["prefix"], dict(options["network"])
+        n_layers, eight_bits = form["n_layers"], form.pop("eight_bits", False)
         if not 2 <= n_layers <= _MAX_LAYERS:
             raise StoredFileError(f"the options of its card: n_layers is {n_layers}, not from 2 to {_MAX_LAYERS}")
-        names = Network.tensor_names(options["prefix"], n_layers)
-        _, tensors = read_tensors(file, NETWORKS_FILE, names, sha256=file_sha256(file))
-        network = Network.from_tensors(tensors.__getitem__, options["prefix"], **options["network"])
+        names = Network.tensor_names(prefix, n_layers)
+        steps = [_step_of(f"{prefix}.{i}.weight") for i in range(n_layers)] if eight_bits else []
+        _, tensors = read_tensors(file, NETWORKS_FILE, [*names, *steps], sha256=file_sha256(file))
+        network = Network.from_tensors(functools.partial(_whole, tensors), prefix, **form)
     except (InputError, TypeError) as error:
         raise InputError(
             f"{file} does not hold the network of {card.name} as its card says: {error}; restore the file, or train "
@@ -198,6 +207,21 @@ def load(card: SourceCard, *, path: str | Path | None = None) -> NetworkEncoder:
             f"{file}: the layers of {card.name} are {widths}, its card says {dict(card.layers)}; correct the card"
         )
     return NetworkEncoder(card, network, options["descriptor"], options.get("fingerprint", ""))
+
+
+def _step_of(name: str) -> str:
+    """Name of the tensor with the steps of a weight matrix in eight bits."""
+    return name.removesuffix("weight") + "step"
+
+
+def _whole(tensors: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:
+    """A tensor, multiplied by its steps where it is stored in eight bits."""
+    step = tensors.get(_step_of(name)) if name.endswith(".weight") else None
+    if step is None:
+        return tensors[name]
+    if tensors[name].dtype != np.int8 or step.shape != tensors[name].shape[:1]:
+        raise StoredFileError(f"the tensor {name} is no matrix in eight bits with a step a row")
+    return np.asarray(tensors[name].astype(np.float32) * step.astype(np.float32)[:, None])
 
 
 def _find(card: SourceCard, path: str | Path | None) -> Path:
@@ -227,8 +251,9 @@ def write_networks(path: str | Path, networks: Mapping[str, Network], *, dtype: 
         The file.
     networks : mapping of str to Network
         By the prefix of their tensors, which :func:`network_card` names.
-    dtype : {"float16", "float32"}
-        Of the weight matrices on disk; biases and the scaling of the input are float32.
+    dtype : {"float16", "float32", "int8"}
+        Of the weight matrices on disk; ``"int8"`` rounds each row to 1/127 of its largest weight. Biases and the
+        scaling of the input are float32.
 
     Returns
     -------
@@ -243,6 +268,11 @@ def write_networks(path: str | Path, networks: Mapping[str, Network], *, dtype: 
     stored: dict[str, NDArray[Any]] = {}
     for prefix, network in networks.items():
         for name, tensor in network.tensors(prefix).items():
+            if tensor.ndim == 2 and dtype == "int8":
+                step = np.maximum(np.abs(tensor).max(axis=1), np.finfo(np.float32).tiny) / 127
+                stored[_step_of(name)] = step.astype(np.float32)
+                stored[name] = np.round(tensor / step[:, None]).astype(np.int8)
+                continue
             kind = np.dtype(dtype if tensor.ndim == 2 else "float32")
             if np.abs(tensor).max(initial=0.0) > np.finfo(kind).max:
                 raise InputError(f"the tensor {name} has values that {kind} cannot hold; write float32")
@@ -253,7 +283,7 @@ def write_networks(path: str | Path, networks: Mapping[str, Network], *, dtype: 
 
 
 def network_card(
-    name: str, network: Network, *, file: str, sha256: str, prefix: str, descriptor: str, **facts: Any
+    name: str, network: Network, *, file: str, sha256: str, prefix: str, descriptor: str, dtype: str = "", **facts: Any
 ) -> SourceCard:
     """Card of a network that :func:`write_networks` wrote.
 
@@ -266,6 +296,8 @@ def network_card(
         Name of the file without its folder, its hash, and the network's prefix in it.
     descriptor : str
         Registered name of what the network reads.
+    dtype : str, optional
+        As for :func:`write_networks`; only ``"int8"`` must be said.
     **facts
         The other fields of :class:`~scotl_matgl.SourceCard`: ``zoo``, ``property``, ``unit``, ``dataset``,
         ``licence``, ``citation`` are needed.
@@ -275,6 +307,8 @@ def network_card(
         form["readout_activation"] = network.readout_activation
     if network.unit_readout:
         form["unit_readout"] = True
+    if dtype == "int8":
+        form["eight_bits"] = True
     return SourceCard(
         name=name,
         modality="composition",

@@ -150,11 +150,11 @@ def packaged_weights(card: SourceCard, package: str, *, check: bool = True) -> P
     path = Path(next(iter(found.submodule_search_locations))) / name
     if not path.is_file():
         raise FileNotFoundError(
-            f"the installed version of {package} has no file {name}, which {card.name} needs; its notes name the version"
+            f"the installed version of {package} has no file {name}, which {card.name} needs; its notes name the one"
         )
     if check and (sha256 := file_sha256(path)) != expected:
         raise IncompatibleWeightsError(
-            f"{path} is not the file of the card {card.name}: its sha256 is {sha256}, not {expected}. Install the version "
-            f"of {package} that the card names, or load with check=False to look at this one."
+            f"{path} is not the file of the card {card.name}: its sha256 is {sha256}, not {expected}. Install the "
+            f"version of {package} that the card names, or load with check=False to look at this one."
         )
     return path

@@ -19,7 +19,7 @@ from scotl_matgl.learners.members import check_head
 from scotl_matgl.ranking.control import control_features
 from scotl_matgl.ranking.search import Search
 from scotl_matgl.ranking.stages import CardSource
-from scotl_matgl.sources.cards import all_cards, select
+from scotl_matgl.sources.cards import GROUPS, all_cards, select
 from scotl_matgl.tables.rows import MIN_ROWS, Rows, read_rows
 from scotl_matgl.views import Documented
 from scotl_matgl.vocabulary import Floats, Progress, check_whole
@@ -35,8 +35,8 @@ class TransferabilityRanker(Documented, BaseEstimator):  # type: ignore[misc]  #
 
     Parameters
     ----------
-    sources : "all", str, SourceCard or list of these, default="all"
-        Which sources; names may hold ``*``.
+    sources : "all", "calculated", str, SourceCard or list of these, default="all"
+        Which sources; names may hold ``*``. ``"calculated"`` leaves out those that were trained on measured values.
     descriptor : str or CompositionDescriptor, default="standard"
         Describes the formulas, for the bridges and for the control.
     estimators : sequence of str or TransferabilityEstimator, default=("loo", "logme", "scotl")
@@ -182,7 +182,7 @@ class TransferabilityRanker(Documented, BaseEstimator):  # type: ignore[misc]  #
         rows = Rows.read(formulas, y, formula=self.formula, task=self.task, strict=strict, estimator=self)
         # Zoos that fail belong to the result if all sources were asked for; otherwise they are worth a warning.
         lost_zoos: dict[str, str] = {}
-        everything = isinstance(self.sources, str) and self.sources == "all"
+        everything = isinstance(self.sources, str) and self.sources in GROUPS
         cards = select(all_cards(lost_zoos.__setitem__ if everything else None), self.sources)
         descriptor = get_descriptor(self.descriptor).fit(rows.formulas)
         described = Described.of(rows.formulas, descriptor)

@@ -44,6 +44,8 @@ class SourceResult:
         Formulas whose embedding is that of their crystal, is estimated, or is missing (and replaced by the mean).
     seconds : float
         Time spent on this source.
+    seen : int, optional
+        Formulas that the source was trained on (with calculated values); None where that is not known.
     """
 
     source: str
@@ -55,6 +57,7 @@ class SourceResult:
     bridged: int
     refused: int
     seconds: float
+    seen: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,8 +237,8 @@ class Ranking:
 
         Columns: ``source``, ``property``, one for each estimator, ``loo_rmse``, ``error`` (out of fold), ``gain``,
         ``gain_low``, ``gain_high``, ``gain_percent`` (on rows that nobody has seen), ``p_helps``, ``p_best``,
-        ``looked_up``, ``bridged``, ``refused``, ``seconds``; errors and gains are in the target's unit. Sources that
-        were screened only come last, without error and gain.
+        ``looked_up``, ``bridged``, ``refused``, ``seconds``, ``seen``; errors and gains are in the target's unit.
+        Sources that were screened only come last, without error and gain.
         """
         import pandas as pd
 
@@ -397,6 +400,7 @@ def _coverage(result: SourceResult) -> dict[str, float]:
         "bridged": result.bridged,
         "refused": result.refused,
         "seconds": result.seconds,
+        "seen": math.nan if result.seen is None else result.seen,
     }
 
 

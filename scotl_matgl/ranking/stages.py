@@ -24,6 +24,7 @@ from scotl_matgl.ranking.control import Control, column_distances, without_fract
 from scotl_matgl.ranking.judge import Judgement, criterion, judge
 from scotl_matgl.ranking.result import SourceResult
 from scotl_matgl.sources.cards import SourceCard
+from scotl_matgl.sources.seen import count_seen, training_formulas
 from scotl_matgl.tables.folds import Folds
 from scotl_matgl.tables.rows import Rows
 from scotl_matgl.vocabulary import Floats
@@ -206,6 +207,7 @@ class Stages:
         self.whole = self._part(self.search.max_rows)
         self.few = self.whole if self.all_in_screen else self._part(self.search.screen_rows)
         self._numeric = self.rows.y.astype(np.float64)
+        self._training_sets = training_formulas().members(self.described.compositions.keys())
 
     @property
     def all_in_screen(self) -> bool:
@@ -315,6 +317,7 @@ class Stages:
             bridged=int((~embedded.looked_up & ~embedded.refused).sum()),
             refused=int(embedded.refused.sum()),
             seconds=time.perf_counter() - started,
+            seen=count_seen(card, self._training_sets),
         )
         outputs = found.get(OUTPUT_LAYER, []) if OUTPUT_LAYER in self.layers else []
         output = (outputs[0][0], outputs[0][1].values) if outputs else None

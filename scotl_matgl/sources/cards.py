@@ -30,12 +30,16 @@ MODALITIES = ("structure", "composition")
 FILE_LOADERS = frozenset(
     {
         "scotl_matgl.encoders.composition:load",
+        "scotl_matgl.encoders.elements:load",
         "scotl_matgl.encoders.matgl:load",
     }
 )
 
 #: Characters of a text, items of a list or mapping, and levels of options that a card may have.
 MAX_TEXT, MAX_ITEMS, MAX_LEVELS = 20_000, 1_000, 20
+
+#: Words that stand for many sources, see :func:`select`.
+GROUPS = ("all", "calculated")
 
 #: Bytes of a file of cards.
 MAX_FILE_BYTES = 64 << 20
@@ -94,6 +98,11 @@ class SourceCard:
         Elements that the model knows; empty if it takes all.
     notes : str
         What a user should know before trusting it.
+    trained_on_experiment : bool
+        Whether measured values were among what it learned: its gain on such a property is then none of transfer.
+    training_sets : tuple of str
+        Sets of :func:`~scotl_matgl.sources.seen.training_formulas` with the formulas that it was trained on; empty
+        where these are not known.
     """
 
     name: str
@@ -116,6 +125,8 @@ class SourceCard:
     error_unit: str = ""
     elements: tuple[str, ...] = ()
     notes: str = ""
+    trained_on_experiment: bool = False
+    training_sets: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Validate, and make the mappings read-only."""
@@ -131,6 +142,15 @@ class SourceCard:
         for key in ("options", "weights", "probes", "layers"):
             object.__setattr__(self, key, MappingProxyType(dict(getattr(self, key))))
         object.__setattr__(self, "elements", tuple(elements))
+        self._check_training()
+
+    def _check_training(self) -> None:
+        if not isinstance(self.trained_on_experiment, bool):
+            raise self._wrong(f"trained_on_experiment is {self.trained_on_experiment!r}; it must be true or false")
+        sets: Any = self.training_sets
+        if not isinstance(sets, list | tuple) or not all(isinstance(name, str) for name in sets):
+            raise self._wrong(f"training_sets are {sets!r}; they must be a list of names")
+        object.__setattr__(self, "training_sets", tuple(sets))
 
     def _repr_html_(self) -> str:
         from scotl_matgl.views import Column, table
@@ -563,7 +583,8 @@ def no_sources(sources: Any) -> bool:
 def select(cards: Sequence[SourceCard], sources: str | SourceCard | Iterable[str | SourceCard]) -> list[SourceCard]:
     """Cards that a user asked for: ``"all"``, a name, a card, or several of these; ``*`` in a name matches anything.
 
-    Capitals do not matter. Each card comes once, in the order in which it was asked for.
+    ``"calculated"`` are all but those that were trained on measured values. Capitals do not matter. Each card comes
+    once, in the order in which it was asked for.
 
     Raises
     ------
@@ -578,9 +599,11 @@ def select(cards: Sequence[SourceCard], sources: str | SourceCard | Iterable[str
             continue
         if not isinstance(item, str):
             raise CardError(f"a source is asked for by its name or its card, not by {item!r}")
-        pattern = "*" if item == "all" else item.lower()
+        pattern = "*" if item in GROUPS else item.lower()
         matches = [card for card in cards if fnmatch.fnmatchcase(card.name.lower(), pattern)]
-        if not matches and item != "all":
+        if item == "calculated":
+            matches = [card for card in matches if not card.trained_on_experiment]
+        if not matches and item not in GROUPS:
             names = [card.name for card in cards]
             by_lower = {name.lower(): name for name in names}
             part_of = [name for lower, name in by_lower.items() if item and item.lower() in lower]

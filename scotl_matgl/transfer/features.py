@@ -20,7 +20,7 @@ from scotl_matgl.ranking.ranker import TransferabilityRanker
 from scotl_matgl.ranking.result import Ranking
 from scotl_matgl.ranking.search import Found, Search
 from scotl_matgl.ranking.stages import CardSource
-from scotl_matgl.sources.cards import SourceCard, all_cards, no_sources, select
+from scotl_matgl.sources.cards import GROUPS, SourceCard, all_cards, no_sources, select
 from scotl_matgl.tables.rows import MIN_ROWS, Rows
 from scotl_matgl.views import Documented
 from scotl_matgl.vocabulary import check_whole, counted
@@ -59,7 +59,7 @@ class FormulaEstimator(Documented, BaseEstimator):  # type: ignore[misc]  # scik
 
     def _warn_left_out(self, errors: Mapping[str, str]) -> None:
         """Warn about sources that were asked for and cannot be used."""
-        if errors and self.sources != "all" and self.on_error == "warn":
+        if errors and self.sources not in GROUPS and self.on_error == "warn":
             shown = "; ".join(f"{name}: {reason}" for name, reason in list(errors.items())[:2])
             message = f"{counted(len(errors), 'source')} left out: {shown}"
             warn(message, ScotlMatglWarning)

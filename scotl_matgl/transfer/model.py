@@ -34,7 +34,7 @@ from scotl_matgl.learners.members import (
 )
 from scotl_matgl.ranking.control import without_fractions
 from scotl_matgl.ranking.ranker import TransferabilityRanker
-from scotl_matgl.sources.cards import SourceCard
+from scotl_matgl.sources.cards import GROUPS, SourceCard
 from scotl_matgl.storage import write_whole
 from scotl_matgl.tables.rows import MIN_ROWS, Rows, read_rows
 from scotl_matgl.training.bridge import FineTunedBridge
@@ -320,7 +320,7 @@ class TransferModel(FormulaEstimator):
 
     def _without_reasons(self, cards: Sequence[SourceCard], reasons: Mapping[str, str]) -> list[SourceCard]:
         """Sources without a reason against them; of the others those that were named are noted, or refused."""
-        if self.sources != "all":
+        if self.sources not in GROUPS:
             self.errors_.update({name: reason for name, reason in reasons.items() if reason})
         found = [card for card in cards if not reasons[card.name]]
         if cards and not found:

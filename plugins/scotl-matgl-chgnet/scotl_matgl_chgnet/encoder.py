@@ -67,8 +67,8 @@ class CHGNetEncoder(PotentialEncoder):
     """
 
     _advice = (
-        "Either the file was changed or the installed chgnet and torch compute it differently; with chgnet 0.4.2 and the "
-        "sha256 of the card, please report it."
+        "Either the file was changed or the installed chgnet and torch compute it differently; with chgnet 0.4.2 and "
+        "the sha256 of the card, please report it."
     )
 
     def __init__(self, card: SourceCard, model: Any, *, check: bool = True) -> None:
