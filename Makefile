@@ -21,6 +21,7 @@ demo: .venv/base
 
 test: .venv/test
 	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -q --doctest-modules scotl_matgl
 
 # The fast tests alone: without torch, without third-party data, without what is marked slow.
 FAST := -q -m "not slow and not assets and not torch" tests

@@ -1,0 +1,136 @@
+"""What README shows in Python runs, and every command of README and docs has the options it is given."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import warnings
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pandas as pd
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+from scotl_matgl import (
+    FullTransferRegressor,
+    TransferabilityRanker,
+    TransferFeaturizer,
+    TransferRegressor,
+    load_example,
+)
+from scotl_matgl.cli.main import app
+from scotl_matgl.exceptions import ScotlMatglWarning
+from scotl_matgl.sources import zoo
+from scotl_matgl.sources.cards import SourceCard
+
+ROOT = Path(__file__).parents[1]
+PAGES = [Path("README.md"), *sorted(path.relative_to(ROOT) for path in ROOT.glob("docs/**/*.md"))]
+NEEDS_MODELS = "<!-- needs the models"
+BLOCK = re.compile(r"^(<!-- needs the models.*?-->\n)?```python\n(.*?)^```$", re.M | re.S)
+FEW = {"MEGNet-MP-2018.6.1-Eform", "M3GNet-MP-2018.6.1-Eform", "Shotgun-BulkModulus-1"}
+
+
+def blocks(page: Path) -> list[tuple[bool, str]]:
+    """Whether a block needs the models, and the block, headed by so many empty lines that errors name its line."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return [(bool(found[1]), "\n" * text[: found.start(2)].count("\n") + found[2]) for found in BLOCK.finditer(text)]
+
+
+def commands() -> list[str]:
+    """Each command of the package that stands in a block or between backticks, without what follows it."""
+    found = []
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ")
+        lines = re.findall(r"^\$ (scotl-matgl .*)$", text, re.M)
+        found += [re.split(r" {2,}#| #", line)[0].strip() for line in lines]
+    return list(dict.fromkeys(found))
+
+
+@pytest.fixture
+def few_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Three sources and the fastest head, so that what takes minutes takes seconds; and an empty home."""
+
+    def some(cards: list[SourceCard]) -> list[SourceCard]:
+        return [card for card in cards if card.name in FEW]
+
+    for name in ("matgl", "own", "published"):
+        listed = getattr(zoo, name)
+        monkeypatch.setattr(zoo, name, lambda listed=listed: some(listed()))
+    for kind in (TransferabilityRanker, TransferRegressor, TransferFeaturizer, FullTransferRegressor):
+        defaults = kind.__init__.__kwdefaults__
+        for key, value in {"head": "kernel ridge", "epochs": 1}.items():
+            if key in defaults:
+                monkeypatch.setitem(defaults, key, value)
+    monkeypatch.setenv("SCOTL_MATGL_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def known(few_sources: None, tmp_path: Path) -> dict[str, Any]:
+    """What the text around the blocks speaks of: a table, arrays of a network, errors of a study."""
+    table = load_example().iloc[::20]
+    rng = np.random.default_rng(0)
+    n_target, n_source = (grid.ravel() for grid in np.meshgrid([50, 100, 200, 400], [1e3, 1e4, 1e5]))
+    return {
+        "formulas": table["formula"].to_numpy(),
+        "y": table["target"].to_numpy(),
+        "new_formulas": ["Fe2O3", "MgAl2O4"],
+        "frame": pd.DataFrame({"composition": table["formula"].to_numpy(), "temperature": 300.0}),
+        "weights": (rng.normal(size=(8, 267)), rng.normal(size=(1, 8))),
+        "biases": (np.zeros(8), np.zeros(1)),
+        "mean": np.zeros(267),
+        "scale": np.ones(267),
+        "n_target": n_target,
+        "n_source": n_source,
+        "errors": 2 * n_target**-0.4 + 3 * n_source**-0.3 + 0.05,
+    }
+
+
+def run_blocks(page: Path, known: dict[str, Any], *, with_models: bool) -> int:
+    names = dict(known)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ScotlMatglWarning)  # of the formulas that a block spells wrongly to show it
+        run = 0
+        for needs_models, code in blocks(page):
+            # Names of the blocks before are known to the next, as to a reader.
+            if with_models or not needs_models:
+                exec(compile(code, str(page), "exec"), names)  # noqa: S102 - our own documents
+                run += 1
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [Path("README.md")], ids=str)
+def test_blocks_of_python_run(page: Path, known: dict[str, Any]) -> None:
+    assert run_blocks(page, known, with_models=False) == sum(not needs for needs, _ in blocks(page))
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_have_the_options_they_are_given(command: str) -> None:
+    current: Any = typer.main.get_command(app)
+    arguments = [word for word in shlex.split(command)[1:] if not word.startswith(">")]
+    while isinstance(current, click.Group):
+        _, current, arguments = current.resolve_command(click.Context(current), arguments)
+    current.make_context(current.name, arguments, resilient_parsing=False)
+
+
+@pytest.mark.slow
+def test_commands_run_in_the_order_of_the_guide(few_sources: None, tmp_path: Path) -> None:
+    table = load_example().iloc[::20][["formula", "target"]]
+    table.set_axis(["composition", "band_gap"], axis=1).to_csv("table.csv", index=False)
+    table.set_axis(["composition", "gap"], axis=1).to_csv("measurements.csv", index=False)
+    told = {}
+    for command in commands():
+        words = shlex.split(command)[1:]
+        if words[0] in ("rank", "fit", "predict") or words[:2] == ["bridge", "show"]:
+            done = CliRunner().invoke(app, words)
+            assert done.exit_code == 0, (command, done.output)
+            told[words[0]] = done.output
+    assert set(told) == {"rank", "fit", "predict", "bridge"}
+    assert "NaCl" in told["predict"]
+    assert "CGCNN-MP-2017-Eform" in told["bridge"]
