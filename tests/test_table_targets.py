@@ -39,6 +39,11 @@ FORMULAS = load_example()["formula"].to_numpy()[:60]
         ("1,234,567.5", 1234567.5, None, ""),
         ("12 345.6", 12345.6, None, ""),
         ("5e-3", 0.005, None, ""),
+        ("0.9*", 0.9, None, ""),
+        ("1.2† [12]", 1.2, None, ""),
+        ("2.2 (exp.)", 2.2, None, ""),
+        ("2.2 eV # by DFT", 2.2, None, "eV"),
+        ("'8.5", 8.5, None, ""),
     ],
 )
 def test_cells_that_are_numbers(text: str, value: float, uncertainty: float | None, unit: str) -> None:
@@ -138,3 +143,22 @@ def test_merged_values_say_how_far_they_differ() -> None:
     (told,) = [remark for remark in Rows.read(np.repeat(FORMULAS, 2), y).remarks if "--column" in remark]
     assert told.startswith("The values of 60 formulas that stand in several rows differ 5.9-fold in the median")
     assert not [remark for remark in Rows.read(FORMULAS, y[:60]).remarks if "--column" in remark]
+
+
+def test_marks_behind_numbers_are_told() -> None:
+    column = np.array([f"{200 + i % 3} [12]" if i % 2 else str(200 + i % 3) for i in range(40)], dtype=object)
+    found = read_target(column, "auto")
+    assert not found.classification
+    assert found.values.tolist() == [200.0 + i % 3 for i in range(40)]
+    assert "20 values of the target have a mark or a remark behind them, such as '201 [12]'" in " ".join(found.remarks)
+
+
+@pytest.mark.parametrize("labels", [("2D", "3D"), ("2H", "1T"), ("3d", "4f"), ("1st", "2nd")])
+def test_names_of_a_digit_and_a_letter_are_labels(labels: tuple[str, str]) -> None:
+    found = read_target(np.array(labels * 10, dtype=object), "auto")
+    assert found.classification
+    assert set(found.values) == set(labels)
+
+
+def test_one_unit_is_no_name() -> None:
+    assert not read_target(np.array(["5K", "7K"] * 10, dtype=object), "auto").classification

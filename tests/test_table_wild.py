@@ -24,13 +24,15 @@ WILD = Path(__file__).parent / "data" / "wild" / "tables"
 READ = (
     "cp1252.csv", "utf16.csv", "utf16_no_mark.csv", "title_and_comments.csv", "header_behind_sign.txt",
     "header_case_and_blanks.csv", "quoted_decimal_commas.csv", "decimal_commas.tsv", "lines.jsonl", "matbench.json",
-    "columns.json", "workbook.xlsx", "workbook_named.csv",
+    "columns.json", "workbook.xlsx", "workbook_named.csv", "of_pandas.json", "markdown.md",
 )  # fmt: skip
 REFUSED = {
     "split_decimal_commas.csv": r"row 0 \('NaCl,-0,87'\): a decimal comma in a file separated by commas; write -0.87",
     "lfs_pointer.csv": "pointer of Git LFS and not the table; run `git lfs pull`",
     "web_page.csv": "is a web page and no table",
     "old_workbook.xlsx": "workbook of the old format; save it as .xlsx",
+    "no_header.csv": "has no header: its first row holds NaCl, 1.5; write the names of the columns above it",
+    "twice.csv": r"several columns 'target': 'target', 'target \(again\)'; rename one",
     "two_numbers.csv": r"several columns that may be the target: gap, density; name it \(target=, --target\)",
 }
 LISTED = {
@@ -61,8 +63,14 @@ def test_a_bad_row_ends_nothing(name: str) -> None:
 
 
 def test_every_file_is_tested() -> None:
-    tested = {*READ, *REFUSED, *LISTED, "other_names.csv"}
+    tested = {*READ, *REFUSED, *LISTED, "other_names.csv", "header_is_a_comment.dat"}
     assert {path.name for path in WILD.iterdir()} == tested
+
+
+def test_a_header_that_is_a_comment_costs_no_row() -> None:
+    table = read_table(WILD / "header_is_a_comment.dat")
+    assert table.attrs["columns"] == {"formula": "formula", "target": "gap_eV"}
+    assert table["gap_eV"].tolist() == [1.5, 2.5]
 
 
 def test_columns_are_found_by_what_they_hold() -> None:

@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 
 from scotl_matgl.chemistry.cif_symmetry import Site, expand, operations_of
 from scotl_matgl.chemistry.elements import SYMBOLS
-from scotl_matgl.chemistry.reading import ATOM_OF, Formula, Reading, ReadingLimits, cell_matrix, element_of, number_in
+from scotl_matgl.chemistry.reading import (
+    ATOM_OF,
+    Formula,
+    Reading,
+    ReadingLimits,
+    cell_matrix,
+    element_of,
+    isotope_notes,
+    number_in,
+)
 from scotl_matgl.chemistry.refusals import StructureError
 
 # Names outside these are not kept: bibliography and reflections may be many times as long as the crystal.
@@ -243,7 +252,7 @@ def read_cif_block(block: CifBlock, limits: ReadingLimits) -> Reading:
     candidates = operations_of(block.column, block.first, lattice)
     units = number_in(block.first("_cell_formula_units_z"))
     found = expand(sites, candidates, lattice, limits, formula, units, stated)
-    return Reading(lattice, found.frac_coords, found.numbers, {}, (*notes, *found.notes))
+    return Reading(lattice, found.frac_coords, found.numbers, {}, (*notes, *found.notes, *_isotopes(block, sites)))
 
 
 def _lattice(block: CifBlock) -> NDArray[np.float64]:
@@ -328,8 +337,6 @@ def _element_of_site(name: str, label: str, kind: str, formula: Formula | None) 
     if kind not in ("", ".", "?"):
         match = _CHARGE.fullmatch(kind)
         symbol = match[1] if match else kind
-        if symbol == "T":
-            raise StructureError(f"{name} has the type 'T', tritium or any tetrahedral atom: write the element")
         if symbol not in ATOM_OF and formula is not None and ATOM_OF.get(symbol.capitalize()) in formula.amounts:
             return ATOM_OF[symbol.capitalize()]
         return element_of(symbol, f"{name}, by its type,")
@@ -350,6 +357,13 @@ def _element_of_site(name: str, label: str, kind: str, formula: Formula | None) 
         what = " or ".join(SYMBOLS[z - 1] for z in sorted(fitting)) or "no element of the formula"
         raise StructureError(f"{name} has no type, and its label can mean {what}: add _atom_site_type_symbol")
     return fitting.pop()
+
+
+def _isotopes(block: CifBlock, sites: Sequence[Site]) -> tuple[str, ...]:
+    """Notes on sites of deuterium, by their types or else their labels."""
+    kinds = block.column("_atom_site_type_symbol") or block.column("_atom_site_label")
+    letters = [re.match(r"[A-Za-z]*", kind, re.ASCII) for kind in kinds]
+    return isotope_notes(found[0] for found, site in zip(letters, sites, strict=True) if found and site.number == 1)
 
 
 def _coordinates(name: str, texts: Sequence[str]) -> NDArray[np.float64]:

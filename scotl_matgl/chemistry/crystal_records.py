@@ -22,6 +22,7 @@ from scotl_matgl.chemistry.reading import (
     check_periodic,
     element_of,
     fractional,
+    isotope_notes,
     numbers_in,
 )
 from scotl_matgl.chemistry.refusals import StructureError
@@ -149,6 +150,7 @@ def _read_pymatgen(content: Mapping[str, Any], limits: ReadingLimits) -> Reading
         _site_coords(sites, vectors),
         np.array(numbers, dtype=np.int16),
         properties if isinstance(properties, Mapping) else {},
+        isotope_notes(site["species"][0]["element"] for site in sites),
     )
 
 
@@ -213,7 +215,10 @@ def _read_jarvis(content: Mapping[str, Any], limits: ReadingLimits) -> Reading:
     if not isinstance(cartesian, bool):
         raise StructureError("its 'cartesian' is neither true nor false: correct the file")
     return Reading(
-        lattice, fractional(positions, lattice) if cartesian else positions, np.array(numbers, dtype=np.int16)
+        lattice,
+        fractional(positions, lattice) if cartesian else positions,
+        np.array(numbers, dtype=np.int16),
+        notes=isotope_notes(str(name)[:50].strip() for name in elements),
     )
 
 
@@ -222,16 +227,18 @@ def _read_oqmd(content: Mapping[str, Any], limits: ReadingLimits) -> Reading:
     if not isinstance(sites, Sequence) or isinstance(sites, str):
         raise StructureError("its 'sites' are no list such as ['Na @ 0 0 0', ...]: correct the file")
     limits.check_atoms(len(sites))
-    numbers, coords = [], []
+    numbers, coords, symbols = [], [], []
     for i, site in enumerate(sites):
         symbol, mark, place = str(site)[:200].partition("@")
         words = place.split()
         if not mark or len(words) != 3:
             raise StructureError(f"site {i} is {str(site)[:40]!r} and not such as 'Na @ 0 0 0': correct the file")
-        numbers.append(element_of(symbol.strip(), f"site {i}"))
+        symbols.append(symbol.strip())
+        numbers.append(element_of(symbols[-1], f"site {i}"))
         coords.append(numbers_in(words, f"site {i}"))
     positions = np.array(coords, dtype=np.float64).reshape(-1, 3)
-    return Reading(_rows(content["unit_cell"], 3, "the lattice"), positions, np.array(numbers, dtype=np.int16))
+    lattice = _rows(content["unit_cell"], 3, "the lattice")
+    return Reading(lattice, positions, np.array(numbers, dtype=np.int16), notes=isotope_notes(symbols))
 
 
 def _read_optimade(content: Mapping[str, Any], limits: ReadingLimits) -> Reading:
@@ -249,15 +256,16 @@ def _read_optimade(content: Mapping[str, Any], limits: ReadingLimits) -> Reading
     for kind in content.get("species") or ():
         if isinstance(kind, Mapping) and isinstance(kind.get("name"), str):
             kinds[kind["name"]] = kind.get("chemical_symbols")
-    numbers = []
+    numbers, atoms = [], []
     for i, name in enumerate(names):
         symbols = kinds.get(name, [name]) if isinstance(name, str) else None
         if not isinstance(symbols, Sequence) or len(symbols) != 1 or not isinstance(symbols[0], str):
             raise StructureError(f"site {i} ({str(name)[:40]}) is disordered: use an ordered approximation")
-        numbers.append(element_of(symbols[0], f"site {i}"))
+        atoms.append(symbols[0])
+        numbers.append(element_of(atoms[-1], f"site {i}"))
     lattice = _rows(content["lattice_vectors"], 3, "the lattice")
     coords = fractional(_rows(positions, 3, "the positions"), lattice)
-    return Reading(lattice, coords, np.array(numbers, dtype=np.int16))
+    return Reading(lattice, coords, np.array(numbers, dtype=np.int16), notes=isotope_notes(atoms))
 
 
 def _rows(value: Any, width: int, what: str) -> NDArray[np.float64]:

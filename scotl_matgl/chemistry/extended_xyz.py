@@ -16,6 +16,7 @@ from scotl_matgl.chemistry.reading import (
     check_periodic,
     element_of,
     fractional,
+    isotope_notes,
     number_in,
     numbers_in,
 )
@@ -116,7 +117,8 @@ def read_xyz_frame(frame: str, limits: ReadingLimits) -> Reading:
     properties = {
         key: _value(text) for key, text in known.items() if key.lower() not in ("lattice", "pbc", "properties")
     }
-    return Reading(lattice, fractional(cartesian, lattice), np.array(numbers, dtype=np.int16), properties)
+    notes = isotope_notes(row[species] for row in rows) if species is not None else ()
+    return Reading(lattice, fractional(cartesian, lattice), np.array(numbers, dtype=np.int16), properties, notes)
 
 
 def _columns(text: str) -> tuple[int | None, int, int, int]:

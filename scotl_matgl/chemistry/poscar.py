@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scotl_matgl.chemistry.elements import NUMBER_OF, SYMBOLS
-from scotl_matgl.chemistry.reading import ATOM_OF, Reading, ReadingLimits, element_of, fractional, numbers_in
+from scotl_matgl.chemistry.reading import (
+    ATOM_OF,
+    Reading,
+    ReadingLimits,
+    element_of,
+    fractional,
+    isotope_notes,
+    numbers_in,
+)
 from scotl_matgl.chemistry.refusals import StructureError
 
 
@@ -64,7 +72,8 @@ def _read_plain(text: str, limits: ReadingLimits) -> Reading | None:
         lattice = np.array([[*map(float, line.split())] for line in head[2:5]])
     except (KeyError, ValueError, OverflowError):
         return None
-    return Reading(lattice, frac_coords, np.array(numbers, dtype=np.int16))
+    kinds = [symbol for symbol, count in zip(symbols, amounts, strict=True) for _ in range(count)]
+    return Reading(lattice, frac_coords, np.array(numbers, dtype=np.int16), {}, isotope_notes(kinds))
 
 
 class _Lines:
@@ -196,17 +205,19 @@ def _elements(
                     f"atom {i} is {SYMBOLS[head - 1]} by the line of elements and {labels[i]} by the label behind its "
                     "coordinates: correct the one that is wrong"
                 )
-        return numbers, ()
+        named = [re.split(r"[_/]", s)[0] for s in symbols]
+        return numbers, isotope_notes(s for s, count in zip(named, counts, strict=True) for _ in range(count))
     words = comment.split()
-    named = [NUMBER_OF[w] for w in words] if len(words) == len(counts) and all(w in NUMBER_OF for w in words) else []
-    by_comment = [z for z, count in zip(named, counts, strict=False) for _ in range(count)]
+    by_name = [NUMBER_OF[w] for w in words] if len(words) == len(counts) and all(w in NUMBER_OF for w in words) else []
+    by_comment = [z for z, count in zip(by_name, counts, strict=False) for _ in range(count)]
     if by_label and by_comment and by_label != by_comment:
         raise StructureError(
             "its first line and the labels behind the coordinates name different elements: write a line of elements "
             "above the numbers of atoms"
         )
     if by_label:
-        return by_label, ("it has no line of elements; they are those of the labels behind the coordinates",)
+        told = "it has no line of elements; they are those of the labels behind the coordinates"
+        return by_label, (told, *isotope_notes(labels))
     if by_comment:
         return by_comment, (f"it has no line of elements; they are those of its first line, {' '.join(words)}",)
     raise StructureError(

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from scotl_matgl.chemistry.elements import NUMBER_OF, SYMBOL_BY_LOWER_CASE
 from scotl_matgl.chemistry.refusals import StructureError
 
-#: Atomic number of each symbol that a file may use: deuterium and tritium are hydrogen to every model here.
-ATOM_OF = {**NUMBER_OF, "D": 1, "T": 1}
+#: Atomic number of each symbol that a file may use: deuterium is hydrogen to every model here.
+ATOM_OF = {**NUMBER_OF, "D": 1}
 
 _VACANCIES = frozenset(("x", "xx", "va", "vac", "vc", "q", "□", "dum", "du"))
 
@@ -172,6 +172,12 @@ def numbers_in(words: list[str], what: str) -> list[float]:
     return found
 
 
+def isotope_notes(symbols: Iterable[str]) -> tuple[str, ...]:
+    """What to tell of sites of deuterium, by the symbols of all sites."""
+    n = sum(symbol == "D" for symbol in symbols)
+    return (f"{n} site{'s' if n > 1 else ''} of D (deuterium) read as H",) if n else ()
+
+
 def element_of(text: str, where: str) -> int:
     """Atomic number of a symbol, or a refusal that says what the text may mean."""
     if text in ATOM_OF:
@@ -180,6 +186,12 @@ def element_of(text: str, where: str) -> int:
         raise StructureError(
             f"{where} holds {text!r}, a dummy species or a vacancy: replace it by an element, or leave the site out"
         )
+    if text == "T":
+        raise StructureError(f"{where} holds 'T', tritium or any tetrahedral atom: write the element")
+    isotope = re.fullmatch(r"\d{1,3}-?([A-Z][a-z]?)|([A-Z][a-z]?)-\d{1,3}", text, re.ASCII)
+    symbol = (isotope[1] or isotope[2]) if isotope else ""
+    if symbol in NUMBER_OF:
+        raise StructureError(f"{where} holds {text!r}, an isotope: write {symbol}, for isotopes are not told apart")
     close = SYMBOL_BY_LOWER_CASE.get(text.lower())
     if close:
         raise StructureError(f"{where} holds {text[:40]!r}: write {close} if that is the element, for case matters")

@@ -80,6 +80,8 @@ def _symbol_reason(text: str, found: str) -> str:
         return f"'{text}' is the name of an element: write '{SYMBOLS[NUMBER_OF_NAME[text.lower()] - 1]}'"
     if re.fullmatch(r"[A-Z][a-z]{4,}|[a-z]{7,}", text):
         return f"'{text[:40]}' looks like a word: remove names of compounds and phases, and write the formula"
+    if beside := _name_beside(text):
+        return beside
     suggestion = _suggestion(text)
     hint = f"; did you mean '{suggestion}'?" if suggestion else ""
     for symbol in re.findall(r"[A-Z][a-z]*|[a-z]+", text):
@@ -99,6 +101,20 @@ def _symbol_reason(text: str, found: str) -> str:
     if "-" in text:
         return "a '-' joins parts of it: write one formula with the amount of each element, 'Fe0.7Ni0.3'" + hint
     return (found or "it does not follow the grammar of formulas") + (hint or ": write it as 'Fe2O3' or 'CuSO4·5H2O'")
+
+
+def _name_beside(text: str) -> str:
+    """Reason where a formula is followed by a name, such as ``ZnS_wz`` or ``Li7La3Zr2O12(LLZO)``; else empty."""
+    surface = re.fullmatch(r"(?P<rest>[A-Z].*[A-Za-z0-9])T[xz_]+", text)
+    if surface and _reads(surface["rest"]):
+        return "'Tx' stands for surface groups of unknown amount: write them out, as in 'Ti3C2O2'"
+    found = re.fullmatch(
+        r"(?P<rest>[A-Z].*?)(?:[ _](?P<word>[a-z]{2,12})|[(\[](?P<name>[A-Z][A-Za-z]{1,7})[)\]])", text
+    )
+    if found is None or not _reads(found["rest"]) or _reads(found["word"] or found["name"]):
+        return ""
+    name = found["word"] or found["name"]
+    return f"'{name}' behind it names a phase or the compound: leave it out and write '{found['rest']}'"
 
 
 def _variable_amount(text: str) -> str:

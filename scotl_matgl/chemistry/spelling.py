@@ -120,6 +120,7 @@ def normalised(text: str) -> str:
     if not text.isascii():
         text = _plain_characters(text)
     text = text.replace("*", "·").strip()
+    text = re.sub(r"^- (.*) -$", r"\1", text)  # as the Crystallography Open Database lists it
     if text.lower() in MISSING:
         raise RefusalError(missing_message())
     control = next((c for c in text if not c.isprintable() and not c.isspace()), "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -30,13 +30,17 @@ _DIGITS = (
 )
 _EXPONENT = r"(?:[eEdD][+-]?[0-9]{1,4}|\s*[x×*·]\s*10\s*(?:\^|\*\*)?\s*\(?[+-]?[0-9]{1,4}\)?)"
 _NUMBER = rf"[+-]?\s?{_DIGITS}{_EXPONENT}?"
-_UNIT = r"(?:[A-Za-zµΩ°Å%‰$€][^\s,;=<>~±][^,;=<>~±]*|[A-Za-zµΩ°Å%‰$€])"
+_UNIT = r"(?:[A-Za-zµΩ°Å%‰$€][^\s,;=<>~±#†‡§¶\[][^,;=<>~±#†‡§¶\[]*|[A-Za-zµΩ°Å%‰$€])"
 _CELL = re.compile(
     rf"(?P<open>\()?\s*(?P<about>~|≈|∼|ca\.?\s|c\.\s|about\s)?\s*(?P<sign>[+-]?)\s?(?P<digits>{_DIGITS})"
     rf"(?:\((?P<last>[0-9]{{1,6}})\))?(?P<exponent>{_EXPONENT})?"
     rf"(?:\s*(?:±|\+/-|\+-)\s*(?P<error>{_DIGITS}{_EXPONENT}?))?\s*(?P<close>\))?(?P<power>{_EXPONENT})?"
     rf"\s*(?P<unit>{_UNIT})?"
 )
+# Footnotes, references and remarks behind a number: marks, what stands in square brackets, words in round ones.
+_NOTE = re.compile(r"\s*(?:[*†‡§¶#]+|\[[^\[\]]{1,40}\]|\((?=[^()]*[A-Za-z])[^()]{1,40}\)|#.*)$")
+# Such as 2D, 1T and 3d: a digit and a letter that name something.
+_NAME = re.compile(r"([0-9])([A-Za-z]|st|nd|rd|th)")
 _LIMIT = re.compile(rf"(?:<=?|>=?|≤|≥|≪|≫|⩽|⩾)\s*{_NUMBER}\s*(?:{_UNIT})?")
 _RANGE = re.compile(rf"{_NUMBER}\s*(?:-|to|\.\.\.?|…|~)\s*{_NUMBER}\s*(?:{_UNIT})?")
 _PLAIN = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*")
@@ -79,6 +83,8 @@ class Cell:
         Whether it is marked as approximate.
     plain : bool
         Whether nothing stands around the number.
+    noted : bool
+        Whether a mark, a reference or a remark stands behind it.
     """
 
     kind: Kind
@@ -87,6 +93,7 @@ class Cell:
     unit: str = ""
     about: bool = False
     plain: bool = False
+    noted: bool = False
 
 
 def read_cell(value: Any, *, decimal_comma: bool = False) -> Cell:
@@ -102,7 +109,7 @@ def read_cell(value: Any, *, decimal_comma: bool = False) -> Cell:
     Examples
     --------
     >>> read_cell("1.2 ± 0.1 eV")
-    Cell(kind='number', value=1.2, uncertainty=0.1, unit='eV', about=False, plain=False)
+    Cell(kind='number', value=1.2, uncertainty=0.1, unit='eV', about=False, plain=False, noted=False)
     >>> read_cell("<0.1").kind, read_cell("0.1-1.1").kind, read_cell("metal").kind
     ('limit', 'range', 'other')
     """
@@ -124,7 +131,24 @@ def read_cell(value: Any, *, decimal_comma: bool = False) -> Cell:
         if re.search(r"[0-9]\.[0-9]", text):  # a point without a comma may group thousands there: two readings
             return Cell("other")
         text = text.replace(",", ".")
-    return _read_text(text)
+    # A spreadsheet marks text by an apostrophe, which some exports keep.
+    found = _read_text(text[1:] if re.match(r"'[+-]?[0-9.]", text) else text)
+    if found.kind == "other" and re.match(r"[+-]?[0-9.]", text):
+        bare = text
+        while (shorter := _NOTE.sub("", bare)) != bare:
+            bare = shorter
+        if bare != text and (again := _read_text(bare)).kind == "number":
+            return replace(again, plain=False, noted=True)
+    return found
+
+
+def are_names(values: Sequence[Any]) -> bool:
+    """Whether a column names kinds by a digit and a letter, such as 2D and 3D, or 2H and 1T, instead of measuring."""
+    cells = [value.strip() for value in values if isinstance(value, str) and value.strip()]
+    found = [_NAME.fullmatch(cell) for cell in cells]
+    letters = {match[2] for match in found if match is not None}
+    # One letter alone is a unit (5K), but for the D of dimensions.
+    return bool(cells) and None not in found and (len(letters) > 1 or letters == {"D"})
 
 
 def _read_text(text: str) -> Cell:
@@ -243,6 +267,12 @@ def read_numbers(values: NDArray[Any]) -> Numbers:
     about = sum(cell.about for cell, ok in zip(cells, good.tolist(), strict=True) if ok)
     if about:
         remarks.append(f"{about} values of the target are marked as approximate and were read as they stand.")
+    noted = [value for value, cell, ok in zip(column, cells, good.tolist(), strict=True) if ok and cell.noted]
+    if noted:
+        remarks.append(
+            f"{len(noted)} values of the target have a mark or a remark behind them, such as {noted[0]!r}, "
+            "and were read as they stand."
+        )
     known = int(np.isfinite(uncertainty).sum())
     if known:
         remarks.append(f"{known} values of the target have an uncertainty, which is not used in learning.")

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _SEPARATORS = (",", ";", "\t", "|", " ")
 # The header stands within so many lines; a quoted cell spans at most so many.
 _HEADER_LINES, _CELL_LINES = 50, 20
+# Below the header of a table in Markdown.
+_RULE = re.compile(r"\s*\|?(?:\s*:?-{2,}:?\s*\|)+\s*(?:\s*:?-{2,}:?\s*)?")
 # Cells looked at to find a column that was not named, and the share of them that must be of its kind.
 _LOOKED_AT, _SHARE = 200, 0.8
 
@@ -139,6 +141,9 @@ def read_table(
         raise TableError(f"{name} cannot be read as a table: {error}") from error
     if len(frame) > limits.n_rows:
         raise TableError(f"{name} has {len(frame)} rows; at most {limits.n_rows} are read (see Limits)")
+    if not wanted and _is_row(list(map(str, frame.columns))):
+        shown = ", ".join(map(str, frame.columns[:4]))
+        raise TableError(f"{name} has no header: its first row holds {shown}; write the names of the columns above it")
     for column in columns:
         _column(frame, column, "", name, known=())
     roles = {"formula": _column(frame, formula, "formula", name, known=columns)}
@@ -249,9 +254,11 @@ def _with_header(records: list[list[Any]], wanted: Sequence[str]) -> pd.DataFram
     at = _header_at([[str(cell) for cell in record] for record in records[:_HEADER_LINES]], wanted)
     if at is None:
         return pd.DataFrame()
-    names = _unique([str(cell) for cell in records[at]])
+    names, repeated = _unique([str(cell) for cell in records[at]])
     rows = [record for record in records[at + 1 :] if any(str(cell).strip() for cell in record)]
-    return pd.DataFrame(rows, columns=names, dtype=object)
+    frame = pd.DataFrame(rows, columns=names, dtype=object)
+    frame.attrs["repeated"] = repeated
+    return frame
 
 
 def _parquet(content: bytes, name: str) -> pd.DataFrame:
@@ -274,13 +281,18 @@ def _text_table(text: str, name: str, wanted: Sequence[str], limits: Limits) -> 
     if len(lines) > limits.n_rows + _HEADER_LINES:
         raise TableError(f"{name} has more than {limits.n_rows} rows, which is the limit (see Limits)")
     bare = [line for line in lines if not line.lstrip().startswith("#")]
-    # A header may itself stand behind a number sign.
-    for candidates in (bare, [re.sub(r"^\s*#+\s*", "", line) for line in lines]):
+    # A header may itself stand behind a number sign: the last one above the rows, or any with the names asked for.
+    first = next((at for at, line in enumerate(lines) if line in bare[:1]), 0)
+    above = lines if wanted else [*lines[max(first - 1, 0) : first], *bare]
+    for candidates in (bare, [re.sub(r"^\s*#+\s*", "", line) for line in above]):
         for separator in _SEPARATORS if wanted else _likely_separators(candidates[:_HEADER_LINES]):
             start = [_fields(line, separator) for line in candidates[:_HEADER_LINES]]
             at = _header_at(start, wanted)
+            if candidates is bare and first and at is not None and not wanted and _is_row(start[at]):
+                break  # the header is a comment
             if at is not None and (wanted or len(start[at]) > 1):
-                return _separated(candidates[at:], separator, name, limits), separator == ";"
+                rows = [line for line in candidates[at:] if not _RULE.fullmatch(line)]
+                return _separated(rows, separator, name, limits), separator == ";"
     if not bare:
         raise TableError(f"{name} cannot be read as a table: it has no rows")
     return _separated(bare, ",", name, limits), False
@@ -301,6 +313,8 @@ def _likely_separators(lines: Sequence[str]) -> list[str]:
 def _fields(line: str, separator: str) -> list[str]:
     if separator == " ":
         return line.split()
+    if separator == "|":
+        return [field.strip() for field in line.split("|")]
     try:
         return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
     except csv.Error:
@@ -337,7 +351,7 @@ def _separated(lines: Sequence[str], separator: str, name: str, limits: Limits) 
     """Table of lines with a header; rows of another number of fields are marked."""
     import pandas as pd
 
-    names = _unique(_fields(lines[0], separator))
+    names, repeated = _unique(_fields(lines[0], separator))
     width = len(names)
     rows: list[list[Any]] = []
     split = 0
@@ -363,7 +377,9 @@ def _separated(lines: Sequence[str], separator: str, name: str, limits: Limits) 
             reason = f"stands in a row with a cell of more than {limits.cell} characters"
             fields = [Unreadable(field[:80], reason) if len(field) > limits.cell else field for field in fields]
         rows.append([*fields, *[""] * (width - len(fields))])
-    return pd.DataFrame(rows, columns=names, dtype=object)
+    frame = pd.DataFrame(rows, columns=names, dtype=object)
+    frame.attrs["repeated"] = repeated
+    return frame
 
 
 def _is_split(whole: str, decimals: str) -> bool:
@@ -389,7 +405,7 @@ def _json_table(text: str, name: str) -> pd.DataFrame:
             raise TableError(f"{name} cannot be read as a table: {error}") from error
     if isinstance(found, dict) and {"columns", "data"} <= set(found):
         return pd.DataFrame(found["data"], columns=found["columns"], dtype=object)
-    if isinstance(found, dict) and all(isinstance(column, list) for column in found.values()):
+    if isinstance(found, dict) and found and len({type(column) for column in found.values()} & {list, dict}) == 1:
         return pd.DataFrame(found, dtype=object)
     if isinstance(found, list) and found and all(isinstance(record, dict) for record in found):
         return pd.DataFrame(found, dtype=object)
@@ -404,17 +420,20 @@ def _same(name: Any) -> str:
     return re.sub(r"\s+", " ", str(name).replace("\ufeff", "").replace("\u200b", "")).strip().casefold()
 
 
-def _unique(names: Sequence[str]) -> list[str]:
-    """Names without blanks around them; of those that repeat the later ones are numbered, empty ones too."""
+def _unique(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Names without blanks around them, of those that repeat the later ones numbered; and those that repeat."""
     found: list[str] = []
+    repeated: list[str] = []
     for position, given in enumerate(names):
         name = re.sub(r"\s+", " ", given.replace("\ufeff", "")).strip() or f"column {position + 1}"
         count = 2
         base = name
+        if name in found:
+            repeated.append(name)
         while name in found:
             name, count = f"{base} {count}", count + 1
         found.append(name)
-    return found
+    return found, repeated
 
 
 def _matches(frame: pd.DataFrame, name: str) -> list[Any]:
@@ -440,6 +459,7 @@ def _header_at(records: Sequence[Sequence[str]], wanted: Sequence[str]) -> int |
 def _column(frame: pd.DataFrame, name: str | None, role: str, file: str, *, known: Sequence[str]) -> str:
     """Column of a role, named or found; it gets the name that was asked for."""
     found = _matches(frame, role if name is None else name)
+    found += [f"{column} (again)" for column in found if column in frame.attrs.get("repeated", ())]
     if len(found) > 1:
         raise TableError(f"{file} has several columns {name or role!r}: {', '.join(map(repr, found))}; rename one")
     if found:
@@ -459,6 +479,17 @@ def _column(frame: pd.DataFrame, name: str | None, role: str, file: str, *, know
     if candidates:
         raise TableError(f"{file} has several columns that may be the {role}: {', '.join(candidates)}; {option}")
     raise TableError(f"{file} has no column {role!r}, and none that looks like it; {option}; it has: {listed}")
+
+
+def _is_row(cells: Sequence[str]) -> bool:
+    """Whether what should be a header holds a formula and a number, as a row does."""
+    from scotl_matgl.chemistry.compositions import parse_compositions
+
+    if {"formula", "target"} & {_same(cell) for cell in cells}:
+        return False
+    numbers = [cell for cell in cells if read_cell(cell).kind == "number"]
+    words = [cell for cell in cells if cell.strip() and cell not in numbers]
+    return bool(numbers) and len(words) > 0 and bool(len(parse_compositions(words, on_error="skip")))
 
 
 def _sample(column: pd.Series) -> list[Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scotl_matgl.exceptions import InputError
-from scotl_matgl.tables.cells import Unreadable, read_numbers
+from scotl_matgl.tables.cells import Unreadable, are_names, read_numbers
 from scotl_matgl.vocabulary import Floats
 
 Task = Literal["auto", "regression", "classification"]
@@ -104,7 +104,7 @@ def read_target(values: NDArray[Any], task: Task) -> Target:
     if values.dtype.kind in "OUS" and task != "classification":
         cells = _cells(values, booleans=task == "regression")
         column = read_numbers(cells)
-        if task == "regression" or 2 * column.n_numbers > column.n_filled:
+        if task == "regression" or (2 * column.n_numbers > column.n_filled and not are_names(cells.tolist())):
             numbers, reasons, remarks = column.values, column.reasons, column.remarks
             dressed = 2 * column.n_dressed > column.n_numbers
             whole = not dressed and _are_labels(numbers[np.isfinite(numbers)], floats=_has_floats(cells))
