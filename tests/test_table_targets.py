@@ -44,6 +44,8 @@ FORMULAS = load_example()["formula"].to_numpy()[:60]
         ("2.2 (exp.)", 2.2, None, ""),
         ("2.2 eV # by DFT", 2.2, None, "eV"),
         ("'8.5", 8.5, None, ""),
+        ("1.1 (±0.2)", 1.1, 0.2, ""),
+        ("1.1 (+/- 0.2) GPa", 1.1, 0.2, "GPa"),
     ],
 )
 def test_cells_that_are_numbers(text: str, value: float, uncertainty: float | None, unit: str) -> None:

@@ -93,7 +93,8 @@ _SUFFIX = re.compile(
 )
 _IDENTIFIER = re.compile(
     r"^(?:mp|mvc|mpts|jvasp|oqmd|cod|icsd|aflow|wbm|twod|2dm|nomad|mc3d|c2db|csd|pdf|jcpds)[-_: #][-0-9a-f:]+$"
-    r"|^(?:agm|m2ax)[0-9]+$|^UNS ?[A-Z][0-9]{5}$",
+    r"|^(?:agm|m2ax)[0-9]+$|^UNS ?[A-Z][0-9]{5}$"
+    r"|^(?:AISI|SAE|SUS|DIN|JIS|ASTM|AA) ?[0-9.]{3,7}[A-Z]{0,3}$",
     re.IGNORECASE,
 )
 _DATE = re.compile(
@@ -182,7 +183,9 @@ def _from_dictionary(text: str) -> str:
 
 def _refuse_names(text: str) -> None:
     if _IDENTIFIER.match(text):
-        raise RefusalError(f"'{text[:40]}' is an identifier of a database, not a formula: look up its formula")
+        raise RefusalError(
+            f"'{text[:40]}' is an identifier of a database or a standard, not a formula: look up its formula"
+        )
     date = _DATE.match(text)
     if date:
         raise RefusalError(
@@ -252,6 +255,7 @@ def _refuse_dopants(text: str) -> None:
     host, colon, rest = text.partition(":")
     if colon and host and rest:
         first, last = (_LONE_SYMBOLS.fullmatch(part.strip()) is not None for part in (host, rest))
+        last = last or re.fullmatch(r"\s*[A-Z][a-z]?\s*[(\[].*%\s*[)\]]\s*", rest) is not None  # In2O3:Sn (5%)
         after = last or (not first and len(rest) < len(host))  # Er3+:YAG beside ZnS:Mn2+
         raise RefusalError(_dopant_message(f"'{rest.strip()}' after ':'" if after else f"'{host}' before ':'"))
     if re.search("[0-9A-Za-z] ?(?:wt|mass|w)\\.? ?%$", text):

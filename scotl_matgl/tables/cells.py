@@ -38,9 +38,12 @@ _CELL = re.compile(
     rf"\s*(?P<unit>{_UNIT})?"
 )
 # Footnotes, references and remarks behind a number: marks, what stands in square brackets, words in round ones.
+_BRACKETED_ERROR = re.compile(r"\s*[(\[]\s*(?:±|\+/-|\+-)\s*([^()\[\]]+)[)\]]")
 _NOTE = re.compile(r"\s*(?:[*†‡§¶#]+|\[[^\[\]]{1,40}\]|\((?=[^()]*[A-Za-z])[^()]{1,40}\)|#.*)$")
 # Such as 2D, 1T and 3d: a digit and a letter that name something.
 _NAME = re.compile(r"([0-9])([A-Za-z]|st|nd|rd|th)")
+# Behind a number: a second one, which no unit has.
+_SECOND = re.compile(r"(?:^|\s)(?:or|and|to|oder|und|bis|resp\.?|vs\.?)\s+[+-]?[0-9.]")
 _LIMIT = re.compile(rf"(?:<=?|>=?|≤|≥|≪|≫|⩽|⩾)\s*{_NUMBER}\s*(?:{_UNIT})?")
 _RANGE = re.compile(rf"{_NUMBER}\s*(?:-|to|\.\.\.?|…|~)\s*{_NUMBER}\s*(?:{_UNIT})?")
 _PLAIN = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*")
@@ -152,6 +155,7 @@ def are_names(values: Sequence[Any]) -> bool:
 
 
 def _read_text(text: str) -> Cell:
+    text = _BRACKETED_ERROR.sub(r" ±\1", text)
     if _LIMIT.fullmatch(text):
         return Cell("limit")
     if _RANGE.fullmatch(text):
@@ -172,6 +176,8 @@ def _read_text(text: str) -> Cell:
         power += of_error if "10" in found["error"][len(own) :] and not found["exponent"] else 0
     value = float(f"{found['sign']}{digits}e{power}")
     unit = (found["unit"] or "").strip()
+    if _SECOND.search(unit):
+        return Cell("other")
     plain = not (unit or found["about"] or found["last"] or found["error"])
     return Cell("number", value, uncertainty, unit, bool(found["about"]), plain)
 
