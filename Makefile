@@ -44,6 +44,7 @@ FUZZ ?= 8000
 fuzz: .venv/test
 	SCOTL_MATGL_FUZZ_FORMULAS=100000 $(BIN)/python -m pytest tests/test_formulas.py -k 'mutated or any_text'
 	SCOTL_MATGL_FUZZ=$(FUZZ) $(BIN)/python -m pytest -s tests/faults/test_fuzz.py tests/faults/test_crystal_files.py -k mutated
+	SCOTL_MATGL_FUZZ_TABLES=10000 $(BIN)/python -m pytest tests/test_table_fuzz.py
 
 # Published holes of the versions that are installed; says so where the service that knows them is not reached.
 audit: .venv/test .venv-audit/pip-audit

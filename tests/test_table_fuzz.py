@@ -12,14 +12,13 @@ import csv
 import io
 import os
 import random
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from scotl_matgl import load_example
-from scotl_matgl.tables.files import TableError, read_table
+from scotl_matgl.tables.files import read_table
 from scotl_matgl.tables.target import read_target
 
 CASES = int(os.environ.get("SCOTL_MATGL_FUZZ_TABLES", "150"))
@@ -32,23 +31,34 @@ def grouped(value: float, mark: str, point: str) -> str:
     return ("-" if value < 0 else "") + whole.replace(",", mark) + point + rest
 
 
-# Spelling of a column: from a value to a cell, and the value that it says.
-SPELLINGS: dict[str, Callable[[float, random.Random], tuple[str, float]]] = {
-    "plain": lambda v, r: (repr(v), v),
-    "fixed": lambda v, r: (f"{v:.3f}", float(f"{v:.3f}")),
-    "minus": lambda v, r: (f"{v:.3f}".replace("-", "−"), float(f"{v:.3f}")),
-    "exponent": lambda v, r: (f"{v:.4E}", float(f"{v:.4E}")),
-    "power": lambda v, r: (f"{v:.3f}×10^3", float(f"{v:.3f}e3")),
-    "unit": lambda v, r: (f"{v:.3f} eV", float(f"{v:.3f}")),
-    "error": lambda v, r: (f"{v:.3f} ± 0.0{r.randint(1, 9)}", float(f"{v:.3f}")),
-    "last": lambda v, r: (f"{v:.3f}({r.randint(1, 99)})", float(f"{v:.3f}")),
-    "note": lambda v, r: (f"{v:.3f}" + r.choice(["", "*", " [12]", " (calc.)"]), float(f"{v:.3f}")),
-    "comma": lambda v, r: (f"{v:.2f}".replace(".", ","), float(f"{v:.2f}")),
-    "german": lambda v, r: (grouped(v, ".", ","), float(f"{v * 1000:.2f}")),
-    "english": lambda v, r: (grouped(v, ",", "."), float(f"{v * 1000:.2f}")),
-    "swiss": lambda v, r: (grouped(v, "'", "."), float(f"{v * 1000:.2f}")),
-    "french": lambda v, r: (grouped(v, "\u202f", ","), float(f"{v * 1000:.2f}")),
-}
+def says(text: str, value: str, scale: str = "") -> tuple[str, float]:
+    return text, float(f"{value}{scale}")
+
+
+def spelt(spelling: str, v: float, r: random.Random) -> tuple[str, float]:
+    """A cell in a spelling, and the value that it says."""
+    three, two, large = f"{v:.3f}", f"{v:.2f}", f"{v * 1000:.2f}"
+    return {
+        "plain": lambda: (repr(v), v),
+        "fixed": lambda: says(three, three),
+        "minus": lambda: says(three.replace("-", "−"), three),
+        "exponent": lambda: says(f"{v:.4E}", f"{v:.4E}"),
+        "power": lambda: says(f"{three}×10^3", three, "e3"),
+        "unit": lambda: says(f"{three} eV", three),
+        "error": lambda: says(f"{three} ± 0.0{r.randint(1, 9)}", three),
+        "last": lambda: says(f"{three}({r.randint(1, 99)})", three),
+        "note": lambda: says(three + r.choice(["", "*", " [12]", " (calc.)"]), three),
+        "comma": lambda: says(two.replace(".", ","), two),
+        "german": lambda: says(grouped(v, ".", ","), large),
+        "english": lambda: says(grouped(v, ",", "."), large),
+        "swiss": lambda: says(grouped(v, "'", "."), large),
+        "french": lambda: says(grouped(v, "\u202f", ","), large),
+    }[spelling]()
+
+
+SPELLINGS = tuple(
+    "plain fixed minus exponent power unit error last note comma german english swiss french".split()  # noqa: SIM905
+)
 PLAIN = ("plain", "fixed", "exponent")
 
 
@@ -65,17 +75,17 @@ def written(records: list[list[str]], r: random.Random) -> bytes:
 
 def case(seed: int, table: pd.DataFrame, path: Path) -> tuple[str, list[str], list[float | None]]:
     """Write a table; return the spelling, the formulas, and the values, None where a cell says none."""
-    r = random.Random(seed)
-    spelling = r.choice(list(SPELLINGS))
+    r = random.Random(seed)  # noqa: S311 - no cipher
+    spelling = r.choice(SPELLINGS)
     some = table.sample(n=r.randint(24, 40), random_state=seed)
     share = r.choice([0.0, 0.1, 0.3])
     cells, truth = [], []
     for value in some["target"]:
-        text, said = SPELLINGS[spelling](float(value), r)
+        text, meant = spelt(spelling, float(value), r)
         if r.random() < share:
-            text, said = r.choice(NO_VALUES), None
+            text, meant = r.choice(NO_VALUES), None
         cells.append(text)
-        truth.append(said)
+        truth.append(meant)
     columns = [("formula", list(some["formula"])), ("target", cells)]
     if r.random() < 0.3:
         columns.append(("method", [r.choice(["DSC", "drop, 2 runs"]) for _ in cells]))
@@ -105,11 +115,7 @@ def test_no_value_is_read_as_another(tmp_path: Path) -> None:
     for seed in range(CASES):
         path = tmp_path / "table.xlsx"
         spelling, formulas, truth = case(seed, sources[seed % len(sources)], path)
-        try:
-            table = read_table(path, formula="formula", target="target")
-        except TableError as error:
-            assert "decimal comma" in str(error), (seed, spelling, error)
-            continue
+        table = read_table(path, formula="formula", target="target")
         where = (seed, spelling)
         # None of the rows is lost before it can be listed.
         assert [str(formula).strip() for formula in table["formula"]] == formulas, where
