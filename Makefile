@@ -8,11 +8,12 @@ PYTHON_PYG ?= $(PYTHON)
 MATGL_PYG := 4.1.2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-export MATGL_BACKEND := DGL
+# DGL under Python 3.11, for which the published weights were made; PyG above.
+export MATGL_BACKEND := $(shell $(PYTHON) -c 'import sys; print("DGL" if sys.version_info < (3, 12) else "PYG")')
 # Threads that wait for each other on a busy machine make small matrices a hundred times slower.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test quick test-lowest test-plugins test-pyg fuzz audit lint bench clean
+.PHONY: demo test quick quick-newer dist release test-lowest test-plugins test-pyg fuzz audit lint bench clean
 
 PLUGINS := $(wildcard plugins/scotl-matgl-*)
 
@@ -27,6 +28,29 @@ test: .venv/test
 FAST := -q -m "not slow and not assets and not torch" tests
 quick: .venv/test
 	$(BIN)/python -m pytest $(FAST)
+
+# The fast tests under every newer Python that is installed here, without torch; those that are not are named.
+NEWER := 3.12 3.13
+quick-newer: pyproject.toml
+	set -e; for version in $(NEWER); do \
+	  python=$$(command -v python$$version || ls -d $${PYENV_ROOT:-/nowhere}/versions/$$version.*/bin/python 2>/dev/null | tail -1); \
+	  if [ -z "$$python" ]; then echo "skipped: there is no Python $$version here"; continue; fi; \
+	  test -x .venv-$$version/bin/python || "$$python" -m venv .venv-$$version; \
+	  .venv-$$version/bin/python -m pip install --quiet --upgrade pip; \
+	  .venv-$$version/bin/python -m pip install --quiet --editable '.[test]'; \
+	  .venv-$$version/bin/python -m pytest $(FAST); \
+	done
+
+# Wheels and source archives of the package and its plugins, checked; `release` uploads them.
+dist: .venv-docs/dist
+	rm -rf dist
+	set -e; for folder in . $(PLUGINS); do .venv-docs/bin/python -m build --outdir dist $$folder >/dev/null; done
+	.venv-docs/bin/twine check --strict dist/*
+	.venv-docs/bin/check-wheel-contents dist/*.whl
+	.venv-docs/bin/python tools/check_sdist.py dist
+
+release: dist
+	.venv-docs/bin/twine upload dist/*
 
 # The fast tests with the lowest versions that pyproject.toml allows, and no torch.
 test-lowest: .venv-lowest/test
@@ -70,7 +94,7 @@ bench: .venv/test
 # torch first and alone, so that the release that was measured is taken, and not what its dependents would pick.
 .venv/test: .venv/base pyproject.toml
 	$(BIN)/python -m pip install --quiet torch==$(TORCH)
-	$(BIN)/python -m pip install --quiet --editable '.[dgl,test]'
+	$(BIN)/python -m pip install --quiet --editable '.[matgl,test]'
 	touch $@
 
 # What the plugins need beyond the package itself.
@@ -83,6 +107,16 @@ bench: .venv/test
 	.venv-pyg/bin/python -m pip install --quiet --upgrade pip
 	.venv-pyg/bin/python -m pip install --quiet torch==$(TORCH)
 	.venv-pyg/bin/python -m pip install --quiet matgl==$(MATGL_PYG) --editable '.[test]'
+	touch $@
+
+.venv-docs/docs: pyproject.toml
+	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --upgrade pip
+	.venv-docs/bin/python -m pip install --quiet --editable '.[docs]'
+	touch $@
+
+.venv-docs/dist: .venv-docs/docs
+	.venv-docs/bin/python -m pip install --quiet --editable '.[docs,dist]'
 	touch $@
 
 # uv chooses the lowest versions, which pip cannot.
@@ -98,4 +132,4 @@ bench: .venv/test
 	touch $@
 
 clean:
-	rm -rf .venv .venv-pyg .venv-lowest .venv-audit build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-pyg .venv-lowest .venv-audit .venv-docs .venv-3.12 .venv-3.13 site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

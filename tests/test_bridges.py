@@ -1089,4 +1089,4 @@ def test_a_second_build_encodes_nothing_and_gives_the_same_file(real: Any) -> No
 def test_every_parameter_of_a_bridge_is_documented() -> None:
     for kind in (RidgeBridge, MLPBridge):
         for name in inspect.signature(kind).parameters:
-            assert f"    {name} : " in str(kind.__doc__)
+            assert f"\n{name} : " in str(inspect.getdoc(kind))
