@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from scotl_matgl.studies.judging import judge_rankings, orders, static_lists, summarise
+from scotl_matgl.studies.judging import judge_rankings, orders, reliability, static_lists, summarise
 from scotl_matgl.studies.measuring import evaluate
 from scotl_matgl.tables.files import read_table
 
@@ -83,14 +83,16 @@ def measure(names: list[str], sizes: list[int | None], repeats: int, path: Path)
 
 
 def show(path: Path) -> None:
-    frame = pd.read_csv(path, dtype={"size": str, "blocks": str})
+    frame = pd.read_csv(path, dtype={"size": str, "blocks": str, "fingerprint": str})
     pd.set_option("display.width", 180, "display.max_columns", 30, "display.max_rows", 200, "display.precision", 3)
     chosen = frame["table"].map(family_of).isin(CHOSEN_ON)
     families = {name: family_of(name) for name in frame["table"].unique()}
     static = static_lists(frame, families)
     for title, part in (("chosen on", frame[chosen]), ("reported on", frame[~chosen]), ("all tables", frame)):
         print(f"\n{title}: {part['table'].nunique()} tables")
-        print(summarise(judge_rankings(part)))
+        judged = judge_rankings(part)
+        print(summarise(judged))
+        print(reliability(judged))
         ways = orders(part, static=static)
         print(ways.pivot(index="way", columns="size", values="pairs").sort_values("100"))
         print(ways.pivot(index="way", columns="size", values="regret").sort_values("100"))

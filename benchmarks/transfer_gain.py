@@ -30,7 +30,7 @@ from scotl_matgl.tables.rows import Rows
 RESULTS = Path(__file__).parent / "results" / "transfer_gain.csv"
 
 LOGARITHMS = {"dielectric_const_expt", "estm_kappa_300K"}
-CLASSES = {"expt_is_metal", "metallic_glass"}
+CLASSES = {"expt_is_metal", "metallic_glass", "hea_single_phase"}
 
 MOST_ROWS = 1000
 FEWEST_TEST_ROWS = 40

@@ -26,6 +26,7 @@ from scotl_matgl.studies.judging import (
     paired_standard_errors,
     rank_correlations,
     regret,
+    reliability,
     static_lists,
     summarise,
 )
@@ -161,6 +162,17 @@ def test_figures_of_merit_by_hand() -> None:
     assert (found["yes"], found["yes_wrong"]) == (2, 0.5)
     # Two say 0.97 of which one helped, one 0.6 and one 0.3, of which neither did.
     assert found["ece"] == pytest.approx((2 * abs(0.97 - 0.5) + 0.6 + 0.3) / 4)
+
+
+def test_reliability_counts_what_came_of_each_promise() -> None:
+    judged = pd.DataFrame(
+        {"probability": [0.2, 0.5, 0.6, 0.95, 0.99, 1.0], "realised": [-0.1, 0.1, -0.1, 0.1, 0.1, 0.1]}
+    )
+    found = reliability(judged)
+    assert list(found.index) == ["0 to 0.5", "0.5 to 0.7", "0.95 to 1"]
+    assert list(found["rankings"]) == [1, 2, 3]
+    assert list(found["helped"]) == [0.0, 0.5, 1.0]
+    assert list(found["probability"]) == pytest.approx([0.2, 0.55, 0.98])
 
 
 def test_calibration_error_of_promises_that_are_kept_is_small() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -299,6 +299,34 @@ def calibration_error(probability: ArrayLike, happened: ArrayLike, bins: int = 1
     counts = np.bincount(at, minlength=bins)
     gaps = np.bincount(at, weights=p - y, minlength=bins)
     return float(round(np.abs(gaps).sum() / max(counts.sum(), 1), 12))
+
+
+def reliability(judged: pd.DataFrame, edges: Sequence[float] = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0)) -> pd.DataFrame:
+    """What was promised and what came of it: the reliability diagram as a table.
+
+    Parameters
+    ----------
+    judged : DataFrame
+        What :func:`judge_rankings` returns.
+    edges : sequence of float
+        Edges of the bins of the probability that transfer helps.
+
+    Returns
+    -------
+    DataFrame
+        One row for each bin that holds a ranking: ``rankings``, their mean ``probability``, and the share in which
+        transfer ``helped``.
+    """
+    import pandas as pd
+
+    bins = np.minimum(np.searchsorted(edges, judged["probability"], side="right"), len(edges) - 1) - 1
+    rows = {}
+    for i in np.unique(bins):
+        part = judged[bins == i]
+        helped = float((part["realised"] > 0).mean())
+        row = {"rankings": len(part), "probability": part["probability"].mean(), "helped": helped}
+        rows[f"{edges[i]:g} to {edges[i + 1]:g}"] = row
+    return pd.DataFrame(rows).T
 
 
 # -- orders -----------------------------------------------------------------------------------------------------------
