@@ -130,7 +130,8 @@ def crystals(structures: list[Any]) -> list[Any]:
 
 def test_every_published_model_has_a_card() -> None:
     assert set(CARDS) == set(PUBLISHED)
-    assert set(BATCH_EDGES) == {card.architecture for card in CARDS.values()}
+    # Of the others that MatGL trains nothing is published; they join as someone's own.
+    assert set(BATCH_EDGES) == {card.architecture for card in CARDS.values()} | {"SO3Net", "CHGNet"}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
