@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.kernel_ridge import KernelRidge
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import scotl_matgl.learners.kernel
@@ -16,6 +16,7 @@ from scotl_matgl.learners.kernel import (
     _fit_kernel,
     _median_distance,
     kernel_out_of_fold,
+    linear_out_of_fold,
     manhattan,
 )
 from scotl_matgl.tables.folds import make_folds
@@ -157,6 +158,23 @@ def test_held_ridge_is_ridge_on_standardised_columns_within_the_range_of_the_tar
     oracle = Ridge(alpha=head.ridge_.alpha_).fit(standard[:90], y).predict(standard)
     found = head.predict(np.vstack([X, 3 * X.mean(axis=0) + 5]))
     np.testing.assert_allclose(found, np.clip(oracle, y.min(), y.max()), rtol=1e-9)
+
+
+def test_linear_out_of_fold_equals_fitting_each_fold(table) -> None:
+    X, y = table
+    folds = make_folds(y, classification=False)
+    found = linear_out_of_fold(X, y[:, None], folds, np.array([0.3]))[:, 0]
+    for train, test in folds:
+        expected = Ridge(alpha=0.3).fit(X[train], y[train]).predict(X[test])
+        np.testing.assert_allclose(found[test], expected, rtol=1e-8)
+    # The penalty is that of scikit-learn's leave-one-out.
+    alphas = np.logspace(-3, 4, 15)
+    chosen = RidgeCV(alphas).fit(X, y).alpha_
+    np.testing.assert_allclose(
+        linear_out_of_fold(X, y[:, None], folds, alphas),
+        linear_out_of_fold(X, y[:, None], folds, np.array([chosen])),
+        rtol=1e-8,
+    )
 
 
 def test_distances_of_columns_side_by_side_add_up(table) -> None:

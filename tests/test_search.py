@@ -84,11 +84,13 @@ def loss_by_scikit_learn(head: str, X: np.ndarray, rows: Rows) -> np.ndarray:
         return np.mean([out_of_fold_loss("kernel ridge", X, y, folds) for folds in sets], axis=0)
     share = 1.0 if head.endswith("fractions") else 1 / 3
     predicted = np.empty(len(y))
-    for train, test in folds:
+    for fold, (train, test) in enumerate(folds):
         if head.startswith("gradient boosting"):
-            predicted[test] = HistGradientBoostingRegressor(random_state=0).fit(X[train], y[train]).predict(X[test])
+            boosting = HistGradientBoostingRegressor(max_bins=63, random_state=0)
+            predicted[test] = boosting.fit(X[train], y[train]).predict(X[test])
             continue
-        trees = ExtraTreesRegressor(100, max_features=share, random_state=0).fit(X[train], y[train]).estimators_
+        # Each fold has a seed of its own.
+        trees = ExtraTreesRegressor(40, max_features=share, random_state=fold).fit(X[train], y[train]).estimators_
         read = np.median if head.startswith("median") else np.mean
         predicted[test] = read([tree.predict(X[test]) for tree in trees], axis=0)
     return np.abs(predicted - y)
@@ -366,7 +368,8 @@ def test_a_fitted_ranker_as_sources_is_not_searched_again(table, reference, monk
     model.fit(table["formula"], table["target"])
     assert model.ranking_ is reference.ranking_
     assert [source.name for source in model.sources_] == [source.name for source in first.sources_]
-    np.testing.assert_array_equal(model.predict(table["formula"]), first.predict(table["formula"]))
+    # The search has compared the heads on its sorted rows, the model does so on those of the table: rounding differs.
+    np.testing.assert_allclose(model.predict(table["formula"]), first.predict(table["formula"]), rtol=1e-8)
     featurizer = TransferFeaturizer(reference).fit(table["formula"])
     assert [source.name for source in featurizer.sources_] == [reference.ranking_.sources[0]]
 

@@ -9,7 +9,13 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from scotl_matgl.learners.kernel import LaplacianKernelClassifier, LaplacianKernelRidge, kernel_out_of_fold, manhattan
+from scotl_matgl.learners.kernel import (
+    LaplacianKernelClassifier,
+    LaplacianKernelRidge,
+    kernel_out_of_fold,
+    linear_out_of_fold,
+    manhattan,
+)
 from scotl_matgl.learners.scaling import ColumnScale, scaled_for_trees
 from scotl_matgl.tables.folds import Folds
 from scotl_matgl.vocabulary import Floats
@@ -70,6 +76,18 @@ class HeldRidge(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         return np.clip(predicted, *self.range_)
 
 
+def held_out_of_fold(X: Floats, y: Floats, folds: Folds) -> Floats:
+    """Out-of-fold predictions (n,) of :class:`HeldRidge`, with one scale of the columns and one penalty for all folds.
+
+    Predictions are held to the range of the targets that they are made from.
+    """
+    scaled = ColumnScale.of(X).apply(X)
+    predicted = linear_out_of_fold(scaled, y[:, None], folds, _RIDGE_ALPHAS)[:, 0]
+    for train, test in folds:
+        predicted[test] = np.clip(predicted[test], y[train].min(), y[train].max())
+    return predicted
+
+
 def make_head(name: str, *, classification: bool = False, random_state: int = 0, n_jobs: int | None = 1) -> Any:
     """Unfitted scikit-learn estimator of one of :data:`HEADS`, or :data:`FOREST`.
 
@@ -90,9 +108,10 @@ def make_head(name: str, *, classification: bool = False, random_state: int = 0,
         trees = ensemble.ExtraTreesClassifier if classification else ensemble.ExtraTreesRegressor
         return trees(n_estimators=100, max_features=1 / 3, random_state=random_state, n_jobs=n_jobs)
     if name == "gradient boosting":
+        # A quarter of the bins: as accurate, in two thirds of the time (docs/measurements.md).
         if classification:  # stopping early takes rows out, of which a rare class may have one
-            return ensemble.HistGradientBoostingClassifier(early_stopping=False, random_state=random_state)
-        return ensemble.HistGradientBoostingRegressor(random_state=random_state)
+            return ensemble.HistGradientBoostingClassifier(max_bins=63, early_stopping=False, random_state=random_state)
+        return ensemble.HistGradientBoostingRegressor(max_bins=63, random_state=random_state)
     if name == "kernel ridge":
         return LaplacianKernelClassifier() if classification else LaplacianKernelRidge()
     raise ValueError(f"Unknown head {name!r}; choose one of {', '.join((*HEADS, FOREST))}")

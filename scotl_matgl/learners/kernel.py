@@ -35,12 +35,12 @@ def manhattan(X: Floats, weights: Floats | None = None) -> Floats:
     """
     scale = ColumnScale.of(X)
     scaled = scale.apply(X) if weights is None else scale.apply(X) * weights[scale.columns]
-    # Each pair once: half the time of the full matrix.
-    return squareform(pdist(scaled, "cityblock")) if scaled.shape[1] else np.zeros((len(X), len(X)))
+    return _within(scaled)
 
 
-def _city_block(A: Floats, B: Floats) -> Floats:
-    return cdist(A, B, "cityblock") if A.shape[1] else np.zeros((len(A), len(B)))
+def _within(scaled: Floats) -> Floats:
+    """City-block distances (n, n), each pair once: half the time of the full matrix."""
+    return squareform(pdist(scaled, "cityblock")) if scaled.shape[1] else np.zeros((len(scaled), len(scaled)))
 
 
 def _median_distance(distances: Floats) -> float:
@@ -71,24 +71,24 @@ class _KernelFit:
         return found
 
 
-def _fit_kernel(kernel: Floats, Y: Floats) -> _KernelFit:
+def _fit_kernel(kernel: Floats, Y: Floats, alphas: Floats = _ALPHAS) -> _KernelFit:
     """Fit the columns of Y (n, m) with one penalty, the one of a grid with the smallest leave-one-out error."""
     values, vectors = eigh(kernel, driver="evd")
     values = np.maximum(values, 0.0)
     ones, projected = vectors.sum(axis=0), vectors.T @ Y
     # All penalties at once, (n, penalties): products of matrices instead of one pass over the vectors for each.
-    shrunk = 1.0 / (values[:, None] + _ALPHAS)
+    shrunk = 1.0 / (values[:, None] + alphas)
     total = ones**2 @ shrunk
     row = vectors @ (shrunk * ones[:, None])
     diagonal = vectors**2 @ shrunk - row**2 / total
     intercepts = row.T @ Y / total[:, None]
-    errors = np.zeros(len(_ALPHAS))
+    errors = np.zeros(len(alphas))
     for column in range(Y.shape[1]):
         coefficients = vectors @ (shrunk * projected[:, column, None]) - row * intercepts[:, column]
         errors += np.mean((coefficients / diagonal) ** 2, axis=0) / Y.shape[1]
     best = int(np.argmin(errors))
     coefficients = vectors @ (shrunk[:, best, None] * (projected - np.outer(ones, intercepts[best])))
-    return _KernelFit(float(_ALPHAS[best]), coefficients, intercepts[best], vectors, shrunk[:, best])
+    return _KernelFit(float(alphas[best]), coefficients, intercepts[best], vectors, shrunk[:, best])
 
 
 def kernel_out_of_fold(
@@ -136,9 +136,29 @@ def kernel_out_of_folds(
     else:
         block, coefficients = _solve_kernel(kernel, Y, alpha)
     for repeat, folds in enumerate(fold_sets):
-        for _, test in folds:
-            predictions[repeat, test] = Y[test] - cho_solve(cho_factor(block(test)), coefficients[test])
+        _leave_out(folds, Y, block, coefficients, predictions[repeat])
     return predictions, alpha
+
+
+def _leave_out(
+    folds: Folds, Y: Floats, block: Callable[[NDArray[np.intp]], Floats], coefficients: Floats, predictions: Floats
+) -> None:
+    for _, test in folds:
+        predictions[test] = Y[test] - cho_solve(cho_factor(block(test)), coefficients[test])
+
+
+def linear_out_of_fold(X: Floats, Y: Floats, folds: Folds, alphas: Floats) -> Floats:
+    """Out-of-fold predictions (n, m) of ridge regression with an intercept on X (n, p), from one decomposition.
+
+    As for :func:`kernel_out_of_fold`, with the kernel XXᵀ: no fold is fitted again, and all share the penalty of the
+    smallest leave-one-out error.
+    """
+    # Centring changes nothing but the intercept, and keeps the small eigenvalues.
+    centred = X - X.mean(axis=0)
+    fit = _fit_kernel(centred @ centred.T, Y, alphas)
+    predictions = np.empty_like(Y)
+    _leave_out(folds, Y, fit.block, fit.coefficients, predictions)
+    return predictions
 
 
 def _solve_kernel(kernel: Floats, Y: Floats, alpha: float) -> tuple[Callable[[NDArray[np.intp]], Floats], Floats]:
@@ -173,7 +193,7 @@ class _LaplacianKernel(BaseEstimator):  # type: ignore[misc]  # scikit-learn is 
         self._scale = ColumnScale.of(X)
         self._column_weights = weights[self._scale.columns]
         self.X_fit_ = self._scaled(X)
-        distances = _city_block(self.X_fit_, self.X_fit_)
+        distances = _within(self.X_fit_)
         self.length_scale_ = _median_distance(distances)
         kernel = np.exp(-distances / self.length_scale_)
         if len(X) <= _PENALTY_ROWS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -81,24 +81,28 @@ class Control:
         The best of the heads on descriptors, which sources are measured with.
     errors : dict of str to float
         Mean out-of-fold loss of each head that was compared.
+    predictions : dict of str to ndarray of shape (m, k)
+        Their out-of-fold predictions of the rows that they were compared on.
     """
 
     member: BlendMember
     head: BlendMember
     errors: dict[str, float]
+    predictions: dict[str, Floats] = field(default_factory=dict, repr=False)
 
     @classmethod
     def choose(cls, features: Features, task: LearningTask, *, head: Any = "auto") -> Control:
         """Compare heads by their out-of-fold losses on some rows."""
         members = members_without_transfer(features, head=head, classification=task.n_classes > 0)
-        errors: dict[str, float] = {}
+        found: dict[str, Floats] = {}
         for _, readings in itertools.groupby(members, key=lambda member: member.fit_name):
             same = list(readings)
-            for member, predictions in zip(same, out_of_fold(same, features, task), strict=True):
-                errors[member.name] = float(task.losses(predictions).mean())
+            found |= zip((member.name for member in same), out_of_fold(same, features, task), strict=True)
+        errors = {name: float(task.losses(predictions).mean()) for name, predictions in found.items()}
         beside = [member for member in members if FRACTIONS not in member.blocks]
         return cls(
             min(members, key=lambda member: errors[member.name]),
             min(beside, key=lambda member: errors[member.name]),
             errors,
+            found,
         )

@@ -40,12 +40,15 @@ class Found:
         Sources in the order of the ranking, with their embeddings.
     outputs : tuple of (SourceEmbedding, ndarray of shape (n, k))
         What all sources predict, if it was asked for.
+    held_out : mapping of str to ndarray of shape (n, k)
+        Out-of-fold predictions of the heads without a source, by name, where they were compared on all rows.
     """
 
     ranking: Ranking
     control: Control
     measured: tuple[Screened, ...]
     outputs: tuple[tuple[SourceEmbedding, Floats], ...]
+    held_out: Mapping[str, Floats]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +138,8 @@ class Search:
             judgement = stages.judge([found for _, found in kept])
         kept = [kept[i] for i in judgement.order]
         ranking = self._ranking(stages, judgement, kept, screen, failed)
-        return Found(ranking, stages.control, tuple(item for item, _ in kept), screen.outputs)
+        measured_sources = tuple(item for item, _ in kept)
+        return Found(ranking, stages.control, measured_sources, screen.outputs, stages.held_out)
 
     def _ranking(
         self,

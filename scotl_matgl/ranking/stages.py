@@ -253,9 +253,14 @@ class Stages:
         if self.search.combine == "embedding":
             forest = BlendMember(FOREST, without_fractions(self.features))
             return Control(forest, forest, {forest.name: float(self.control_losses.mean())})
-        enough = len(self.sampled) > _HEAD_ROWS
-        part = self._part(_HEAD_ROWS, n_folds=3) if enough else self.whole
+        part = self._part(_HEAD_ROWS, n_folds=3) if len(self.sampled) > _HEAD_ROWS else self.whole
         return Control.choose(part.features, part.task, head=self.search.head)
+
+    @property
+    def held_out(self) -> Mapping[str, Floats]:
+        """Out-of-fold predictions (n, k) of the heads that were compared, by name; none if on some rows only."""
+        everything = len(self.rows) == len(self.sampled) <= _HEAD_ROWS
+        return self.control.predictions if everything else {}
 
     @cached_property
     def control_losses(self) -> Floats:
@@ -266,7 +271,11 @@ class Stages:
         if self.control.member.head == "kernel ridge":
             alpha = None if self.all_in_screen else self.few.kernel(self.few.distances)[1]
             return part.losses(part.kernel(part.distances, alpha)[0])
-        return part.losses(np.array(out_of_fold([self.control.member], part.features, part.task)))
+        known = {} if len(self.sampled) > _HEAD_ROWS else self.control.predictions
+        found = known.get(self.control.member.name)
+        if found is None:
+            (found,) = out_of_fold([self.control.member], part.features, part.task)
+        return part.losses(found[None])
 
     def _forest(self, X: Floats) -> Floats:
         """Predictions (1, m, k) out of bag."""

@@ -125,7 +125,7 @@ class TransferRegressor(RegressorMixin, TransferModel):  # type: ignore[misc]  #
     -----
     Everything is chosen by the absolute error, so that the prediction leans to the median where values are skewed or
     many are the same. Rows of one composition, which may differ in other columns, are always on the same side of a
-    fold. Cost with all sources of the package on one core: about 4 s for 100 rows, half a minute for 1,000 or more;
+    fold. Cost with all sources of the package on one core: 3 s for 100 rows, a quarter of a minute for 1,000 or more;
     ``method="full"`` trains a network six times. With ``combine="residual"`` the errors are a little too small: the
     predictions that residuals are taken from come from fits that have seen the other folds. Another unit of the target
     moves single predictions a little, unless it differs by a power of two: rounding decides between equal splits.

@@ -150,7 +150,8 @@ class TransferModel(FormulaEstimator):
         sample = rows.sample(self.max_rows, self.random_state)
         folds = rows.take(sample).folds(random_state=self.random_state)
         task = LearningTask(rows.y[sample], len(rows.classes), folds, self.random_state, self.n_jobs)
-        features = self._choose(rows, described, features)
+        features, known = self._choose(rows, described, features)
+        task = replace(task, known=known)
         if self._trains_networks:
             crystals: dict[str, Any] = {CRYSTALS_BLOCK: rows.crystals[:, None]}
             features = Features({**features.columns, **crystals}, features.weights)
@@ -161,7 +162,7 @@ class TransferModel(FormulaEstimator):
         if len(rows) > len(sample) and self.combine == "residual":
             # Residuals are left by out-of-fold predictions of all rows, of which the sample is a part.
             folds = rows.folds(random_state=self.random_state)
-        whole = replace(task, y=rows.y, folds=folds)
+        whole = replace(task, y=rows.y, folds=folds, known={})
         members = self._members(heads, features)
         self._blend, predictions = Blend.build(members, sampled, task, features, whole, guard=self.guard)
         text = () if rows.compositions is None else rows.compositions.take(sample).text
@@ -247,20 +248,22 @@ class TransferModel(FormulaEstimator):
             raise InputError(f"n_samples={len(rows)} rows can be used of {rows.n_input}; at least 2 are needed{first}")
         return rows
 
-    def _choose(self, rows: Rows, described: Described | None, features: Features) -> Features:
-        """Choose sources; return the columns with theirs beside them."""
+    def _choose(
+        self, rows: Rows, described: Described | None, features: Features
+    ) -> tuple[Features, dict[str, Floats]]:
+        """Choose sources; return the columns with theirs beside them, and out-of-fold predictions of the search."""
         ranker = self._given_ranker()
         cards = self._usable_cards() if ranker is None else []
         if not cards and ranker is None:
-            return features
+            return features, {}
         if described is None:
             raise InputError("X holds numbers, of which no source knows anything; give formulas, or sources=()")
         if len(rows) < MIN_ROWS:
             raise InputError(f"{len(rows)} rows can be used; to choose a source takes at least {MIN_ROWS}")
         if ranker is not None:
-            return self._with_ranked(ranker, described, features)
+            return self._with_ranked(ranker, described, features), {}
         if len(set(described.compositions.keys())) == 1:
-            return self._with_the_only_one(cards, described, features)
+            return self._with_the_only_one(cards, described, features), {}
         found, place = self._search(
             cards,
             rows,
@@ -280,7 +283,9 @@ class TransferModel(FormulaEstimator):
         columns = {item.embedding.name: item.values[place] for item in chosen}
         if found.outputs:
             columns[_PREDICTIONS] = np.hstack([values[place] for _, values in found.outputs])
-        return Features({**features.columns, **columns}, features.weights)
+        # Where no rows were merged, the heads without a source are compared in the same folds again.
+        known = {name: values[place] for name, values in found.held_out.items() if len(values) == len(rows)}
+        return Features({**features.columns, **columns}, features.weights), known
 
     def _with_ranked(self, ranker: TransferabilityRanker, described: Described, features: Features) -> Features:
         """Take the sources of a ranking that was made before."""
