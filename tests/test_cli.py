@@ -18,6 +18,7 @@ from scotl_matgl import load_example
 from scotl_matgl.bridges.store import shipped_folder
 from scotl_matgl.chemistry.formulas import CompositionError
 from scotl_matgl.cli import console
+from scotl_matgl.cli.console import columns_of
 from scotl_matgl.cli.main import main
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.sources.cards import all_cards
@@ -68,8 +69,9 @@ def test_zoo_list_shows_every_source(command) -> None:
     assert (code, err) == (0, "")
     for card in all_cards():
         (line,) = [line for line in out.splitlines() if line.split()[:1] == [card.name]]
-        assert f" {card.unit} " in line
-        assert f" {card.width} " in line
+        assert card.property[:8] in line
+        assert ("formulas" if card.modality == "composition" else "crystals") in line.split()
+    assert max(map(len, out.splitlines())) <= 80
     assert out.splitlines()[-1].startswith(f"{len(all_cards())} sources, ")
 
 
@@ -121,15 +123,14 @@ def test_bridge_show_gives_the_recorded_quality(command) -> None:
     assert Path(shown["path"]).parent == shipped_folder()
     assert shown["provenance"]["source"] == ENTHALPY
     quality = shown["quality"]
-    # What the issue asks of this bridge.
     assert quality["median_r2"] >= 0.68
     assert quality["median_r2"] == pytest.approx(np.nanmedian(quality["r2"]))
     _, out, _ = command("bridge", "show")
     lines = out.splitlines()
-    assert sorted(line.split(" (")[0] for line in lines) == sorted(file.stem.split("--")[0] for file in _shipped())
-    (line,) = [line for line in lines if line.startswith(f"{ENTHALPY} (readout")]
-    assert f"R² median {quality['median_r2']:.3f}" in line
-    assert line.endswith("; shipped")
+    assert sorted(line.split()[0] for line in lines[2:-2]) == sorted(file.stem.split("--")[0] for file in _shipped())
+    (line,) = [line for line in lines if line.split()[:3] == [ENTHALPY, "shipped", "readout"]]
+    assert f" {quality['median_r2']:.3f} " in line
+    assert len({len(line) for line in lines[2:-2]}) == 1
 
 
 def _shipped() -> list[Path]:
@@ -407,3 +408,36 @@ def test_measured_gaps_put_a_gap_source_first(command, assets) -> None:
     order = [row["source"] for row in content["ranking"] if row["source"] in {ENTHALPY, *GAPS}]
     assert order[0] in GAPS
     assert min(content["ranking"], key=lambda row: row["loo_rmse"] or np.inf)["source"] in GAPS
+
+
+# -- what is installed ------------------------------------------------------------------------------------------------
+
+
+def test_version_and_doctor_tell_what_is_installed(command, monkeypatch) -> None:
+    from scotl_matgl import __version__
+    from scotl_matgl.cli import doctor
+
+    assert command("--version")[:2] == (0, f"scotl-matgl {__version__}\n")
+    monkeypatch.setattr(doctor, "_is_there", lambda module: module not in ("torch", "pyarrow", "scotl_matgl_cgcnn"))
+    code, out, _ = command("doctor")
+    assert code == 0
+    assert "torch  missing: pip install 'scotl-matgl[matgl]'" in out
+    assert "pyarrow  missing: pip install 'scotl-matgl[parquet]'" in out
+    assert "matplotlib  installed" in out
+    assert f"{len(all_cards())} sources" in out
+    assert "torch is missing" in out
+    composition = sum(card.modality == "composition" for card in all_cards())
+    assert f"{composition} can be encoded here" in out
+
+
+def test_the_second_column_of_a_table_gives_way() -> None:
+    rows = [{"name": "a" * 20, "what": "b" * 30, "n": "1"}, {"name": "c", "what": "d", "n": "22"}]
+    lines = columns_of(rows, right=("n",), widths=40).splitlines()
+    assert {len(line) for line in lines} == {40}
+    assert lines[2].startswith("a" * 20 + "  b")
+    assert "…" in lines[2]
+    assert lines[3].endswith("  22")
+
+
+def test_completion_can_be_installed(command) -> None:
+    assert "--install-completion" in command("--help")[1]

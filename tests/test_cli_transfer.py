@@ -48,8 +48,8 @@ def test_what_is_fitted_and_predicted_is_what_the_estimator_says(folder) -> None
     assert verdict == f"Transfer helps (probability that transfer helps {model.ranking_.probability:.2f})"
     found = pd.read_csv(io.StringIO(run("predict", folder / "m.skops", "NaCl", "FE2O3")))
     predicted, deviation = model.predict(["NaCl"], return_std=True)
-    assert found["predicted"][0] == pytest.approx(predicted[0], rel=1e-6)
-    assert found["deviation"][0] == pytest.approx(deviation[0], rel=1e-6)
+    assert found["predicted"][0] == pytest.approx(predicted[0], abs=5.1e-3 * deviation[0])
+    assert found["deviation"][0] == pytest.approx(deviation[0], rel=5.1e-3)
     assert np.isnan(found["predicted"][1])
     assert not found["inside"][1]
 

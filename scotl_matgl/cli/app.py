@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 app = typer.Typer(
     name="scotl-matgl",
     help="Which pretrained crystal model is worth transferring from to a table of formulas and one measured property?",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # whose packages take longer to import than all of the help
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from scotl_matgl import __version__
+
+        typer.echo(f"scotl-matgl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Options of the program itself."""
 
 
 zoo_app = typer.Typer(help="The source models that are known.", no_args_is_help=True)

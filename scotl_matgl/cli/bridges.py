@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scotl_matgl.cli.app import bridge_app, data_app
-from scotl_matgl.cli.console import progress_bar, say
+from scotl_matgl.cli.console import columns_of, progress_bar, say
 from scotl_matgl.cli.options import (
     Format,
     SourcesOption,
@@ -139,16 +139,21 @@ def bridge_show(
         return
     if not found:
         raise InputError(f"there is no bridge for {name!r}; `scotl-matgl bridge build` makes one")
+    rows = []
     for file in found:
         quality, provenance = file.header["quality"], file.provenance
-        say(
-            f"{provenance['source']} ({provenance['layer']}, {len(quality['r2'])} wide) from "
-            f"{provenance['descriptor']}: {file.header['kind']}, held-out R² median {quality['median_r2']:.3f} mean "
-            f"{quality['mean_r2']:.3f}, cosine {quality['cosine']:.3f} (centred {quality['cosine_centred']:.3f}); "
-            f"{provenance['n_crystals']} crystals, {provenance['n_refused']} refused, "
-            f"{provenance.get('n_left_out', 0)} left out; "
-            f"{'shipped' if file.shipped else file.path}"
+        rows.append(
+            {
+                "source": provenance["source"],
+                "file": "shipped" if file.shipped else str(file.path),
+                "layer": provenance["layer"],
+                "R²": f"{quality['median_r2']:.3f}",
+                "cosine": f"{quality['cosine']:.3f}",
+                "crystals": str(provenance["n_crystals"]),
+            }
         )
+    say(columns_of(rows, right=("R²", "cosine", "crystals")))
+    say("\nR² (median over the columns) and cosine: on crystals of chemical systems held out; --format json tells all")
 
 
 @data_app.command("fetch")

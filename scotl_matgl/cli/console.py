@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,38 @@ def emit(text: str, output: Path | None) -> None:
 
         write_whole(output, (text.rstrip("\n") + "\n").encode())
         say(f"written to {output}", err=True)
+
+
+def columns_of(rows: Sequence[Mapping[str, str]], *, right: Collection[str] = (), widths: int | None = None) -> str:
+    """Table of texts by heading, no wider than the terminal: the second column gives way, the others stay whole.
+
+    Parameters
+    ----------
+    rows : sequence of mapping of str to str
+        All with the same headings.
+    right : collection of str
+        Headings of numbers.
+    widths : int, optional
+        Characters of a line. Default: those of the terminal, or 80 where there is none.
+    """
+    import shutil
+
+    limit = shutil.get_terminal_size((80, 24)).columns if widths is None else widths
+    headings = list(rows[0])
+    sizes = {name: max(len(name), *(len(row[name]) for row in rows)) for name in headings}
+    spare = sum(sizes.values()) + 2 * (len(headings) - 1) - limit
+    if spare > 0 and len(headings) > 1:
+        sizes[headings[1]] = max(8, len(headings[1]), sizes[headings[1]] - spare)
+
+    def line(row: Mapping[str, str]) -> str:
+        cells = []
+        for name, size in sizes.items():
+            text = row[name] if len(row[name]) <= size else row[name][: size - 1] + "…"
+            cells.append(text.rjust(size) if name in right else text.ljust(size))
+        return "  ".join(cells).rstrip()
+
+    rule = "-" * (sum(sizes.values()) + 2 * (len(headings) - 1))
+    return "\n".join([line({name: name for name in headings}), rule, *map(line, rows)])
 
 
 def origin_of(table: Path | None) -> dict[str, str]:

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from scotl_matgl.cli import bridges, cache, models, rank, sources, studies  # noqa: F401 - their commands join the app
+from scotl_matgl.cli import bridges, cache, doctor, models, rank, sources, studies  # noqa: F401 - their commands join the app
 from scotl_matgl.cli.app import app
 from scotl_matgl.cli.console import say
 

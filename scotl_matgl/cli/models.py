@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,9 @@ from scotl_matgl.cli.options import (
     check_output,
 )
 from scotl_matgl.cli.tables import GivenTable, Task, takes_columns, takes_formulas
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @app.command()
@@ -134,9 +137,12 @@ def predict(
         found = pd.DataFrame({"predicted": fitted.predict(X), "probability": fitted.predict_proba(X).max(axis=1)})
     else:
         found = pd.DataFrame(dict(zip(("predicted", "deviation"), fitted.predict(X, return_std=True), strict=True)))
+        if fitted.target_unit:
+            found["unit"] = fitted.target_unit
     domain = fitted.domain(X).reset_index(drop=True)
     result = pd.concat([rows.reset_index(drop=True), found, domain], axis=1)
-    emit(for_spreadsheets(result).to_csv(index=False), output)
+    shown = result if output is not None else _rounded(result)
+    emit(for_spreadsheets(shown).to_csv(index=False), output)
     lost = int(result["predicted"].isna().sum())
     if lost:
         say(f"{counted(lost, 'row')} not predicted", err=True)
@@ -147,3 +153,20 @@ def predict(
             say(f"... and {len(skipped) - 5} more", err=True)
     if lost == len(result):
         raise typer.Exit(2)
+
+
+def _rounded(result: pd.DataFrame) -> pd.DataFrame:
+    """Predictions to the digits that their deviation leaves, for the terminal; a file has all of them."""
+    import math
+
+    shown = result.copy()
+    for name in ("probability", "distance"):
+        if name in shown:
+            shown[name] = shown[name].round(3)
+    if "deviation" not in shown:
+        return shown
+    least = shown["deviation"].where(shown["deviation"] > 0).min()
+    if least > 0:
+        digits = max(0, 2 - math.floor(math.log10(least)))  # three of the deviation
+        shown[["predicted", "deviation"]] = shown[["predicted", "deviation"]].round(digits)
+    return shown

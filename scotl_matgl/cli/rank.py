@@ -79,11 +79,22 @@ def rank(
     with progress_bar("ranking") as progress:
         ranking = ranker.fit(table.formulas, table.y, progress=progress).ranking_
     emit(_formatted(ranking, format_), output)
+    if format_ is Format.table and output is None:
+        say(f"\nnext: {_next_command(given, unit)}", err=True)
     if report is not None:
         ranking.report(report, formulas=table.frame[table.formula], origin=origin_of(given.table))
         say(f"reported in {report}", err=True)
     if not ranking.results:
         raise typer.Exit(1)
+
+
+def _next_command(given: GivenTable, unit: str) -> str:
+    """Command that makes the model from the same table."""
+    import shlex
+
+    named = {"formula": given.formula, "target": given.target, "sheet": given.sheet, "unit": unit}
+    options = [part for name, value in named.items() if value for part in (f"--{name}", value)]
+    return shlex.join(["scotl-matgl", "fit", str(given.table), *options, "-o", "model.skops"])
 
 
 @app.command()

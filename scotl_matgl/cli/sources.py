@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from scotl_matgl.cli.app import app, zoo_app
-from scotl_matgl.cli.console import progress_bar, say
+from scotl_matgl.cli.console import columns_of, progress_bar, say
 from scotl_matgl.cli.options import (
     Format,
     SourcesOption,
@@ -72,20 +71,17 @@ def zoo_list(
 
         say(for_spreadsheets(pd.DataFrame(rows)).to_csv(index=False).rstrip())
         return
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD)
-    for heading in ("name", "property", "unit", "architecture", "modality", "width", "rankable"):
-        table.add_column(heading, justify="right" if heading == "width" else "left", no_wrap=heading == "name")
-    for row in rows:
-        shown = {**row, "width": str(row["width"]), "rankable": "yes" if row["rankable"] else "needs a bridge"}
-        table.add_row(*(str(shown[str(column.header)]) for column in table.columns))
-    # Markup off: rich would swallow what stands in square brackets.
-    Console(
-        soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 160, markup=False, emoji=False
-    ).print(table)
+    if rows:
+        shown = [
+            {
+                "name": row["name"],
+                "property": row["property"] + (f" [{row['unit']}]" if row["unit"] != "1" else ""),
+                "reads": "formulas" if row["modality"] == "composition" else "crystals",
+                "rankable": "yes" if row["rankable"] else "no bridge",
+            }
+            for row in rows
+        ]
+        say(columns_of(shown) + "\n")
     say(f"{len(rows)} sources, {sum(row['rankable'] for row in rows)} of them rankable as they are")
 
 
