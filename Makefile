@@ -13,7 +13,7 @@ export MATGL_BACKEND := $(shell $(PYTHON) -c 'import sys; print("DGL" if sys.ver
 # Threads that wait for each other on a busy machine make small matrices a hundred times slower.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test quick quick-newer dist release test-lowest test-plugins test-pyg fuzz audit lint bench clean
+.PHONY: demo test quick quick-newer docs dist release test-lowest test-plugins test-pyg fuzz audit lint bench clean
 
 PLUGINS := $(wildcard plugins/scotl-matgl-*)
 
@@ -33,13 +33,19 @@ quick: .venv/test
 NEWER := 3.12 3.13
 quick-newer: pyproject.toml
 	set -e; for version in $(NEWER); do \
-	  python=$$(command -v python$$version || ls -d $${PYENV_ROOT:-/nowhere}/versions/$$version.*/bin/python 2>/dev/null | tail -1); \
+	  python=$$(ls -d $${PYENV_ROOT:-/nowhere}/versions/$$version.*/bin/python 2>/dev/null | tail -1); \
+	  test -n "$$python" || python=$$(command -v python$$version || true); \
 	  if [ -z "$$python" ]; then echo "skipped: there is no Python $$version here"; continue; fi; \
 	  test -x .venv-$$version/bin/python || "$$python" -m venv .venv-$$version; \
 	  .venv-$$version/bin/python -m pip install --quiet --upgrade pip; \
 	  .venv-$$version/bin/python -m pip install --quiet --editable '.[test]'; \
 	  .venv-$$version/bin/python -m pytest $(FAST); \
 	done
+
+# The site, into site/: warnings are errors, notebooks are run, and the questions of docs/questions.md are searched for.
+docs: .venv-docs/docs
+	NO_MKDOCS_2_WARNING=1 SCOTL_MATGL_ASSETS= .venv-docs/bin/mkdocs build --strict --quiet
+	.venv-docs/bin/python tools/search_docs.py
 
 # Wheels and source archives of the package and its plugins, checked; `release` uploads them.
 dist: .venv-docs/dist

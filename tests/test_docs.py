@@ -49,3 +49,16 @@ def test_extras_that_are_named_can_be_installed() -> None:
     }
     wanted = {extra for pair in named for part in pair for extra in part.split(",") if extra}
     assert {"dgl", "pyg", "test"} <= wanted <= set(extras)
+
+
+def test_every_question_of_a_first_time_reader_names_the_page_that_answers_it() -> None:
+    text = (ROOT / "docs" / "questions.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| [^|]+\? \| \[[^\]]+\]\([^)]+\) \|$", text, re.M)
+    assert rows == [str(number) for number in range(1, 16)]
+
+
+def test_the_reference_has_every_public_name() -> None:
+    import scotl_matgl
+
+    text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^::: scotl_matgl\.(\w+)$", text, re.M)) == set(scotl_matgl.__all__) - {"__version__"}
