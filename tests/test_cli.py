@@ -157,9 +157,10 @@ def test_wrong_names_and_files_are_bad_input(command, arguments, message) -> Non
 # -- rank -------------------------------------------------------------------------------------------------------------
 
 
-def test_rank_prints_the_answer_on_stdout_and_nothing_else(command, table) -> None:
+def test_rank_prints_the_answer_on_stdout_and_the_next_command_beside_it(command, table) -> None:
     code, out, err = command(*rank(table, "--unit", "eV/atom"))
-    assert (code, err) == (0, "")
+    columns = "--formula composition --target enthalpy"
+    assert (code, err) == (0, f"\nnext: scotl-matgl fit {table} {columns} --unit eV/atom -o model.skops\n")
     assert "eV/atom" in out.splitlines()[0]
     assert ENTHALPY in out
     assert NO_TRANSFER in out

@@ -33,6 +33,11 @@ def on_files(files: Any, config: Any) -> Any:
     return files
 
 
+def on_page_content(html: str, **_: Any) -> str:
+    """Show roles of Sphinx, which docstrings have, as the name that they point to."""
+    return re.sub(r":(?:func|class|meth|data|attr|mod):<code>~?(?:[\w.]*\.)?(\w+)</code>", r"<code>\1</code>", html)
+
+
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Turn links to files of the repository into links to pages; what is no page keeps its words alone."""
     here = page.file.src_uri
