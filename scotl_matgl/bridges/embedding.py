@@ -11,12 +11,13 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from scotl_matgl.bridges.base import Bridge
+from scotl_matgl.bridges.base import Bridge, BridgeError
 from scotl_matgl.bridges.store import find_bridge, find_look_up
 from scotl_matgl.chemistry.compositions import Compositions
 from scotl_matgl.chemistry.elements import SYMBOLS
 from scotl_matgl.descriptors.described import Described
 from scotl_matgl.encoders.contracts import DescribedEncoder
+from scotl_matgl.encoders.store import EmbeddingStore
 from scotl_matgl.sources.cards import CardError, SourceCard, all_cards, select
 from scotl_matgl.vocabulary import Floats
 
@@ -31,23 +32,31 @@ class Embedded:
     ----------
     values : ndarray of shape (n, d), float64
         Without NaN: rows that the source refuses hold the mean of the others.
-    looked_up, refused : ndarray of shape (n,), bool
-        Rows that hold the embedding of their crystal; rows that were refused.
+    looked_up, refused, encoded : ndarray of shape (n,), bool
+        Rows that hold the embedding of a crystal of the corpus with their formula; rows that were refused; rows that
+        are crystals and were encoded by the source itself.
     """
 
     values: Floats
     looked_up: NDArray[np.bool_]
     refused: NDArray[np.bool_]
+    encoded: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, values: NDArray[np.floating[Any]], looked_up: NDArray[np.bool_] | None = None) -> Embedded:
+    def of(
+        cls,
+        values: NDArray[np.floating[Any]],
+        looked_up: NDArray[np.bool_] | None = None,
+        encoded: NDArray[np.bool_] | None = None,
+    ) -> Embedded:
         """Replace rows that are not finite by the mean of the others."""
         filled = np.array(values, dtype=np.float64)
         refused = ~np.logical_and.reduce(np.isfinite(filled), axis=1)
         if refused.all():
             raise ValueError("the source refuses every formula of the table")
         filled[refused] = filled[~refused].mean(axis=0)
-        return cls(filled, np.zeros(len(filled), dtype=bool) if looked_up is None else looked_up, refused)
+        none = np.zeros(len(filled), dtype=bool)
+        return cls(filled, none if looked_up is None else looked_up, refused, none if encoded is None else encoded)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +82,8 @@ class SourceEmbedding:
         Whether formulas that are crystals of the corpus take the embedding of their crystal.
     mean : ndarray of shape (d,)
         What rows hold that the source refuses: the mean of the rows that it was fitted on.
+    encodes : bool, default=False
+        Whether rows that are crystals are encoded by the source itself; the bridge is for all others.
     """
 
     name: str
@@ -83,6 +94,7 @@ class SourceEmbedding:
     card: SourceCard | None = field(repr=False)
     look_up: bool
     mean: Floats = field(repr=False)
+    encodes: bool = False
 
     @classmethod
     def of(cls, card: SourceCard, layer: str, bridge: Bridge | None) -> SourceEmbedding:
@@ -95,14 +107,30 @@ class SourceEmbedding:
         """Embedding (n, d), float64, of n formulas; rows that the source refuses hold the mean."""
         if not len(described):
             return np.empty((0, len(self.mean)))
-        values, _ = self.embed_raw(described)
+        values, _, _ = self.embed_raw(described)
         filled = np.array(values, dtype=np.float64)
         filled[~np.logical_and.reduce(np.isfinite(filled), axis=1)] = self.mean
         return filled
 
-    def embed_raw(self, described: Described) -> tuple[NDArray[np.floating[Any]], NDArray[np.bool_]]:
-        """Embedding (n, d), NaN in rows that are refused, and which rows (n,) are looked up."""
+    def embed_raw(self, described: Described) -> tuple[NDArray[np.floating[Any]], NDArray[np.bool_], NDArray[np.bool_]]:
+        """Embedding (n, d), NaN in rows that are refused; rows (n,) that are looked up, and that are encoded."""
+        values, known = self._of_formulas(described)
+        encoded = np.zeros(len(described), dtype=bool)
+        crystals = np.flatnonzero(described.has_crystal)
+        if self.encodes and len(crystals):
+            chosen = described.crystals[crystals].tolist()
+            found = EmbeddingStore().encode(self._encoder, chosen, layers=(self.layer,)).embeddings[self.layer]
+            finite = np.isfinite(found).all(axis=1)
+            encoded[crystals[finite]] = True
+            values = np.array(values)
+            values[encoded] = found[finite]
+        return values, known & ~encoded, encoded
+
+    def _of_formulas(self, described: Described) -> tuple[NDArray[np.floating[Any]], NDArray[np.bool_]]:
+        """Embedding of the formulas, NaN where there is none, and which rows (n,) are looked up."""
         none = np.zeros(len(described), dtype=bool)
+        if self.bridge is None and self.encodes:
+            return np.full((len(described), self._registered_card().layers[self.layer]), np.nan, np.float32), none
         if self.bridge is None:
             (values,) = own_embeddings(self._registered_card(), self._encoder, described, (self.layer,)).values()
             return values, none
@@ -116,7 +144,7 @@ class SourceEmbedding:
 
     @cached_property
     def _encoder(self) -> Any:
-        """Encoder of a source of composition modality, read once."""
+        """Encoder of the source, read once."""
         return _load(self._registered_card())
 
     def __getstate__(self) -> dict[str, Any]:
@@ -189,16 +217,43 @@ def embed_source(
     if card.modality == "composition":
         return embed_by_encoder(card, _load(card), described, layers)
     found = {}
+    encodes = _encodes(card, described, layers)
     for layer in layers:
-        bridged = SourceEmbedding.of(card, layer, find_bridge(card, layer, described, folders).load())
+        bridged = replace(
+            SourceEmbedding.of(card, layer, _bridge(card, layer, described, folders, encodes)), encodes=encodes
+        )
         options = [_fitted(bridged, *bridged.embed_raw(described))]
-        if look_up:
+        if look_up and bridged.bridge is not None:
             looking = replace(bridged, look_up=True)
-            values, known = looking.embed_raw(described)
-            if known.any():
-                options.append(_fitted(looking, values, known))
+            raw = looking.embed_raw(described)
+            if raw[1].any():
+                options.append(_fitted(looking, *raw))
         found[layer] = options[-1:] if look_up is True else options
     return found
+
+
+def _encodes(card: SourceCard, described: Described, layers: Sequence[str]) -> bool:
+    """Encode the crystals of a table into the store, all layers in one pass; whether the source can do that here."""
+    crystals = described.crystals[described.has_crystal].tolist() if len(described.crystals) else []
+    if not crystals:
+        return False
+    try:
+        EmbeddingStore().encode(_load(card), crystals, layers=tuple(layers))
+    except (Exception, SystemExit):  # weights or packages that are missing, or whatever an encoder raises
+        return False
+    return True
+
+
+def _bridge(
+    card: SourceCard, layer: str, described: Described, folders: Sequence[Path] | None, encodes: bool
+) -> Bridge | None:
+    """Bridge to a layer; a source that encodes crystals may do without."""
+    try:
+        return find_bridge(card, layer, described, folders).load()
+    except BridgeError:
+        if not encodes:
+            raise
+        return None
 
 
 def embed_by_encoder(card: SourceCard, encoder: Any, described: Described, layers: Sequence[str]) -> Embeddings:
@@ -208,10 +263,13 @@ def embed_by_encoder(card: SourceCard, encoder: Any, described: Described, layer
 
 
 def _fitted(
-    source: SourceEmbedding, values: NDArray[np.floating[Any]], known: NDArray[np.bool_] | None = None
+    source: SourceEmbedding,
+    values: NDArray[np.floating[Any]],
+    known: NDArray[np.bool_] | None = None,
+    encoded: NDArray[np.bool_] | None = None,
 ) -> tuple[SourceEmbedding, Embedded]:
     """What embeds other formulas, with the mean of these for those that it refuses, and the embeddings of these."""
-    embedded = Embedded.of(values, known)
+    embedded = Embedded.of(values, known, encoded)
     return replace(source, mean=embedded.values[~embedded.refused].mean(axis=0)), embedded
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from scotl_matgl.chemistry.compositions import Compositions
 from scotl_matgl.descriptors.base import CompositionDescriptor
@@ -24,17 +24,33 @@ class Described:
         Their descriptors; NaN where an element table has no value and the descriptor does not impute.
     descriptor : CompositionDescriptor
         Fitted.
+    crystals : ndarray of shape (n,), object
+        The crystals whose formulas these are, None for a formula alone; of shape (0,) where all are.
     """
 
     compositions: Compositions
     X: Floats
     descriptor: CompositionDescriptor
     _fingerprint: list[str] = field(default_factory=list, repr=False)
+    crystals: NDArray[np.object_] = field(default_factory=lambda: np.empty(0, dtype=object), repr=False)
 
     @classmethod
-    def of(cls, compositions: Compositions, descriptor: CompositionDescriptor) -> Described:
+    def of(
+        cls,
+        compositions: Compositions,
+        descriptor: CompositionDescriptor,
+        crystals: NDArray[np.object_] | None = None,
+    ) -> Described:
         """Describe formulas by a fitted descriptor."""
-        return cls(compositions, np.asarray(descriptor.transform(compositions), dtype=np.float64), descriptor)
+        X = np.asarray(descriptor.transform(compositions), dtype=np.float64)
+        return cls(compositions, X, descriptor) if crystals is None else cls(compositions, X, descriptor, [], crystals)
+
+    @property
+    def has_crystal(self) -> NDArray[np.bool_]:
+        """Which of the n rows are crystals."""
+        if not len(self.crystals):
+            return np.zeros(len(self), dtype=bool)
+        return np.array([crystal is not None for crystal in self.crystals], dtype=bool)
 
     @property
     def filled(self) -> Floats:
@@ -50,7 +66,8 @@ class Described:
     def take(self, rows: ArrayLike) -> Described:
         """Some of the formulas, by position."""
         index = np.asarray(rows, dtype=np.intp)
-        return Described(self.compositions.take(index), self.X[index], self.descriptor, self._fingerprint)
+        crystals = self.crystals[index] if len(self.crystals) else self.crystals
+        return Described(self.compositions.take(index), self.X[index], self.descriptor, self._fingerprint, crystals)
 
     def __len__(self) -> int:
         return len(self.X)

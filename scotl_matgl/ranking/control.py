@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scotl_matgl.descriptors.described import Described
+from scotl_matgl.descriptors.structural import structural_features
 from scotl_matgl.learners.kernel import manhattan
 from scotl_matgl.learners.members import (
     COLUMNS,
@@ -28,9 +29,16 @@ from scotl_matgl.vocabulary import Floats
 # some hundred that all describe the formula would be lost in them.
 _COLUMN_SHARE = 0.25
 
+#: Block of structural descriptors, where rows are crystals; together they count as one further column.
+STRUCTURE = "structure"
+
 
 def control_features(
-    described: Described, numbers: Floats, names: Sequence[str], elements: NDArray[np.intp]
+    described: Described,
+    numbers: Floats,
+    names: Sequence[str],
+    elements: NDArray[np.intp],
+    means: Floats | None = None,
 ) -> Features:
     """Blocks of columns that are known without a source.
 
@@ -44,6 +52,8 @@ def control_features(
         Their names.
     elements : ndarray of int
         Atomic numbers of the elements whose fractions are columns: those of the training rows.
+    means : ndarray, optional
+        Where training rows are crystals: their means of the structural descriptors, for rows that have none.
     """
     width = described.X.shape[1]
     columns = {DESCRIPTORS: described.filled}
@@ -51,6 +61,12 @@ def control_features(
     if len(names):
         columns[COLUMNS] = numbers
         weights[COLUMNS] = np.full(len(names), _COLUMN_SHARE * width)
+    if means is not None:
+        structural = np.full((len(described), len(means)), np.nan)
+        if len(described.crystals):
+            structural = structural_features(described.crystals.tolist())
+        columns[STRUCTURE] = np.where(np.isfinite(structural), structural, means)
+        weights[STRUCTURE] = np.full(len(means), _COLUMN_SHARE * width / len(means))
     columns[FRACTIONS] = described.compositions.dense_fractions()[:, elements - 1]
     weights[FRACTIONS] = np.ones(len(elements))
     return Features(columns, weights)

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from scotl_matgl.descriptors.composite import get_descriptor
 from scotl_matgl.descriptors.described import Described
+from scotl_matgl.descriptors.structural import structural_means
 from scotl_matgl.estimators import left_out, named_estimators
 from scotl_matgl.exceptions import InputError, ScotlMatglWarning, warn
 from scotl_matgl.learners.members import check_head
@@ -185,7 +186,7 @@ class TransferabilityRanker(Documented, BaseEstimator):  # type: ignore[misc]  #
         everything = isinstance(self.sources, str) and self.sources in GROUPS
         cards = select(all_cards(lost_zoos.__setitem__ if everything else None), self.sources)
         descriptor = get_descriptor(self.descriptor).fit(rows.formulas)
-        described = Described.of(rows.formulas, descriptor)
+        described = Described.of(rows.formulas, descriptor, rows.crystals)
         elements = np.unique(described.compositions.numbers).astype(np.intp)
         wanted = [self.estimators] if isinstance(self.estimators, str) else list(self.estimators)
         classification = rows.classification
@@ -204,7 +205,7 @@ class TransferabilityRanker(Documented, BaseEstimator):  # type: ignore[misc]  #
             [CardSource(card) for card in cards],
             rows,
             described,
-            control_features(described, rows.numbers, rows.names, elements),
+            control_features(described, rows.numbers, rows.names, elements, structural_means(rows.crystals.tolist())),
             progress=progress,
         )
         self.errors_ = dict(found.ranking.errors) | lost_zoos
@@ -264,4 +265,4 @@ class TransferabilityRanker(Documented, BaseEstimator):  # type: ignore[misc]  #
         if not self.embeddings_:
             raise ValueError("no source could be ranked, so there is no embedding; errors_ says why")
         rows = read_rows(formulas, formula=self.formula, strict=True, estimator=self, reset=False)
-        return self.embeddings_[0].embed(Described.of(rows.formulas, self._descriptor))
+        return self.embeddings_[0].embed(Described.of(rows.formulas, self._descriptor, rows.crystals))

@@ -71,7 +71,15 @@ def remarks(ranking: Ranking) -> list[str]:
         rows = f"{ranking.n_rows} rows of formula and {listing(ranking.columns)}"
     if len(ranking.control) < ranking.n_rows:
         rows += f"; errors and gains on {len(ranking.control)} of them, drawn at random"
+    encoded = [result.encoded for result in (*ranking.results, *ranking.screened) if result.encoded]
     found = [rows, *ranking.remarks]
+    if encoded:
+        found[0] = found[0].replace(" formulas", " rows", 1)
+        least = f"{min(encoded)} to {max(encoded)}" if min(encoded) < max(encoded) else f"{max(encoded)}"
+        found.append(
+            f"{least} rows are embedded as crystals by {counted(len(encoded), 'source')} whose weights are here; all "
+            "others by the formula"
+        )
     if ranking.results:
         found.append("error: out of fold; gain: on rows that nobody has seen, the choice of the source counted in")
     if ranking.combine == "embedding":

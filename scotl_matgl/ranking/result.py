@@ -46,6 +46,8 @@ class SourceResult:
         Time spent on this source.
     seen : int, optional
         Formulas that the source was trained on (with calculated values); None where that is not known.
+    encoded : int
+        Crystals whose embedding the source itself has computed.
     """
 
     source: str
@@ -58,6 +60,7 @@ class SourceResult:
     refused: int
     seconds: float
     seen: int | None = None
+    encoded: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -395,7 +398,8 @@ class Ranking:
 
 
 def _coverage(result: SourceResult) -> dict[str, float]:
-    return {
+    encoded = {"encoded": result.encoded} if result.encoded else {}  # tables of formulas alone have no such column
+    return encoded | {
         "looked_up": result.looked_up,
         "bridged": result.bridged,
         "refused": result.refused,

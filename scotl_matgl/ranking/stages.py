@@ -243,7 +243,7 @@ class Stages:
         features = self.features.take(index)
         blocks = without_fractions(features)
         distances = manhattan(features.stacked(blocks), features.stacked_weights(blocks))
-        return _Part(index, features, task, fold_sets, distances, column_distances(features), chosen.composition)
+        return _Part(index, features, task, fold_sets, distances, column_distances(features), chosen.witnesses)
 
     # -- the control ----------------------------------------------------------------------------------------------
 
@@ -323,10 +323,11 @@ class Stages:
             scores=scores,
             loo_rmse=quick[best].loo_rmse,
             looked_up=int(embedded.looked_up.sum()),
-            bridged=int((~embedded.looked_up & ~embedded.refused).sum()),
+            bridged=int((~embedded.looked_up & ~embedded.encoded & ~embedded.refused).sum()),
             refused=int(embedded.refused.sum()),
             seconds=time.perf_counter() - started,
             seen=count_seen(card, self._training_sets),
+            encoded=int(embedded.encoded.sum()),
         )
         outputs = found.get(OUTPUT_LAYER, []) if OUTPUT_LAYER in self.layers else []
         output = (outputs[0][0], outputs[0][1].values) if outputs else None

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from scotl_matgl.descriptors.composite import get_descriptor
 from scotl_matgl.descriptors.described import Described
+from scotl_matgl.descriptors.structural import structural_means
 from scotl_matgl.estimators import embedding_estimators, named_estimators
 from scotl_matgl.exceptions import ScotlMatglWarning, warn
 from scotl_matgl.learners.members import BlendMember, Features, LearningTask
@@ -180,9 +181,9 @@ def evaluate(
 
 
 def _described(name: str, rows: Rows, descriptor: Any, search: Search, cards: Sequence[SourceCard]) -> _Table:
-    described = Described.of(rows.formulas, get_descriptor(descriptor).fit(rows.formulas))
+    described = Described.of(rows.formulas, get_descriptor(descriptor).fit(rows.formulas), rows.crystals)
     elements = np.unique(rows.formulas.numbers).astype(np.intp)
-    features = control_features(described, rows.numbers, rows.names, elements)
+    features = control_features(described, rows.numbers, rows.names, elements, structural_means(rows.crystals.tolist()))
     return _Table(name, rows, described, features, search, cards)
 
 

@@ -12,8 +12,9 @@ from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.validation import validate_data
 
 from scotl_matgl.chemistry.compositions import Compositions, column_of, parse_compositions
-from scotl_matgl.chemistry.crystals import as_crystal
+from scotl_matgl.chemistry.crystals import Crystal, as_crystal
 from scotl_matgl.chemistry.formulas import CompositionError, SkippedRow, shown
+from scotl_matgl.chemistry.materials import holds_crystal, read_material
 from scotl_matgl.chemistry.refusals import StructureError
 from scotl_matgl.exceptions import InputError, warn
 from scotl_matgl.tables.folds import Folds, key_hashes, make_folds
@@ -51,7 +52,7 @@ class Rows:
     skipped : tuple of SkippedRow
         The rows of the input that cannot be used, and why.
     crystals : ndarray of shape (n,), object
-        The crystals whose formulas these are, if they were asked for; else of shape (0,).
+        The crystals whose formulas these are, None for a row that is a formula alone; of shape (0,) where all are.
     y : ndarray of shape (n,)
         Target: the property as float64, or the codes of the class labels; of shape (0,) where none was given.
     classes : ndarray of shape (k,)
@@ -142,6 +143,20 @@ class Rows:
         """Number (n,) of each row's composition, in the order of their keys."""
         return np.unique(np.array(self.formulas.keys(), dtype=np.str_), return_inverse=True)[1].astype(np.intp)
 
+    @property
+    def witnesses(self) -> NDArray[np.intp]:
+        """Number (n,) of each row's composition; of polymorphs of one formula alone, of each row."""
+        found = self.composition
+        return np.arange(len(self)) if len(self.crystals) and not found.any() else found
+
+    @property
+    def _polymorph(self) -> list[NDArray[np.intp]]:
+        """Number (n,) of each row's crystal, alike for those of equal content; nothing where there are none."""
+        if not len(self.crystals):
+            return []
+        hashes = ["" if crystal is None else crystal.content_hash for crystal in self.crystals]
+        return [np.unique(np.array(hashes), return_inverse=True)[1].astype(np.intp)]
+
     def __len__(self) -> int:
         return len(self.kept)
 
@@ -230,7 +245,9 @@ class Rows:
         return given
 
     def merged(self) -> Self:
-        """One row for each composition and further columns: the median of the property, or the most frequent label.
+        """One row for each composition, or crystal, and further columns: the median of the property, or the mode.
+
+        Polymorphs of one formula stay different rows.
 
         Raises
         ------
@@ -253,8 +270,9 @@ class Rows:
         n = len(self)
         text = np.array(self.formulas.text, dtype=np.str_)  # also where there are none
         composition = self.composition
-        order = np.lexsort((text, np.char.str_len(text), *self.numbers.T[::-1], composition))
-        what = np.column_stack([composition, self.numbers])[order]
+        polymorph = self._polymorph
+        order = np.lexsort((text, np.char.str_len(text), *self.numbers.T[::-1], *polymorph, composition))
+        what = np.column_stack([composition, *polymorph, self.numbers])[order]
         new = np.ones(n, dtype=bool)
         new[1:] = (what[1:] != what[:-1]).any(axis=1)
         first = order[new]
@@ -421,8 +439,13 @@ def read_rows(
 
 
 def _read_column(X: Any, *, strict: bool, crystals: bool) -> Rows:
-    """Read a column of formulas, or of crystals."""
+    """Read a column of formulas, of crystals, or of both."""
     if not crystals:
+        if not isinstance(X, Compositions):
+            values, index = column_of(X)
+            if any(map(holds_crystal, values)):
+                return _read_materials(values, index, strict=strict)
+            X = values if index is None else X  # an iterator is empty by now
         compositions = parse_compositions(X, on_error="raise" if strict else "skip")
         labels = list(X.index) if hasattr(X, "iloc") else list(range(compositions.n_input))
         n = len(compositions)
@@ -448,6 +471,45 @@ def _read_column(X: Any, *, strict: bool, crystals: bool) -> Rows:
         tuple(skipped),
         column,
     )
+    if strict:
+        rows.refuse_skipped()
+    return rows
+
+
+def _read_materials(values: list[Any], index: list[Hashable] | None, *, strict: bool) -> Rows:
+    """Read a column in which some values are crystals, and others formulas."""
+    labels = list(range(len(values))) if index is None else index
+    kept: list[int] = []
+    given: list[Any] = []
+    skipped: list[SkippedRow] = []
+    by_formula: list[str] = []
+    for row, value in enumerate(values):
+        material = value
+        if holds_crystal(value):
+            try:
+                material = read_material(value)
+            except StructureError as error:
+                if not hasattr(value, "composition"):
+                    skipped.append(SkippedRow(row, labels[row], shown(value), str(error)))
+                    continue
+                by_formula.append(str(error))  # a disordered structure still has a formula
+        kept.append(row)
+        given.append(material)
+    read = parse_compositions(given, on_error="skip")
+    skipped += [replace(item, row=kept[item.row], label=labels[kept[item.row]]) for item in read.skipped]
+    crystals = _no_objects()
+    if any(isinstance(given[place], Crystal) for place in read.rows.tolist()):
+        crystals = np.empty(len(read), dtype=object)
+        crystals[:] = [given[place] if isinstance(given[place], Crystal) else None for place in read.rows.tolist()]
+    notes = tuple(map(str, read.notes))
+    if by_formula:
+        notes += (f"{counted(len(by_formula), 'row')} stand for their formula alone: {by_formula[0]}",)
+    if len(crystals):
+        n = sum(crystal is not None for crystal in crystals)
+        notes += (f"{n} of {len(read)} rows are crystals; polymorphs of one formula stay apart, and share a fold.",)
+    positions = np.array(kept, dtype=np.intp)[read.rows]
+    skipped.sort(key=lambda item: item.row)
+    rows = Rows(read, np.empty((len(read), 0)), (), positions, labels, tuple(skipped), crystals, remarks=notes)
     if strict:
         rows.refuse_skipped()
     return rows

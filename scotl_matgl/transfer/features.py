@@ -23,7 +23,7 @@ from scotl_matgl.ranking.stages import CardSource
 from scotl_matgl.sources.cards import GROUPS, SourceCard, all_cards, no_sources, select
 from scotl_matgl.tables.rows import MIN_ROWS, Rows
 from scotl_matgl.views import Documented
-from scotl_matgl.vocabulary import check_whole, counted
+from scotl_matgl.vocabulary import Floats, check_whole, counted
 
 
 class FormulaEstimator(Documented, BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
@@ -43,6 +43,7 @@ class FormulaEstimator(Documented, BaseEstimator):  # type: ignore[misc]  # scik
     ranking_: Ranking | None
     _descriptor: CompositionDescriptor
     _elements: tuple[int, ...]
+    _structural: Floats | None = None
 
     def _check_common(self) -> None:
         if self.on_error not in ("warn", "raise", "skip"):
@@ -68,13 +69,16 @@ class FormulaEstimator(Documented, BaseEstimator):  # type: ignore[misc]  # scik
 
     def _describe(self, rows: Rows) -> Described | None:
         """Descriptors of the formulas; None for numbers alone."""
-        return None if rows.compositions is None else Described.of(rows.compositions, self._descriptor)
+        if rows.compositions is None:
+            return None
+        return Described.of(rows.compositions, self._descriptor, rows.crystals)
 
     def _features(self, rows: Rows, described: Described | None) -> Features:
         """Blocks that the control sees: descriptors, further columns and element fractions, or the numbers alone."""
         if described is None:
             return Features({"numbers": rows.numbers}, {"numbers": np.ones(rows.numbers.shape[1])})
-        return control_features(described, rows.numbers, rows.names, np.array(self._elements, dtype=np.intp))
+        elements = np.array(self._elements, dtype=np.intp)
+        return control_features(described, rows.numbers, rows.names, elements, self._structural)
 
     # -- sources --------------------------------------------------------------------------------------------------
 

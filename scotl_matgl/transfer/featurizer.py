@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from scotl_matgl.bridges.embedding import embed_source
 from scotl_matgl.descriptors.composite import get_descriptor
 from scotl_matgl.descriptors.described import Described
+from scotl_matgl.descriptors.structural import structural_means
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.learners.members import DESCRIPTORS
 from scotl_matgl.sources.cards import SourceCard
@@ -107,6 +108,7 @@ class TransferFeaturizer(TransformerMixin, FormulaEstimator):  # type: ignore[mi
         self.sources_, self.ranking_ = (), None
         self._descriptor = get_descriptor(self.descriptor).fit(rows.formulas)
         self._elements = tuple(np.unique(rows.formulas.numbers).tolist())
+        self._structural = structural_means(rows.crystals.tolist())
         ranker = self._given_ranker()
         cards = self._cards() if ranker is None else []
         if not cards and ranker is None and self.combine == "embedding":
@@ -116,7 +118,7 @@ class TransferFeaturizer(TransformerMixin, FormulaEstimator):  # type: ignore[mi
         elif len(cards) > self.n_sources:
             self._rank(cards, rows, y)
         elif cards:
-            self._take_all(cards, Described.of(rows.formulas, self._descriptor))
+            self._take_all(cards, Described.of(rows.formulas, self._descriptor, rows.crystals))
         self._warn(self.skipped_, "skipped")
         return self
 
@@ -148,7 +150,7 @@ class TransferFeaturizer(TransformerMixin, FormulaEstimator):  # type: ignore[mi
             raise InputError(f"to choose {self.n_sources} of {len(cards)} sources takes a target: pass y, or name them")
         rows = rows.with_target(y, task=self.task, strict=self.on_error == "raise")
         self.skipped_ = rows.skipped
-        described = Described.of(rows.formulas, self._descriptor)
+        described = Described.of(rows.formulas, self._descriptor, rows.crystals)
         found, _ = self._search(cards, rows, described, self._features(rows, described))
         self.sources_ = tuple(item.embedding for item in found.measured[: self.n_sources])
         self.ranking_ = found.ranking
@@ -162,7 +164,7 @@ class TransferFeaturizer(TransformerMixin, FormulaEstimator):  # type: ignore[mi
         self._warn(rows.skipped, "without features")
         features = np.full((rows.n_input, len(self.get_feature_names_out())), np.nan)
         if len(rows):
-            described = Described.of(rows.formulas, self._descriptor)
+            described = Described.of(rows.formulas, self._descriptor, rows.crystals)
             embedded = self._with_sources(self._features(rows, described), described)
             names = [source.name for source in self.sources_]
             features[rows.kept] = embedded.stacked([DESCRIPTORS, *names] if self.combine == "concat" else names)

@@ -18,6 +18,7 @@ from scotl_matgl.chemistry.elements import SYMBOLS
 from scotl_matgl.chemistry.formulas import SkippedRow
 from scotl_matgl.descriptors.composite import get_descriptor
 from scotl_matgl.descriptors.described import Described
+from scotl_matgl.descriptors.structural import structural_means
 from scotl_matgl.exceptions import InputError, ScotlMatglWarning, warn
 from scotl_matgl.learners.blend import Blend, gaps
 from scotl_matgl.learners.domain import TrainingDomain
@@ -144,6 +145,8 @@ class TransferModel(FormulaEstimator):
         if rows.compositions is not None:
             self._descriptor.fit(rows.compositions)
             self._elements = tuple(np.unique(rows.compositions.numbers).tolist())
+        # A network that is trained on sees the crystals itself.
+        self._structural = None if self._trains_networks else structural_means(rows.crystals.tolist())
         described = self._describe(rows)
         features = self._features(rows, described)
         self._control = without_fractions(features)
@@ -480,7 +483,9 @@ class TransferModel(FormulaEstimator):
             the training rows have to their own nearest. ``clipped``: descriptors that lie so far from the crystals of
             a bridge that it holds them back, the largest number of any source in use. ``inside``: no unseen and no
             unknown element, distance at most 1, and at most three descriptors clipped, which a rare element alone may
-            bring about. Rows that cannot be read are not inside, and have NaN elsewhere.
+            bring about. Rows that cannot be read are not inside, and have NaN elsewhere. Where some rows are crystals,
+            ``embedded by`` says "crystal" of those whose embedding a source in use computes itself, and "formula" of
+            those that its bridge estimates.
         """
         import pandas as pd
 
@@ -508,7 +513,12 @@ class TransferModel(FormulaEstimator):
                 " ".join(dict.fromkeys(symbol for row in of_row for symbol in row))
                 for of_row in (zip(*unknown, strict=True) if unknown else [()] * n)
             ]
-            found["clipped"] = np.max([np.zeros(n), *(source.clipped(described.X) for source in bridges)], axis=0)
+            crystals = described.has_crystal
+            clipped = [np.where(crystals & source.encodes, 0, source.clipped(described.X)) for source in bridges]
+            found["clipped"] = np.max([np.zeros(n), *clipped], axis=0)
+            if crystals.any():
+                own = crystals & any(source.encodes for source in used)
+                found["embedded by"] = np.where(own, "crystal", "formula")
         found["inside"] = (
             (found["unseen"] == "")
             & (found["unknown"] == "")

@@ -1,0 +1,197 @@
+"""Tables of crystals: read in every form, ranked and learned from by the crystals' own embeddings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scotl_matgl import Corpus, SourceCard, TransferabilityRanker, TransferFeaturizer, TransferRegressor, get_descriptor
+from scotl_matgl.bridges.build import build_bridge
+from scotl_matgl.chemistry.crystals import Crystal
+from scotl_matgl.descriptors.structural import NAMES, structural_features
+from scotl_matgl.encoders.probes import reference_crystals
+from scotl_matgl.tables.rows import Rows, read_rows
+
+CIF = """data_NaCl
+_cell_length_a 5.69
+_cell_length_b 5.69
+_cell_length_c 5.69
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+_space_group_name_H-M_alt 'F m -3 m'
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+Na1 Na 0 0 0
+Cl1 Cl 0.5 0.5 0.5
+"""
+
+
+@pytest.fixture(autouse=True)
+def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCOTL_MATGL_HOME", str(tmp_path / "home"))
+
+
+def polymorphs(seed: int = 0) -> tuple[list[Crystal], np.ndarray]:
+    """Sixteen halides, each with the structures of CsCl and of NaCl; the values hang on structure and volume."""
+    rng = np.random.default_rng(seed)
+    crystals, values = [], []
+    for cation in (3, 11, 19, 37):
+        for anion in (9, 17, 35, 53):
+            for halite in (False, True):
+                edge = (5.0 if halite else 3.2) * (1 + 0.1 * rng.random())
+                cell = edge * (0.5 * np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]]) if halite else np.eye(3))
+                crystals.append(Crystal(cell, [[0, 0, 0], [0.5] * 3], [cation, anion], f"{cation}-{anion}"))
+                values.append(crystals[-1].volume / 10 + 2 * halite)
+    return crystals, np.array(values)
+
+
+def volumes(structures: list[Any]) -> np.ndarray:
+    """What a model of crystals knows that no formula tells; it does not take caesium."""
+    if any("Cs" in structure.formula for structure in structures):
+        raise ValueError("no caesium")
+    return np.array([[item.volume, item.lattice.alpha, len(item)] for item in structures])
+
+
+def source(name: str = "Volumes") -> SourceCard:
+    structures = [crystal for crystal in reference_crystals().values() if 55 not in crystal.numbers]
+    assert volumes([crystal.to_structure() for crystal in structures]).shape == (3, 3)
+    taken = SourceCard.from_callable(lambda items: np.ones((len(items), 3)), name=name, property="volume", unit="Å³")
+    return type(taken)(**{**taken.__dict__, "arguments": {"function": volumes}})
+
+
+def test_every_form_of_a_crystal_is_a_row(tmp_path: Path) -> None:
+    pytest.importorskip("ase")
+    from ase import Atoms
+
+    (tmp_path / "NaCl.cif").write_text(CIF)
+    halite = reference_crystals()["NaCl"]
+    structure = halite.to_structure()
+    disordered = structure.copy()
+    disordered[0] = {"Na": 0.5, "K": 0.5}
+    given = [
+        CIF,
+        str(tmp_path / "NaCl.cif"),
+        tmp_path / "NaCl.cif",
+        halite,
+        structure,
+        structure.as_dict(),
+        Atoms("NaCl", cell=halite.lattice, scaled_positions=halite.frac_coords, pbc=True),
+        "NaCl",
+        {"Na": 1, "Cl": 1},
+        disordered,
+        CIF.replace("0.5 0.5 0.5", "0.0 0.0 0.0"),
+        "no.cif",
+        "Xx2",
+    ]
+    rows = read_rows(pd.Series(given, index=list("abcdefghijklm")))
+    assert [rows.labels[row] for row in rows.kept] == list("abcdefghij")
+    assert set(rows.formulas.keys()[:9]) == {"Na5000Cl5000"}
+    held = [crystal is not None for crystal in rows.crystals]
+    assert held == [True] * 7 + [False] * 3
+    for crystal in rows.crystals[:7]:
+        assert crystal.volume / len(crystal) == pytest.approx(5.69**3 / 8, rel=1e-6)
+    assert [(row.label, row.row) for row in rows.skipped] == [("k", 10), ("l", 11), ("m", 12)]
+    assert "there is no file" in rows.skipped[1].reason
+    assert any("1 row stand for their formula alone: site 0" in remark for remark in rows.remarks)
+    assert any("7 of 10 rows are crystals" in remark for remark in rows.remarks)
+    assert len(read_rows(["NaCl", "MgO"]).crystals) == 0
+
+
+def test_polymorphs_stay_apart_and_share_a_fold() -> None:
+    crystals, y = polymorphs()
+    order = np.random.default_rng(1).permutation(len(y))
+    rows = Rows.read(crystals + crystals[:3], [*y, *(y[:3] + 1)])
+    again = Rows.read([crystals[i] for i in order], y[order])
+    assert (len(rows), rows.n_merged, len(again)) == (32, 3, 32)
+    assert rows.formulas.keys() == again.formulas.keys()
+    assert [c.content_hash for c in rows.crystals] == [c.content_hash for c in again.crystals]
+    place = {c.content_hash: i for i, c in enumerate(rows.crystals)}
+    assert rows.y[place[crystals[0].content_hash]] == pytest.approx(y[0] + 0.5)  # the same crystal twice: the median
+    keys = np.array(rows.formulas.keys())
+    for train, test in rows.folds():
+        assert not set(keys[train]) & set(keys[test])
+    assert rows.witnesses.max() + 1 == 16
+    one = Rows.read([Crystal((4 + i / 10) * np.eye(3), [[0] * 3], [26]) for i in range(12)], np.arange(12.0))
+    assert one.witnesses.tolist() == list(range(12))
+    assert len(one.folds()) == 5
+
+
+def test_a_ranking_of_crystals_uses_their_own_embeddings_and_says_for_how_many() -> None:
+    crystals, y = polymorphs()
+    caesium = Crystal(4.1 * np.eye(3), [[0, 0, 0], [0.5] * 3], [55, 17])
+    card = source()
+    materials: list[Any] = [*crystals, caesium, "NaBr"]
+    settings: dict[str, Any] = {"estimators": ["loo"], "head": "kernel ridge", "on_error": "raise"}
+    ranker = TransferabilityRanker([card, "SCOTL-MEGNet-Eform"], **settings).fit(materials, [*y, 9.0, 5.0])
+    (first, other) = ranker.ranking_.results
+    # The model refuses caesium, and a formula is no crystal: without a bridge both are refused.
+    assert (first.source, first.encoded, first.bridged, first.refused) == ("Volumes", 32, 0, 2)
+    assert (other.encoded, other.bridged) == (0, 34)
+    assert first.loo_rmse < 0.7 * other.loo_rmse  # also with the two rows that hold no more than the mean
+    assert ranker.ranking_.control_name.endswith("descriptors + structure")
+    text = str(ranker.ranking_)
+    assert "34 rows" in text
+    assert "32 rows are embedded as crystals by 1 source" in text
+    frame = ranker.ranking_.to_frame().set_index("source")
+    assert frame.loc["Volumes", "encoded"] == 32
+    assert ranker.transform([crystals[0]])[0, 0] == pytest.approx(crystals[0].volume, rel=1e-6)
+    # With a bridge, it stands in for what is no crystal or is refused.
+    build_bridge(card, Corpus([*crystals, *more()]), get_descriptor("standard"), bridge="ridge")
+    (bridged,) = TransferabilityRanker(card, **settings).fit(materials, [*y, 9.0, 5.0]).ranking_.results
+    assert (bridged.encoded, bridged.looked_up + bridged.bridged, bridged.refused) == (32, 2, 0)
+
+
+def more() -> list[Crystal]:
+    """Formulas enough for a bridge."""
+    return [Crystal((3 + z / 50) * np.eye(3), [[0, 0, 0], [0.5] * 3], [z, 8]) for z in range(20, 50)]
+
+
+def test_a_model_predicts_crystals_by_their_embedding_and_formulas_by_the_bridge() -> None:
+    crystals, y = polymorphs()
+    card = source()
+    build_bridge(card, Corpus([*crystals, *more()]), get_descriptor("standard"), bridge="ridge")
+    train, test = crystals[:24], crystals[24:]
+    settings: dict[str, Any] = {"head": "kernel ridge", "guard": False, "predictions": False, "on_error": "raise"}
+    model = TransferRegressor(card, **settings).fit(train, y[:24])
+    by_crystal = model.predict(test)
+    by_formula = model.predict([f"Rb{symbol}" for symbol in ("F", "F", "Cl", "Cl", "Br", "Br", "I", "I")])
+    assert np.abs(by_crystal[::2] - by_crystal[1::2]).min() > 0.5  # polymorphs differ
+    assert by_formula[::2] == pytest.approx(by_formula[1::2])
+    assert np.abs(by_crystal - y[24:]).mean() < 0.5 * np.abs(by_formula - y[24:]).mean()
+    said = model.domain([test[0], "RbF"])["embedded by"]
+    assert said.tolist() == ["crystal", "formula"]
+    assert "embedded by" not in model.domain(["RbF"])
+    features = TransferFeaturizer(card, combine="embedding").fit(train).transform(test)
+    assert features[:, 0] == pytest.approx([crystal.volume for crystal in test], rel=1e-6)
+
+
+def test_structural_descriptors_are_those_of_known_crystals_in_any_cell() -> None:
+    found = pd.DataFrame(structural_features([*reference_crystals().values(), None]), columns=list(NAMES))
+    found.index = pd.Index(["CsCl", "NaCl", "MgO", "Si", "none"])
+    assert found.loc["none"].isna().all()
+    assert found["space group"].tolist()[:4] == [221, 225, 225, 227]
+    assert found[NAMES[7]].tolist()[:4] == [8, 6, 6, 4]
+    assert found[NAMES[5]].tolist()[:4] == pytest.approx([4.14 * 3**0.5 / 2, 5.69 / 2, 4.25 / 2, 5.47 * 3**0.5 / 4])
+    assert found[NAMES[0]].tolist()[:4] == pytest.approx([4.14**3 / 2, 5.69**3 / 8, 4.25**3 / 8, 5.47**3 / 8])
+    assert found[NAMES[1]].tolist()[:2] == pytest.approx([36 / (4.14**3 / 2), 14 / (5.69**3 / 8)])
+    assert found[[NAMES[6], NAMES[8]]].iloc[:4].to_numpy() == pytest.approx(0, abs=1e-9)
+    for crystal in reference_crystals().values():
+        double = Crystal(
+            crystal.lattice * [[2], [1], [1]],
+            np.concatenate([crystal.frac_coords / [2, 1, 1], crystal.frac_coords / [2, 1, 1] + np.array([0.5, 0, 0])]),
+            np.concatenate([crystal.numbers, crystal.numbers]),
+        )
+        turn = np.array([[0.6, 0.8, 0.0], [-0.8, 0.6, 0.0], [0.0, 0.0, 1.0]])
+        turned = Crystal(crystal.lattice @ turn, crystal.frac_coords, crystal.numbers)
+        one, *others = structural_features([crystal, double, turned])
+        for other in others:
+            assert other == pytest.approx(one, rel=1e-6, abs=1e-6)
