@@ -13,7 +13,9 @@ from scotl_matgl import Corpus, SourceCard, TransferabilityRanker, TransferFeatu
 from scotl_matgl.bridges.build import build_bridge
 from scotl_matgl.chemistry.crystals import Crystal
 from scotl_matgl.descriptors.structural import NAMES, structural_features
+from scotl_matgl.encoders.export import write_embeddings
 from scotl_matgl.encoders.probes import reference_crystals
+from scotl_matgl.exceptions import InputError
 from scotl_matgl.tables.rows import Rows, read_rows
 
 CIF = """data_NaCl
@@ -195,3 +197,28 @@ def test_structural_descriptors_are_those_of_known_crystals_in_any_cell() -> Non
         one, *others = structural_features([crystal, double, turned])
         for other in others:
             assert other == pytest.approx(one, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".npz", ".parquet"])
+def test_embeddings_are_written_with_identifiers(ending: str, tmp_path: Path) -> None:
+    values = np.array([[1.5, -2.0], [np.nan, np.nan]], np.float32)
+    path = tmp_path / f"mine{ending}"
+    if ending == ".parquet":
+        pytest.importorskip("pyarrow")
+    write_embeddings(path, ["a, 1", "b"], {("MEGNet", "readout"): values, ("M3GNet", "gc_1"): values[:, :1]})
+    if ending == ".npz":
+        read = np.load(path)
+        assert read["identifier"].tolist() == ["a, 1", "b"]
+        assert np.array_equal(read["MEGNet[readout]"], values, equal_nan=True)
+        assert read["M3GNet[gc_1]"].shape == (2, 1)
+        return
+    table = pd.read_csv(path) if ending == ".csv" else pd.read_parquet(path)
+    assert table.columns.tolist() == ["identifier", "MEGNet[readout]_0", "MEGNet[readout]_1", "M3GNet[gc_1]_0"]
+    assert table["identifier"].tolist() == ["a, 1", "b"]
+    assert table["MEGNet[readout]_1"].tolist()[0] == -2
+    assert table.iloc[1, 1:].isna().all()
+
+
+def test_embeddings_of_another_ending_are_refused_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"mine\.txt ends in none of \.parquet, \.csv, \.npz"):
+        write_embeddings(tmp_path / "mine.txt", [], {})

@@ -153,7 +153,9 @@ def matgl_says(model: Any, crystals: list[Any]) -> np.ndarray:
     """What MatGL itself predicts: its own graphs, one crystal at a time, per atom for a potential."""
     if type(model).__name__ != "Potential":
         return np.array([float(model.predict_structure(crystal)) for crystal in crystals])
-    charge = {"total_charge": 0.0} if type(model.model).__name__ == "QET" else {}
+    import torch
+
+    charge = {"total_charge": torch.zeros(1)} if type(model.model).__name__ == "QET" else {}
     types = {symbol: place for place, symbol in enumerate(ELEMENTS)}
     energies = []
     for crystal in crystals:

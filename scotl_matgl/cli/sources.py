@@ -12,6 +12,7 @@ from scotl_matgl.cli.console import columns_of, progress_bar, say
 from scotl_matgl.cli.options import (
     Format,
     SourcesOption,
+    check_output,
     check_registered,
     isolated,
     list_records,
@@ -201,16 +202,24 @@ def encode(
     limit: Annotated[int | None, typer.Option(help="Only so many crystals, drawn at random with seed 0.")] = None,
     device: Annotated[str, typer.Option(help="Where the models run: auto, cpu, cuda, cuda:1, ...")] = "auto",
     threads: Annotated[int, typer.Option(help="Threads of a model on a CPU; 0 leaves torch's choice.")] = 1,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the embeddings here: .parquet, .csv or .npz.")
+    ] = None,
 ) -> None:
     """Encode crystals by sources into the store, and say how fast; what is stored already is not computed again."""
     import time
 
+    from scotl_matgl.encoders.export import check_ending, write_embeddings
     from scotl_matgl.encoders.store import EmbeddingStore
 
+    check_output(output)
+    if output is not None:
+        check_ending(output)
     corpus = read_corpus(structures, limit)
     layers = tuple(layer or ["readout"])
     store = EmbeddingStore()
     failed = 0
+    found: dict[tuple[str, str], Any] = {}
     say("| source | crystals | encoded | refused | seconds | encoded/s |")
     say("| --- | ---: | ---: | ---: | ---: | ---: |")
     for card in structure_cards(sources):
@@ -219,6 +228,7 @@ def encode(
             started = time.perf_counter()
             encoded = store.encode(encoder, corpus, layers=layers, device=device, progress=progress)
             seconds = time.perf_counter() - started
+            found |= {(card.name, name): values for name, values in encoded.embeddings.items()}
             # What was read from the store says nothing of how fast the source is.
             speed = f"{encoded.n_encoded / seconds:.0f}" if encoded.n_encoded else "-"
             counts = f"{len(corpus)} | {encoded.n_encoded} | {len(encoded.refused)}"
@@ -229,6 +239,10 @@ def encode(
             )
         failed += outcome.failed
     say(f"stored below {store.root}", err=True)
+    if output is not None and found:
+        names = [crystal.identifier or f"crystal {row}" for row, crystal in enumerate(corpus)]
+        write_embeddings(output, names, found)
+        say(f"written to {output}", err=True)
     raise typer.Exit(1 if failed else 0)
 
 

@@ -184,11 +184,13 @@ def _convention(folder: Path, backend: Backend, matgl_version: int | None) -> in
 
 def _compare(encoder: MatGLEncoder, folder: Path, known: Mapping[str, float]) -> None:
     """Raise unless the network gives on the reference crystals what MatGL's own graphs and layers give."""
+    import torch
+
     convention = int(encoder.card.options["convention"])
     if convention != max(encoder.backend.CONVENTIONS) or "state" in encoder.card.options:
         return  # MatGL itself would read the weights wrongly, or needs to be told the state
     plain = _unwrapped(read_model(folder, encoder.backend, convention, faster=False))
-    further = {"total_charge": 0.0} if encoder.architecture == "QET" else {}
+    further = {"total_charge": torch.zeros(1)} if encoder.architecture == "QET" else {}
     for name in known:
         crystal = reference_crystals()[name]
         try:

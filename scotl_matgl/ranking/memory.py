@@ -32,7 +32,6 @@ _FORM = {
     "bridged": int,
     "refused": int,
     "seconds": float,
-    "encoded?": int,
 }
 
 # Lines are written together, at the latest so many seconds after the first of them: a kill loses no more than that.

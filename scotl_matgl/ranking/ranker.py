@@ -159,7 +159,8 @@ class TransferabilityRanker(Documented, BaseEstimator):  # type: ignore[misc]  #
         ----------
         formulas : sequence, or table
             Formulas: all that :func:`~scotl_matgl.parse_compositions` reads; with `formula` a table with that column
-            and numeric ones.
+            and numeric ones. In the place of formulas, crystals: all that
+            :func:`~scotl_matgl.chemistry.materials.read_material` reads; sources whose weights are here encode them.
         y : array-like of shape (n,)
             Measured property, or class labels.
         progress : callable, optional

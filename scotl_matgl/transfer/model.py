@@ -119,7 +119,8 @@ class TransferModel(FormulaEstimator):
         ----------
         X : sequence of formulas, or table
             n formulas: all that :func:`~scotl_matgl.parse_compositions` reads, also as a table of one
-            column; with `formula` a table with that column and numeric ones; without sources also numbers alone.
+            column; with `formula` a table with that column and numeric ones; without sources also numbers alone. In
+            the place of formulas, crystals: all that :func:`~scotl_matgl.chemistry.materials.read_material` reads.
         y : array-like of shape (n,)
             Measured property, or class labels.
 
