@@ -51,6 +51,15 @@ def test_extras_that_are_named_can_be_installed() -> None:
     assert {"dgl", "pyg", "test"} <= wanted <= set(extras)
 
 
+def test_the_recipe_for_conda_has_the_dependencies_of_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    recipe = (ROOT / "tools" / "conda" / "meta.yaml").read_text(encoding="utf-8")
+    run = recipe.partition("  run:")[2].partition("test:")[0]
+    listed = {line.strip("- ").replace(" ", "") for line in run.splitlines() if line.strip()}
+    assert listed - {"python>={{python_min}}"} == set(project["dependencies"])
+    assert f'version = "{project["version"]}"' in recipe
+
+
 def test_every_question_of_a_first_time_reader_names_the_page_that_answers_it() -> None:
     text = (ROOT / "docs" / "questions.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d+) \| [^|]+\? \| \[[^\]]+\]\([^)]+\) \|$", text, re.M)
