@@ -106,7 +106,8 @@ def test_matches_kernel_ridge_of_scikit_learn_on_a_centred_target(table) -> None
     scaled = head.X_fit_
     oracle = KernelRidge(alpha=head.alpha_, kernel="laplacian", gamma=1 / head.length_scale_)
     oracle.fit(scaled, y - head.intercept_)
-    np.testing.assert_allclose(head.predict(X), oracle.predict(scaled) + head.intercept_, rtol=1e-9)
+    # The training rows are kept in float32, the new ones are not.
+    np.testing.assert_allclose(head.predict(X), oracle.predict(scaled) + head.intercept_, rtol=1e-5)
 
 
 def test_a_weight_counts_a_column_as_often(table) -> None:
@@ -130,7 +131,7 @@ def test_many_rows_take_the_penalty_of_some_and_solve_the_same_system(table, mon
     kernel = np.exp(-manhattan(X) / head.length_scale_) + head.alpha_ * np.eye(90)
     system = np.block([[kernel, np.ones((90, 1))], [np.ones((1, 90)), np.zeros((1, 1))]])
     solution = np.linalg.solve(system, np.append(y, 0.0))
-    np.testing.assert_allclose(head.dual_coef_[:, 0], solution[:-1], rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(head.dual_coef_[:, 0], solution[:-1], rtol=1e-4, atol=1e-9)
     assert head.intercept_ == pytest.approx(solution[-1])
 
 

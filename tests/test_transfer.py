@@ -655,7 +655,7 @@ def test_featurizer_says_what_it_needs(known) -> None:
 @pytest.mark.parametrize("head", ["auto", "gradient boosting", RandomForestRegressor(10, random_state=0)])
 def test_a_saved_model_predicts_the_same_without_pickle(head, known, new, tmp_path, monkeypatch) -> None:
     model = quick(head=head).fit(known["formula"], known["target"])
-    model.save(tmp_path / "model.skops")
+    model.save(tmp_path / "model.skops", bridges=True)
     monkeypatch.setattr("scotl_matgl.bridges.store.shipped_folder", lambda: tmp_path)  # the bridge is in the file
     loaded = TransferRegressor.load(tmp_path / "model.skops")
     for first, second in zip(*(item.predict(new["formula"], return_std=True) for item in (model, loaded)), strict=True):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scotl_matgl.bridges.base import Bridge, BridgeError
-from scotl_matgl.bridges.store import find_bridge, find_look_up
+from scotl_matgl.bridges.store import ShippedBridge, find_bridge, find_look_up
 from scotl_matgl.chemistry.compositions import Compositions
 from scotl_matgl.chemistry.elements import SYMBOLS
 from scotl_matgl.descriptors.described import Described
@@ -74,7 +74,7 @@ class SourceEmbedding:
         File name to sha256 of the source's weights, as its card says.
     elements : tuple of str
         Elements that the source knows; empty if it takes all.
-    bridge : Bridge or None
+    bridge : Bridge, ShippedBridge or None
         From descriptors to the embedding; None for a source of composition modality, which is loaded when needed.
     card : SourceCard or None
         Of a source of composition modality; without it the registered card of that name is used.
@@ -90,7 +90,7 @@ class SourceEmbedding:
     layer: str
     weights: dict[str, str] = field(repr=False)
     elements: tuple[str, ...] = field(repr=False)
-    bridge: Bridge | None = field(repr=False)
+    bridge: Bridge | ShippedBridge | None = field(repr=False)
     card: SourceCard | None = field(repr=False)
     look_up: bool
     mean: Floats = field(repr=False)
@@ -134,7 +134,7 @@ class SourceEmbedding:
         if self.bridge is None:
             (values,) = own_embeddings(self._registered_card(), self._encoder, described, (self.layer,)).values()
             return values, none
-        values = self.bridge.transform(described.X)
+        values = self._read_bridge.transform(described.X)
         # Only a card says which look-up belongs to it: it is read from the registry when it is used.
         table = find_look_up(self._registered_card(), self.layer) if self.look_up else None
         if table is None:
@@ -148,8 +148,13 @@ class SourceEmbedding:
         return _load(self._registered_card())
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the encoder, which its card reads again."""
-        return {name: value for name, value in self.__dict__.items() if name != "_encoder"}
+        """All but the encoder, which its card reads again, and a bridge that is only named."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_encoder", "_read_bridge")}
+
+    @cached_property
+    def _read_bridge(self) -> Bridge:
+        """The bridge, read from its file if only that is named."""
+        return self.bridge.load() if isinstance(self.bridge, ShippedBridge) else self.bridge  # type: ignore[return-value]
 
     def _registered_card(self) -> SourceCard:
         card = self.card or select(all_cards(lambda *_: None), self.name)[0]
@@ -163,7 +168,7 @@ class SourceEmbedding:
         """Number (n,) of descriptors that lie so far from the corpus of the bridge that it holds them back."""
         if self.bridge is None:
             return np.zeros(len(X), dtype=np.intp)
-        return self.bridge.n_clipped(X)
+        return self._read_bridge.n_clipped(X)
 
 
 #: By layer: what embeds other formulas in the same way, and the embeddings of these.
@@ -172,11 +177,23 @@ Embeddings: TypeAlias = Mapping[str, list[tuple[SourceEmbedding, Embedded]]]
 
 def elements_outside(compositions: Compositions, known: Iterable[str]) -> list[tuple[str, ...]]:
     """Elements of each formula that are not among the known ones."""
-    numbers = {SYMBOLS.index(symbol) + 1 for symbol in known}
-    return [
-        tuple(SYMBOLS[z - 1] for z in compositions[row][0].tolist() if z not in numbers)
-        for row in range(len(compositions))
-    ]
+    outside = np.ones(len(SYMBOLS), dtype=bool)
+    outside[[SYMBOLS.index(symbol) for symbol in known]] = False
+    found: list[tuple[str, ...]] = [()] * len(compositions)
+    entries = np.flatnonzero(outside[compositions.numbers - 1])
+    for row in np.unique(np.searchsorted(compositions.offsets, entries, side="right") - 1).tolist():
+        found[row] = tuple(SYMBOLS[z - 1] for z in compositions[row][0].tolist() if outside[z - 1])
+    return found
+
+
+def with_cards(sources: Sequence[SourceEmbedding]) -> tuple[SourceEmbedding, ...]:
+    """The same sources with the registered cards that they need to embed, for which the registry is read once."""
+    needed = {source.name for source in sources if source.card is None and (source.bridge is None or source.look_up)}
+    known = {card.name: card for card in all_cards(lambda *_: None)} if needed else {}
+    return tuple(
+        replace(source, card=known[source.name]) if source.name in needed & known.keys() else source
+        for source in sources
+    )
 
 
 def embed_source(

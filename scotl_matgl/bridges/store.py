@@ -9,13 +9,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from scotl_matgl.bridges.base import MANIFEST as MANIFEST
 from scotl_matgl.bridges.base import Bridge, BridgeError, load_bridge, read_header
 from scotl_matgl.bridges.index import index_path, look_up_in_index
 from scotl_matgl.bridges.lookup import LookUp
 from scotl_matgl.exceptions import StoredFileWarning, warn
 from scotl_matgl.sources.cards import SourceCard
-from scotl_matgl.storage import home
+from scotl_matgl.storage import file_sha256, home
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,48 @@ def bridge_folders() -> list[Path]:
 def bridge_name(source: str, layer: str, fingerprint: str) -> str:
     """File name of a bridge; the descriptor stands in it as the beginning of its fingerprint."""
     return f"{source}--{layer}--{fingerprint[:8]}.safetensors"
+
+
+@dataclass(frozen=True)
+class ShippedBridge:
+    """A bridge that comes with the package, by the name of its file and the hash of its bytes."""
+
+    file: str
+    sha256: str
+
+    @classmethod
+    def of(cls, bridge: Bridge) -> ShippedBridge | None:
+        """The shipped bridge that a bridge is, or None."""
+        told = [bridge.provenance_.get(name, "") for name in ("source", "layer", "descriptor_fingerprint")]
+        path = shipped_folder() / bridge_name(*told)
+        if not all(told) or not path.is_file():
+            return None
+        shipped = load_bridge(path)
+        same = type(shipped) is type(bridge) and shipped.weights_.keys() == bridge.weights_.keys()
+        if not same or not all(np.array_equal(bridge.weights_[key], shipped.weights_[key]) for key in bridge.weights_):
+            return None
+        return cls(path.name, file_sha256(path))
+
+    @property
+    def path(self) -> Path:
+        """Its file.
+
+        Raises
+        ------
+        BridgeError
+            If this package has it not, or another one of its name.
+        """
+        path = shipped_folder() / self.file
+        if Path(self.file).name != self.file or not path.is_file() or file_sha256(path) != self.sha256:
+            raise BridgeError(
+                f"the bridge {self.file} is not the one that came with the package when the model was saved; install "
+                "that version, fit the model again, or save it there with bridges=True"
+            )
+        return path
+
+    def load(self) -> Bridge:
+        """Read the bridge."""
+        return load_bridge(self.path)
 
 
 def list_bridges(folders: Sequence[Path] | None = None) -> Iterator[BridgeFile]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from scotl_matgl.cli.app import app
-from scotl_matgl.cli.console import emit, origin_of, say
+from scotl_matgl.cli.console import emit, origin_of, progress_bar, say
 from scotl_matgl.cli.options import (
     HeadOption,
     JobsOption,
     Method,
-    OutputOption,
     ReportOption,
     SeedOption,
     SourcesOption,
@@ -21,7 +21,7 @@ from scotl_matgl.cli.options import (
     asked,
     check_output,
 )
-from scotl_matgl.cli.tables import GivenTable, Task, takes_columns, takes_formulas
+from scotl_matgl.cli.tables import Amounts, GivenTable, Task, takes_columns, takes_formulas
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,18 +110,55 @@ def predict(
     model: Annotated[Path, typer.Argument(help="File that `scotl-matgl fit` wrote.")],
     given: GivenTable,
     formulas: Annotated[list[str] | None, typer.Argument(help="Formulas.")] = None,
-    output: OutputOption = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Write here: CSV, or Parquet; a run goes on where it was.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=0, help="Write so many rows alone, the best first.")] = 0,
+    maximise: Annotated[
+        bool, typer.Option("--maximise/--minimise", help="Whether the largest or the smallest are the best.")
+    ] = True,
+    jobs: JobsOption = -1,
 ) -> None:
     """Predict by a saved model, as CSV: value, standard deviation (or class and its probability), and the domain."""
-    import pandas as pd
-
     from scotl_matgl.exceptions import InputError
-    from scotl_matgl.transfer.estimators import TransferClassifier, load_transferred
-    from scotl_matgl.vocabulary import counted, for_spreadsheets
 
     if bool(formulas) == (given.table is not None):
         raise InputError("give formulas, or a table of them with --table")
     check_output(output)
+    whole = given.table is None or str(given.table) == "-" or given.sheet or given.amounts is Amounts.weight
+    if output is None or whole:
+        if top:
+            raise InputError("--top is for a table that is a file, of atoms, and with --output")
+        n, reasons, lost = _predict_at_once(model, formulas, given, output)
+    else:
+        from scotl_matgl.transfer.screening import Screening
+
+        screening = Screening(
+            model=model,
+            table=given.table,  # type: ignore[arg-type]
+            output=output,
+            formula=given.formula,
+            top=top,
+            maximise=maximise,
+            n_jobs=jobs,
+        )
+        with progress_bar("formulas") as progress:
+            n, reasons, lost = screening.run(progress)
+        say(f"written to {output}", err=True)
+    _tell_lost(lost, reasons)
+    if lost == n:
+        raise typer.Exit(2)
+
+
+def _predict_at_once(
+    model: Path, formulas: list[str] | None, given: GivenTable, output: Path | None
+) -> tuple[int, tuple[tuple[int, str], ...], int]:
+    """Predict and print or write; number of rows, those that cannot be read, and number of those not predicted."""
+    from scotl_matgl.exceptions import InputError
+    from scotl_matgl.transfer.estimators import load_transferred
+    from scotl_matgl.transfer.screening import beside
+    from scotl_matgl.vocabulary import for_spreadsheets
+
     fitted = load_transferred(model)
     names = [] if fitted.formula is None else list(fitted.feature_names_in_)
     further = [name for name in names if name != fitted.formula]
@@ -133,26 +170,24 @@ def predict(
     if names:
         X = rows = table.frame.rename(columns={table.formula: fitted.formula})[names]
     fitted.on_error = "skip"
-    if isinstance(fitted, TransferClassifier):
-        found = pd.DataFrame({"predicted": fitted.predict(X), "probability": fitted.predict_proba(X).max(axis=1)})
-    else:
-        found = pd.DataFrame(dict(zip(("predicted", "deviation"), fitted.predict(X, return_std=True), strict=True)))
-        if fitted.target_unit:
-            found["unit"] = fitted.target_unit
-    domain = fitted.domain(X).reset_index(drop=True)
-    result = pd.concat([rows.reset_index(drop=True), found, domain], axis=1)
+    found = fitted.predict_table(X)
+    result = beside(fitted, rows, found)
     shown = result if output is not None else _rounded(result)
     emit(for_spreadsheets(shown).to_csv(index=False), output)
-    lost = int(result["predicted"].isna().sum())
+    reasons = tuple((row.row, f"({row.value}): {row.reason}") for row in found.attrs["skipped"])
+    return len(result), reasons, int(result["predicted"].isna().sum())
+
+
+def _tell_lost(lost: int, reasons: Sequence[tuple[int, str]]) -> None:
+    """Say how many rows were not predicted, and why the first of them."""
+    from scotl_matgl.vocabulary import counted
+
     if lost:
         say(f"{counted(lost, 'row')} not predicted", err=True)
-        skipped = fitted._read(X).skipped
-        for row in skipped[:5]:
-            say(f"row {row.row} ({row.value}): {row.reason}", err=True)
-        if len(skipped) > 5:
-            say(f"... and {len(skipped) - 5} more", err=True)
-    if lost == len(result):
-        raise typer.Exit(2)
+        for row, reason in reasons[:5]:
+            say(f"row {row} {reason}", err=True)
+        if lost > len(reasons[:5]):
+            say(f"... and {lost - len(reasons[:5])} more", err=True)
 
 
 def _rounded(result: pd.DataFrame) -> pd.DataFrame:

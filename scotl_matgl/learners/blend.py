@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scotl_matgl.exceptions import InputError, ScotlMatglWarning
-from scotl_matgl.learners.members import BlendMember, Features, FittedHead, LearningTask, out_of_fold
+from scotl_matgl.learners.members import BlendMember, Features, FittedHead, LearningTask, Work, out_of_fold
 from scotl_matgl.vocabulary import Floats
 
 # A member that counts less than this is not worth its time.
@@ -186,10 +186,10 @@ class Blend:
 
     def predict(self, features: Features, n_classes: int) -> tuple[list[Floats], Floats]:
         """Predictions (n, m) of the members that count, NaN in rows that a head refuses, and their weights."""
-        found = {}
+        found, work = {}, Work(features)
         for i, head in self.fitted.items():
             with quiet_networks() if self.members[i].clipped else contextlib.nullcontext():
-                found[i] = self.members[i].outputs(head, features, n_classes)
+                found[i] = self.members[i].outputs(head, features, n_classes, work)
         counted = [i for i in found if self.weights[i] > 0]
         return (
             [found[i] + (found[self.base] if self.members[i].residual else 0.0) for i in counted],

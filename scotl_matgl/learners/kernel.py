@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from scotl_matgl.learners.scaling import ColumnScale
 from scotl_matgl.tables.folds import Folds
 from scotl_matgl.vocabulary import Floats
+
+Floats32: TypeAlias = NDArray[np.float32]
 
 # Penalties tried, on a kernel whose diagonal is one.
 _ALPHAS = np.logspace(-4, 1, 16)
@@ -38,7 +40,7 @@ def manhattan(X: Floats, weights: Floats | None = None) -> Floats:
     return _within(scaled)
 
 
-def _within(scaled: Floats) -> Floats:
+def _within(scaled: Floats | Floats32) -> Floats:
     """City-block distances (n, n), each pair once: half the time of the full matrix."""
     return squareform(pdist(scaled, "cityblock")) if scaled.shape[1] else np.zeros((len(scaled), len(scaled)))
 
@@ -177,6 +179,44 @@ def _solve_kernel(kernel: Floats, Y: Floats, alpha: float) -> tuple[Callable[[ND
     return block, coefficients
 
 
+class BlockDistances:
+    """City-block distances of new rows to training rows, block by block of columns.
+
+    The kernels of a blend see the same descriptors, each beside other columns: the distance of these is computed once,
+    as most of the time of a prediction goes into distances.
+    """
+
+    def __init__(self, columns: Mapping[str, Floats]) -> None:
+        self._columns = columns
+        self._known: dict[str, tuple[Floats, Floats32, Floats]] = {}
+
+    def __len__(self) -> int:
+        return len(next(iter(self._columns.values())))
+
+    def to(self, kernel: _LaplacianKernel, blocks: Sequence[str]) -> Floats:
+        """Distances (m, n), in the columns of the blocks, to the rows that a kernel was fitted on."""
+        total: Floats | None = None
+        start = 0
+        for block in blocks:
+            X = self._columns[block]
+            among = slice(*np.searchsorted(kernel._scale.columns, [start, start + X.shape[1]]))
+            start += X.shape[1]
+            if among.start < among.stop:
+                part = self._of(block, kernel, among, kernel._scale.columns[among] - (start - X.shape[1]))
+                total = part.copy() if total is None else np.add(total, part, out=total)
+        if total is None or start != kernel.n_features_in_:
+            raise ValueError(f"the blocks have {start} columns; the kernel was fitted on {kernel.n_features_in_}")
+        return total
+
+    def _of(self, block: str, kernel: _LaplacianKernel, among: slice, columns: NDArray[np.intp]) -> Floats:
+        scaled = kernel._scale.apply(self._columns[block], among, columns) * kernel._column_weights[among]
+        fitted: Floats32 = kernel.X_fit_[:, among]
+        known = self._known.get(block)
+        if known is None or not (np.array_equal(known[0], scaled) and np.array_equal(known[1], fitted)):
+            known = self._known[block] = scaled, fitted, cdist(scaled, fitted, "cityblock")
+        return known[2]
+
+
 class _LaplacianKernel(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
     """What regression and classification share: scale, kernel, and the fit of several outputs with one penalty."""
 
@@ -192,7 +232,8 @@ class _LaplacianKernel(BaseEstimator):  # type: ignore[misc]  # scikit-learn is 
             raise ValueError(f"weights must be {X.shape[1]} numbers of at least 0, one a column of X")
         self._scale = ColumnScale.of(X)
         self._column_weights = weights[self._scale.columns]
-        self.X_fit_ = self._scaled(X)
+        # In float32, which halves what a saved model takes; all that follows is of these very numbers.
+        self.X_fit_: Floats32 = self._scaled(X).astype(np.float32)
         distances = _within(self.X_fit_)
         self.length_scale_ = _median_distance(distances)
         kernel = np.exp(-distances / self.length_scale_)
@@ -212,9 +253,19 @@ class _LaplacianKernel(BaseEstimator):  # type: ignore[misc]  # scikit-learn is 
         rows = self._scaled(validate_data(self, X, dtype=np.float64, reset=False))
         if not rows.shape[1]:
             return np.tile(self.intercept_, (len(rows), 1))
-        kernel = np.exp(-cdist(rows, self.X_fit_, "cityblock") / self.length_scale_)
-        outputs: Floats = kernel @ self.dual_coef_ + self.intercept_
+        return self._outputs_at(cdist(rows, self.X_fit_, "cityblock"))
+
+    def _outputs_at(self, distances: Floats) -> Floats:
+        """Outputs (m, k) at distances (m, n) to the training rows, in which the kernel is made."""
+        distances /= -self.length_scale_
+        outputs: Floats = np.exp(distances, out=distances) @ self.dual_coef_ + self.intercept_
         return outputs
+
+    def predict_by_blocks(self, distances: BlockDistances, blocks: Sequence[str]) -> Floats:
+        """Outputs (m, k) for new rows whose columns are the blocks side by side."""
+        if not len(self._scale.columns):
+            return np.tile(self.intercept_, (len(distances), 1))
+        return self._outputs_at(distances.to(self, blocks))
 
 
 class LaplacianKernelRidge(RegressorMixin, _LaplacianKernel):  # type: ignore[misc]  # scikit-learn is not typed

@@ -10,9 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.utils.validation import check_array
 
 from scotl_matgl.learners.heads import HEADS, HeldRidge, held_out_of_fold, make_head
-from scotl_matgl.learners.kernel import indicators_to_probabilities, kernel_out_of_fold, manhattan
+from scotl_matgl.learners.kernel import (
+    BlockDistances,
+    LaplacianKernelClassifier,
+    LaplacianKernelRidge,
+    indicators_to_probabilities,
+    kernel_out_of_fold,
+    manhattan,
+)
 from scotl_matgl.learners.scaling import scaled_for_trees
 from scotl_matgl.tables.folds import Folds
 from scotl_matgl.vocabulary import Floats
@@ -198,24 +207,62 @@ class BlendMember:
             head.n_jobs = 1  # threads would add the trees up in the order in which they come: never twice the same
         return FittedHead(head, factor, bounds)
 
-    def outputs(self, fitted: FittedHead, features: Features, n_classes: int) -> Floats:
+    def outputs(self, fitted: FittedHead, features: Features, n_classes: int, work: Work | None = None) -> Floats:
         """Predictions (n, m) of the fitted head: the property in one column, or the probabilities of class codes.
 
-        NaN in rows that the head refuses, as networks do crystals of elements that they do not know.
+        NaN in rows that the head refuses, as networks do crystals of elements that they do not know. What several
+        members need of the same rows is in `work`.
         """
-        X, head = features.stacked(self.blocks), fitted.head
+        head, work = fitted.head, work or Work(features)
+        kernel = isinstance(head, LaplacianKernelRidge | LaplacianKernelClassifier)
         if not n_classes:
-            values = (
-                np.median([tree.predict(X) for tree in head.estimators_], axis=0) if self.median else head.predict(X)
-            )
-            values = np.asarray(values, dtype=np.float64).reshape(len(X), 1) / fitted.factor
+            if kernel:
+                values = head.predict_by_blocks(work.distances, self.blocks)
+            elif isinstance(head, ExtraTreesRegressor):
+                values = work.trees(head, self.blocks)
+                values = np.median(values, axis=0) if self.median else values.sum(axis=0) / len(values)
+            else:
+                values = head.predict(features.stacked(self.blocks))
+            values = np.asarray(values, dtype=np.float64).reshape(-1, 1) / fitted.factor
             return values if fitted.bounds is None else np.clip(values, *fitted.bounds)
+        X = features.stacked(self.blocks)
         outputs = np.zeros((len(X), n_classes))
-        if hasattr(head, "predict_proba"):
+        if kernel:
+            indicators = head.predict_by_blocks(work.distances, self.blocks)
+            outputs[:, head.classes_] = indicators_to_probabilities(indicators)
+        elif hasattr(head, "predict_proba"):
             outputs[:, head.classes_] = head.predict_proba(X)
         else:
             outputs[np.arange(len(X)), head.predict(X)] = 1.0
         return outputs
+
+
+class Work:
+    """What the members of a blend need of the same rows, computed once.
+
+    Attributes
+    ----------
+    distances : BlockDistances
+        To the training rows.
+    """
+
+    def __init__(self, features: Features) -> None:
+        self.distances = BlockDistances(features.columns)
+        self._features = features
+        self._trees: dict[int, Floats] = {}
+
+    def trees(self, forest: ExtraTreesRegressor, blocks: Sequence[str]) -> Floats:
+        """Predictions (t, n) of the trees of a forest."""
+        if id(forest) not in self._trees:
+            X = self._features.stacked(blocks)
+            if X.shape[1] != forest.n_features_in_:
+                raise ValueError(
+                    f"the blocks have {X.shape[1]} columns; the forest was fitted on {forest.n_features_in_}"
+                )
+            # As the trees' own `predict` does, but checked and converted once and not for each of them.
+            rows = check_array(X, dtype=np.float32, order="C")
+            self._trees[id(forest)] = np.array([tree.tree_.predict(rows)[:, 0] for tree in forest.estimators_])
+        return self._trees[id(forest)]
 
 
 @dataclass(frozen=True, eq=False)

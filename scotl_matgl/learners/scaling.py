@@ -28,9 +28,13 @@ class ColumnScale:
         columns = np.flatnonzero(deviation > 1e-9 * np.maximum(np.abs(mean), 1e-12))
         return cls(columns, mean[columns], deviation[columns])
 
-    def apply(self, X: Floats) -> Floats:
-        """Standardised columns (n, k) that vary, held to six standard deviations."""
-        scaled: Floats = np.clip((X[:, self.columns] - self.mean) / self.deviation, -_CLIP, _CLIP)
+    def apply(self, X: Floats, among: slice = slice(None), columns: NDArray[np.intp] | None = None) -> Floats:
+        """Standardised columns (n, k) that vary, held to six standard deviations.
+
+        Of some `among` them alone, if X holds these only, as its `columns`.
+        """
+        taken = X[:, self.columns if columns is None else columns]
+        scaled: Floats = np.clip((taken - self.mean[among]) / self.deviation[among], -_CLIP, _CLIP)
         return scaled
 
 

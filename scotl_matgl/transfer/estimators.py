@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,7 +18,7 @@ from scotl_matgl.learners.members import LearningTask
 from scotl_matgl.learners.uncertainty import Uncertainty
 from scotl_matgl.tables.rows import Rows
 from scotl_matgl.transfer.files import load_model
-from scotl_matgl.transfer.model import CRYSTALS_BLOCK, TransferModel
+from scotl_matgl.transfer.model import CRYSTALS_BLOCK, Seen, TransferModel
 from scotl_matgl.vocabulary import Floats
 
 if TYPE_CHECKING:
@@ -183,24 +183,27 @@ class TransferRegressor(RegressorMixin, TransferModel):  # type: ignore[misc]  #
             training rows and the spread of the heads; see :class:`~scotl_matgl.learners.uncertainty.Uncertainty`.
         """
         rows = self._read(X)
+        found = self._by_blocks(rows, self._values) if len(rows) else {}
         predicted, deviation = np.full(rows.n_input, np.nan), np.full(rows.n_input, np.nan)
         if len(rows):
-            members, weights, features = self._blended(rows)
-            filled = without_gaps(members, weights)
-            predicted[rows.kept] = weighted(filled, weights)[:, 0]
-            if return_std:
-                distance = self._domain.distance(features.stacked(self._control))
-                found = self._uncertainty.deviation(distance, spread(filled, weights))
-                refused = gaps(members)
-                if refused.any():
-                    others = [item for item in members if not np.isnan(item[refused]).any()]
-                    kept = np.array([not np.isnan(item[refused]).any() for item in members])
-                    found[refused] = np.nan
-                    if others:
-                        apart = spread(others, weights[kept] / weights[kept].sum())
-                        found[refused] = self._uncertainty_without.deviation(distance, apart)[refused]
-                deviation[rows.kept] = found
+            predicted[rows.kept], deviation[rows.kept] = found["predicted"], found["deviation"]
         return (predicted, deviation) if return_std else predicted
+
+    _kinds: ClassVar[dict[str, Any]] = {"predicted": float, "deviation": float}
+
+    def _values(self, seen: Seen) -> dict[str, NDArray[Any]]:
+        members, weights = self._blended(seen)
+        filled = without_gaps(members, weights)
+        deviation = self._uncertainty.deviation(seen.distance, spread(filled, weights))
+        refused = gaps(members)
+        if refused.any():
+            others = [item for item in members if not np.isnan(item[refused]).any()]
+            kept = np.array([not np.isnan(item[refused]).any() for item in members])
+            deviation[refused] = np.nan
+            if others:
+                apart = spread(others, weights[kept] / weights[kept].sum())
+                deviation[refused] = self._uncertainty_without.deviation(seen.distance, apart)[refused]
+        return {"predicted": weighted(filled, weights)[:, 0], "deviation": deviation}
 
 
 def _uncertainty(
@@ -260,9 +263,20 @@ class TransferClassifier(ClassifierMixin, TransferModel):  # type: ignore[misc] 
         rows = self._read(X)
         probabilities = np.full((rows.n_input, len(self.classes_)), np.nan)
         if len(rows):
-            members, weights, _ = self._blended(rows)
-            probabilities[rows.kept] = weighted(members, weights)
+            probabilities[rows.kept] = self._by_blocks(rows, self._probabilities)["probabilities"]
         return probabilities
+
+    _kinds: ClassVar[dict[str, Any]] = {"predicted": object, "probability": float}
+
+    def _probabilities(self, seen: Seen) -> dict[str, NDArray[Any]]:
+        return {"probabilities": weighted(*self._blended(seen))}
+
+    def _values(self, seen: Seen) -> dict[str, NDArray[Any]]:
+        probabilities = weighted(*self._blended(seen))
+        return {
+            "predicted": self.classes_[probabilities.argmax(axis=1)].astype(object),
+            "probability": probabilities.max(axis=1),
+        }
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict the labels (m,); rows that cannot be read are None, in an array of objects."""

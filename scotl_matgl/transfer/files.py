@@ -9,10 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from scotl_matgl.bridges.base import Bridge
+from scotl_matgl.bridges.embedding import SourceEmbedding
+from scotl_matgl.bridges.store import ShippedBridge
 from scotl_matgl.chemistry.formulas import SkippedRow
 from scotl_matgl.exceptions import InputError, ScotlMatglWarning, warn
+from scotl_matgl.learners.compact import compact_heads, expand_heads
 from scotl_matgl.sources.cards import SourceCard, all_cards
-from scotl_matgl.storage import write_whole
+from scotl_matgl.storage import max_bytes, write_whole
 from scotl_matgl.training.full import FullTransferRegressor
 from scotl_matgl.transfer.archive import check_archive
 
@@ -29,6 +33,7 @@ OWN_CLASSES = frozenset(
         "bridges.embedding.SourceEmbedding",
         "bridges.mlp.MLPBridge",
         "bridges.ridge.RidgeBridge",
+        "bridges.store.ShippedBridge",
         "chemistry.formulas.SkippedRow",
         "descriptors.composite.CompositeDescriptor",
         "descriptors.composite.StandardDescriptor",
@@ -40,6 +45,8 @@ OWN_CLASSES = frozenset(
         "descriptors.ions.IonPropertyDescriptor",
         "descriptors.matminer.MatminerDescriptor",
         "learners.blend.Blend",
+        "learners.compact.CompactForest",
+        "learners.compact.CompactKernel",
         "learners.domain.TrainingDomain",
         "learners.heads.HeldRidge",
         "learners.held_out.HeldOut",
@@ -77,8 +84,8 @@ _PARTS = frozenset(
 )
 
 
-def save_model(model: Any, path: str | Path) -> None:
-    """Write a fitted model.
+def save_model(model: Any, path: str | Path, *, bridges: bool = False) -> None:
+    """Write a fitted model; `bridges` says whether those that come with the package are in it, or named.
 
     Raises
     ------
@@ -88,16 +95,21 @@ def save_model(model: Any, path: str | Path) -> None:
     _warn_of_unregistered([source.name for source in (*model.sources_, *model.predictors_) if source.bridge is None])
     slim = copy.copy(model)
     for name in ("sources_", "predictors_"):
-        setattr(slim, name, tuple(replace(source, card=None) for source in getattr(model, name)))
+        sources = tuple(replace(source, card=None) for source in getattr(model, name))
+        setattr(slim, name, sources if bridges else tuple(map(_without_shipped, sources)))
     slim.sources = _names(model.sources)
     slim.method = _without_card(model.method)
     slim.skipped_, slim.refused_ = _plain(model.skipped_), _plain(model.refused_)
     if model.ranking_ is not None:
         slim.ranking_ = replace(model.ranking_, skipped=_plain(model.ranking_.skipped))
+    heads = compact_heads([item.head for item in model._blend.fitted.values()])
     slim._blend = replace(
         model._blend,
         members=tuple(replace(member, head=_without_card(member.head)) for member in model._blend.members),
-        fitted={i: replace(item, head=_without_card(item.head)) for i, item in model._blend.fitted.items()},
+        fitted={
+            i: replace(item, head=_without_card(head))
+            for (i, item), head in zip(model._blend.fitted.items(), heads, strict=True)
+        },
     )
     write_whole(Path(path), _skops().dumps(slim, compression=zipfile.ZIP_DEFLATED))
 
@@ -118,6 +130,13 @@ def _warn_of_unregistered(names: Sequence[str]) -> None:
             f"the file can only be used where the sources {', '.join(lost)} are registered, which they are not here"
         )
         warn(message, ScotlMatglWarning)
+
+
+def _without_shipped(source: SourceEmbedding) -> SourceEmbedding:
+    """A source whose bridge comes with the package, with the name of that in its place."""
+    if not isinstance(source.bridge, Bridge):
+        return source
+    return replace(source, bridge=ShippedBridge.of(source.bridge) or source.bridge)
 
 
 def _names(sources: Any) -> Any:
@@ -163,7 +182,22 @@ def load_model(path: str | Path, kind: type[Model], trusted: Sequence[str]) -> M
         )
     if not isinstance(model, kind):
         raise InputError(f"{path} holds a {type(model).__name__}, not a {kind.__name__}")
+    _make_whole(model, path)
     return model
+
+
+def _make_whole(model: Any, path: Path) -> None:
+    """Bring heads back to what they were, and see that the bridges that are named are there."""
+    try:
+        fitted = model._blend.fitted
+        heads = expand_heads([item.head for item in fitted.values()], max_bytes())
+        model._blend.fitted = {i: replace(fitted[i], head=head) for i, head in zip(fitted, heads, strict=True)}
+        named = [source.bridge for source in (*model.sources_, *model.predictors_)]
+    except Exception as error:  # whatever a file that is no model makes of arrays and attributes
+        raise InputError(f"{path} is refused: {error}") from error
+    for bridge in named:
+        if isinstance(bridge, ShippedBridge):
+            bridge.path  # noqa: B018 - raises if it is not there
 
 
 def _skops() -> Any:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from scotl_matgl.bridges.embedding import SourceEmbedding, elements_outside
+from scotl_matgl.bridges.embedding import SourceEmbedding, elements_outside, with_cards
 from scotl_matgl.chemistry.elements import SYMBOLS
 from scotl_matgl.chemistry.formulas import SkippedRow
 from scotl_matgl.descriptors.composite import get_descriptor
@@ -61,6 +61,35 @@ _PREDICTIONS = "source predictions"
 
 # Block of one column with the crystals themselves.
 CRYSTALS_BLOCK = "crystals"
+
+
+# Rows that are predicted at a time: their distances to a thousand training rows take 16 MB.
+_BLOCK = 2048
+
+
+# Columns that say how near a row is, and their kinds.
+_DOMAIN: dict[str, Any] = {"unseen": object, "unknown": object, "distance": float, "clipped": float, "inside": bool}
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """Rows to be predicted, as the model sees them.
+
+    Attributes
+    ----------
+    rows : Rows
+    described : Described or None
+        None for numbers alone.
+    features : Features
+        Without those of sources.
+    distance : ndarray of shape (n,)
+        To the nearest training row.
+    """
+
+    rows: Rows
+    described: Described | None
+    features: Features
+    distance: Floats
 
 
 class TransferModel(FormulaEstimator):
@@ -440,13 +469,21 @@ class TransferModel(FormulaEstimator):
 
     # -- files ----------------------------------------------------------------------------------------------------
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, bridges: bool = False) -> None:
         """Write the fitted model to a file without pickle, see :func:`skops.io.dump`.
 
-        The bridges are in it: to predict takes neither the weights of a source nor a bridge file. Sources of
-        composition modality, and look-ups, are found by name and checked by their hashes when they are needed.
+        To predict takes no weights of a source. Bridges that come with the package are named, with their hashes, and
+        so are sources of composition modality and look-ups; other bridges are in the file. Forests are stored in few
+        bytes and predict the same.
+
+        Parameters
+        ----------
+        path : path
+        bridges : bool, default=False
+            Whether all bridges are in the file: some MB more, and it can be used where another version of the package
+            has others.
         """
-        save_model(self, path)
+        save_model(self, path, bridges=bridges)
 
     @classmethod
     def load(cls, path: str | Path, *, trusted: Sequence[str] = ()) -> Self:
@@ -488,48 +525,85 @@ class TransferModel(FormulaEstimator):
             ``embedded by`` says "crystal" of those whose embedding a source in use computes itself, and "formula" of
             those that its bridge estimates.
         """
+        return self._tabulated(self._read(X), self._domain_of, _DOMAIN)
+
+    def predict_table(self, table: Any) -> pd.DataFrame:
+        """Predict, and say how far each row is from what the model has seen, in one go.
+
+        Parameters
+        ----------
+        table : as in `fit`
+            m rows.
+
+        Returns
+        -------
+        DataFrame of m rows
+            With the index of the table. ``predicted`` and ``deviation`` (its standard deviation), or for class labels
+            ``predicted`` and ``probability``; then the columns of :meth:`domain`. Rows that cannot be read are NaN;
+            ``attrs["skipped"]`` says why.
+
+        Notes
+        -----
+        Each formula is predicted once, in blocks of rows, so that memory is bounded. It is what partitions of a Dask
+        data frame are mapped by::
+
+            table.map_partitions(model.predict_table, meta=model.predict_table(table._meta))
+
+        where `table` has the one column of formulas, or with ``formula=`` the columns of the fit.
+        """
+        if hasattr(table, "iloc") and not len(table):
+            return _typed_like(self._kinds | _DOMAIN, table.index)
+        rows = self._read(table)
+        return self._tabulated(rows, lambda part: self._values(part) | self._domain_of(part), self._kinds | _DOMAIN)
+
+    def _tabulated(
+        self, rows: Rows, columns: Callable[[Seen], dict[str, NDArray[Any]]], kinds: Mapping[str, Any]
+    ) -> pd.DataFrame:
+        """Columns of what was read as a table of all rows that were given."""
         import pandas as pd
 
-        rows = self._read(X)
-        described = self._describe(rows)
-        features = self._features(rows, described)
-        n = len(rows)
-        found = pd.DataFrame(
-            {
-                "unseen": [""] * n,
-                "unknown": [""] * n,
-                "distance": self._domain.distance(features.stacked(self._control)) if n else np.empty(0),
-                "clipped": np.zeros(n, dtype=np.int64),
-            },
-            index=rows.kept,
-        )
-        if described is not None and n:
-            used = self.sources_ if self.transfers_ else ()
-            bridges = () if self._trains_networks else used
-            seen = tuple(SYMBOLS[z - 1] for z in self._elements)
-            compositions = described.compositions
-            found["unseen"] = [" ".join(row) for row in elements_outside(compositions, seen)]
-            unknown = [elements_outside(compositions, source.elements or SYMBOLS) for source in used]
-            found["unknown"] = [
-                " ".join(dict.fromkeys(symbol for row in of_row for symbol in row))
-                for of_row in (zip(*unknown, strict=True) if unknown else [()] * n)
-            ]
-            crystals = described.has_crystal
-            clipped = [np.where(crystals & source.encodes, 0, source.clipped(described.X)) for source in bridges]
-            found["clipped"] = np.max([np.zeros(n), *clipped], axis=0)
-            if crystals.any():
-                own = crystals & any(source.encodes for source in used)
-                found["embedded by"] = np.where(own, "crystal", "formula")
-        found["inside"] = (
-            (found["unseen"] == "")
-            & (found["unknown"] == "")
-            & (found["distance"] <= 1)
-            & (found["clipped"] <= _CLIPPED)
-        )
+        blocks = self._by_blocks(rows, columns) if len(rows) else {}
+        names = list(kinds)
+        if blocks.pop("is crystal", np.zeros(1, dtype=bool)).any():
+            names.insert(names.index("inside"), "embedded by")
+        found = pd.DataFrame(blocks, index=rows.kept, columns=names)
         found = found.reindex(range(rows.n_input))
         found["inside"] = found["inside"].eq(True)
         found.index = pd.Index(rows.labels)
+        found.attrs["skipped"] = rows.skipped
         return found
+
+    def _domain_of(self, seen: Seen) -> dict[str, NDArray[Any]]:
+        """Columns of :meth:`domain` for rows."""
+        n = len(seen.rows)
+        unseen = unknown = [""] * n
+        clipped = np.zeros(n, dtype=np.int64)
+        crystals = own = np.zeros(n, dtype=bool)
+        if seen.described is not None:
+            used = self.sources_ if self.transfers_ else ()
+            compositions, X = seen.described.compositions, seen.described.X
+            known = tuple(SYMBOLS[z - 1] for z in self._elements)
+            unseen = [" ".join(row) for row in elements_outside(compositions, known)]
+            by_source = [elements_outside(compositions, source.elements or SYMBOLS) for source in used]
+            if by_source:
+                unknown = [
+                    " ".join(dict.fromkeys(symbol for row in of_row for symbol in row))
+                    for of_row in zip(*by_source, strict=True)
+                ]
+            crystals = seen.described.has_crystal
+            own = crystals & any(source.encodes for source in used)
+            for source in () if self._trains_networks else used:
+                clipped = np.maximum(clipped, np.where(crystals & source.encodes, 0, source.clipped(X)))
+        here = np.array([not one and not other for one, other in zip(unseen, unknown, strict=True)], dtype=bool)
+        return {
+            "unseen": np.array(unseen, dtype=object),
+            "unknown": np.array(unknown, dtype=object),
+            "distance": seen.distance,
+            "clipped": clipped,
+            "is crystal": crystals,
+            "embedded by": np.where(own, "crystal", "formula").astype(object),
+            "inside": here & (seen.distance <= 1) & (clipped <= _CLIPPED),
+        }
 
     # -- predicting -----------------------------------------------------------------------------------------------
 
@@ -557,14 +631,36 @@ class TransferModel(FormulaEstimator):
     def _n_classes(self) -> int:
         return len(getattr(self, "classes_", ()))
 
-    def _blended(self, rows: Rows) -> tuple[list[Floats], Floats, Features]:
-        """Predictions (n, m) of the members that count, NaN where a head refuses, their weights, and the columns."""
-        described = self._describe(rows)
-        features = self._features(rows, described)
+    # Columns of what is predicted, and their kinds.
+    _kinds: ClassVar[dict[str, Any]]
+
+    def _values(self, seen: Seen) -> dict[str, NDArray[Any]]:
+        """What is predicted for rows, as columns of a table."""
+        raise NotImplementedError
+
+    def _by_blocks(self, rows: Rows, function: Callable[[Seen], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+        """Result of a function of rows, found for each formula once, so many at a time."""
+        chosen, place = np.arange(len(rows)), np.arange(len(rows))
+        step = max(len(rows), 1) if self._trains_networks else _BLOCK
+        if rows.compositions is not None and not rows.names and not len(rows.crystals):
+            _, chosen, place = np.unique(np.array(rows.compositions.text), return_index=True, return_inverse=True)
+        found = []
+        for start in range(0, len(chosen), step):
+            part = rows.take(chosen[start : start + step])
+            described = self._describe(part)
+            features = self._features(part, described)
+            distance = self._domain.distance(features.stacked(self._control))
+            found.append(function(Seen(part, described, features, distance)))
+        return {name: np.concatenate([part[name] for part in found])[place] for name in found[0]}
+
+    def _blended(self, seen: Seen) -> tuple[list[Floats], Floats]:
+        """Predictions (n, m) of the members that count, NaN where a head refuses, and their weights."""
+        rows, described, features = seen.rows, seen.described, seen.features
         columns: dict[str, Any] = dict(features.columns)
         if self._trains_networks:
             columns[CRYSTALS_BLOCK] = rows.crystals[:, None]
         elif described is not None and self.transfers_ and self.method == "frozen":
+            self.sources_, self.predictors_ = with_cards(self.sources_), with_cards(self.predictors_)
             columns |= {source.name: source.embed(described) for source in self.sources_}
             if self._blend.uses(_PREDICTIONS):
                 columns[_PREDICTIONS] = np.hstack([source.embed(described) for source in self.predictors_])
@@ -576,7 +672,14 @@ class TransferModel(FormulaEstimator):
                 found = fitted.head.refusals(rows.crystals[refused])
                 reasons = {int(row): found.get(k, "its prediction is not finite") for k, row in enumerate(refused)}
                 self._tell_refused(_refused(rows, reasons), self._without("predicted", i))
-        return members, weights, features
+        return members, weights
+
+
+def _typed_like(kinds: Mapping[str, Any], index: Any) -> pd.DataFrame:
+    """Table of no rows whose columns have the kinds of these."""
+    import pandas as pd
+
+    return pd.DataFrame({name: pd.Series([], dtype=kind) for name, kind in kinds.items()}, index=index[:0])
 
 
 def _refused(rows: Rows, reasons: Mapping[int, str]) -> tuple[SkippedRow, ...]:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import skops.io
 from sklearn.compose import make_column_transformer
-from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -67,7 +67,7 @@ def table() -> Any:
 def saved(table: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of trees, which fits in a second."""
     path = tmp_path_factory.mktemp("saved") / "model.skops"
-    head = ExtraTreesRegressor(3, random_state=0)
+    head = RandomForestRegressor(3, random_state=0)
     TransferRegressor((), head=head, descriptor="fractions").fit(table["formula"], table["target"]).save(path)
     return path
 
@@ -304,7 +304,7 @@ def test_a_forged_tree_is_refused(forge: Any, saved: Path, field: str, value: in
 
 def test_a_tree_of_more_features_than_its_forest_is_refused(forge: Any) -> None:
     def narrow(schema: dict[str, Any]) -> None:
-        for forest in found(schema, "ObjectNode", "ExtraTreesRegressor"):
+        for forest in found(schema, "ObjectNode", "RandomForestRegressor"):
             forest["content"]["content"]["n_features_in_"] = text(2)
 
     with pytest.raises(InputError, match="leads out of its arrays"):
