@@ -48,6 +48,13 @@ CASES = {
     "rank 100 rows": (_TABLE.format(rows=100), "TransferabilityRanker(random_state=0).fit(formulas, y)"),
     "rank 1,135 rows": (_TABLE.format(rows=1135), "TransferabilityRanker(random_state=0).fit(formulas, y)"),
     "fit": (_MODEL, "model.fit(formulas, y)"),
+    "fit 300 rows, all sources": (_TABLE.format(rows=300), "TransferRegressor(random_state=0).fit(formulas, y)"),
+    "fit 1,000 rows, all sources": (_TABLE.format(rows=1000), "TransferRegressor(random_state=0).fit(formulas, y)"),
+    "wrong column": (
+        "import sys, tempfile\nfile = tempfile.NamedTemporaryFile('w', suffix='.csv')\n"
+        "file.write('formula,target\\nNaCl,1\\n'); file.flush()\nsys.argv[1:] = ['rank', file.name, '--target', 'gap']",
+        "try:\n    from scotl_matgl.cli.main import main; main()\nexcept SystemExit:\n    pass",
+    ),
     "predict": (_MODEL + "model.fit(formulas, y)", "model.predict(load_example()['formula'])"),
     "encode": (_CRYSTALS, "encoder.encode(crystals)"),
 }
