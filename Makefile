@@ -55,7 +55,9 @@ dist: .venv-docs/dist
 	.venv-docs/bin/check-wheel-contents dist/*.whl
 	.venv-docs/bin/python tools/check_sdist.py dist
 
+# Not before the site is served at the address that the packages name.
 release: dist
+	curl --fail --silent --show-error --location --output /dev/null $$(sed -n 's/^Documentation = "\(.*\)"/\1/p' pyproject.toml)
 	.venv-docs/bin/twine upload dist/*
 
 # The fast tests with the lowest versions that pyproject.toml allows, and no torch.
