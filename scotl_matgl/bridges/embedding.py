@@ -147,6 +147,12 @@ class SourceEmbedding:
         """Encoder of the source, read once."""
         return _load(self._registered_card())
 
+    def sharing(self, encoder: Any) -> SourceEmbedding:
+        """The same, with an encoder of its card that is loaded already; None leaves it to be loaded."""
+        if encoder is not None:
+            self.__dict__["_encoder"] = encoder
+        return self
+
     def __getstate__(self) -> dict[str, Any]:
         """All but the encoder, which its card reads again, and a bridge that is only named."""
         return {name: value for name, value in self.__dict__.items() if name not in ("_encoder", "_read_bridge")}
@@ -234,14 +240,14 @@ def embed_source(
     if card.modality == "composition":
         return embed_by_encoder(card, _load(card), described, layers)
     found = {}
-    encodes = _encodes(card, described, layers)
+    encoder = _encoder_of_crystals(card, described, layers)
+    encodes = encoder is not None
     for layer in layers:
-        bridged = replace(
-            SourceEmbedding.of(card, layer, _bridge(card, layer, described, folders, encodes)), encodes=encodes
-        )
+        bridge = _bridge(card, layer, described, folders, encodes)
+        bridged = replace(SourceEmbedding.of(card, layer, bridge), encodes=encodes).sharing(encoder)
         options = [_fitted(bridged, *bridged.embed_raw(described))]
         if look_up and bridged.bridge is not None:
-            looking = replace(bridged, look_up=True)
+            looking = replace(bridged, look_up=True).sharing(encoder)
             raw = looking.embed_raw(described)
             if raw[1].any():
                 options.append(_fitted(looking, *raw))
@@ -249,16 +255,17 @@ def embed_source(
     return found
 
 
-def _encodes(card: SourceCard, described: Described, layers: Sequence[str]) -> bool:
-    """Encode the crystals of a table into the store, all layers in one pass; whether the source can do that here."""
+def _encoder_of_crystals(card: SourceCard, described: Described, layers: Sequence[str]) -> Any:
+    """Encode the crystals of a table into the store, all layers in one pass; the encoder, or None if it cannot here."""
     crystals = described.crystals[described.has_crystal].tolist() if len(described.crystals) else []
     if not crystals:
-        return False
+        return None
     try:
-        EmbeddingStore().encode(_load(card), crystals, layers=tuple(layers))
+        encoder = _load(card)
+        EmbeddingStore().encode(encoder, crystals, layers=tuple(layers))
     except (Exception, SystemExit):  # weights or packages that are missing, or whatever an encoder raises
-        return False
-    return True
+        return None
+    return encoder
 
 
 def _bridge(
