@@ -56,6 +56,7 @@ _PUBLIC = {
     "merge_equal": "encoders.graphs",
     "packaged_weights": "encoders.potentials",
     "read_cards": "sources.cards",
+    "read_published": "encoders.published",
     "reference_crystals": "encoders.probes",
     "select": "sources.cards",
     # Descriptors, bridges, estimators.
@@ -114,6 +115,7 @@ __all__ = [
     "rank_many",
     "read_cards",
     "read_crystals",
+    "read_published",
     "reference_crystals",
     "select",
     "write_whole",
@@ -139,6 +141,7 @@ if TYPE_CHECKING:
     from scotl_matgl.encoders.network import ACTIVATIONS, Network, layer_widths
     from scotl_matgl.encoders.potentials import AtomValues, PotentialEncoder, packaged_weights
     from scotl_matgl.encoders.probes import TOLERANCE, IncompatibleWeightsError, reference_crystals
+    from scotl_matgl.encoders.published import read_published
     from scotl_matgl.estimators.base import TransferabilityEstimator
     from scotl_matgl.exceptions import InputError, ScotlMatglWarning
     from scotl_matgl.ranking.many import rank_many

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import itertools
 import os
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from scotl_matgl.encoders import dgl_backend, pyg_backend
 from scotl_matgl.encoders.graphs import CrystalGraph
 from scotl_matgl.encoders.probes import IncompatibleWeightsError
+from scotl_matgl.encoders.published import check_contents
 from scotl_matgl.sources.cards import SourceCard
 from scotl_matgl.storage import home
 
@@ -186,10 +186,4 @@ def check_files(card: SourceCard, directory: Path) -> None:
             f"weights in {directory} are read rightly. Add probes measured with the version of MatGL that the weights "
             "were made with, or load with check=False to look at them."
         )
-    for file, expected in card.weights.items():
-        found = hashlib.sha256((directory / file).read_bytes()).hexdigest()
-        if found != expected:
-            raise IncompatibleWeightsError(
-                f"{directory / file} is not the file of the card {card.name}: its sha256 is {found}, not {expected}. "
-                "Get the published file, or load with check=False to look at this one."
-            )
+    check_contents(card, directory, {file: (directory / file).read_bytes() for file in card.weights})

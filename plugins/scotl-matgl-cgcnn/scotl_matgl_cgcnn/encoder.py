@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +12,10 @@ from numpy.typing import NDArray
 from scotl_matgl.plugin import (
     CrystalGraph,
     GraphEncoder,
-    IncompatibleWeightsError,
     SourceCard,
     batch_graphs,
     encode_crystals,
+    read_published,
 )
 from scotl_matgl_cgcnn.errors import CheckpointError
 from scotl_matgl_cgcnn.neighbours import nearest
@@ -29,6 +27,9 @@ if TYPE_CHECKING:
 
 #: Environment variable that names a folder with the checkpoints and ``atom_init.json``.
 FOLDER_VARIABLE = "SCOTL_MATGL_CGCNN"
+
+#: Where the files are published.
+ORIGIN = "the folder pre-trained and the file data/sample-regression/atom_init.json of https://github.com/txie-93/cgcnn"
 
 #: Vectors of the elements, beside the checkpoints.
 ELEMENTS_FILE = "atom_init.json"
@@ -69,16 +70,10 @@ def load(card: SourceCard, path: str | Path | None = None, *, check: bool = True
     >>> encoder.encode(structures).shape  # doctest: +SKIP
     (1000, 32)
     """
-    folder, file = _find(card, path)
-    contents = {name: (folder / name).read_bytes() for name in (file, ELEMENTS_FILE)}
-    if check:
-        for name, expected in card.weights.items():
-            found = hashlib.sha256(contents[name]).hexdigest()
-            if found != expected:
-                raise IncompatibleWeightsError(
-                    f"{folder / name} is not the file of the card {card.name}: its sha256 is {found}, not {expected}. "
-                    "Get the published file, or load with check=False to look at this one."
-                )
+    file = str(card.options["file"])
+    folder, contents = read_published(
+        card, (file, ELEMENTS_FILE), path, variable=FOLDER_VARIABLE, folder="cgcnn", origin=ORIGIN, check=check
+    )
     try:
         from scotl_matgl_cgcnn.weights import read_model
     except ModuleNotFoundError as error:
@@ -90,28 +85,6 @@ def load(card: SourceCard, path: str | Path | None = None, *, check: bool = True
     except CheckpointError as error:
         raise CheckpointError(f"{folder / file}: {error}") from error
     return CGCNNEncoder(card, network, check=check)
-
-
-def _find(card: SourceCard, path: str | Path | None) -> tuple[Path, str]:
-    """Folder of the models, and the file of this one in it."""
-    file = str(card.options["file"])
-    assets = os.environ.get("SCOTL_MATGL_ASSETS")
-    own = os.environ.get(FOLDER_VARIABLE)
-    if path is not None:
-        places = [Path(path)]
-    else:
-        places = [Path(own)] if own else []
-        places += [Path(assets) / "models" / "cgcnn"] if assets else []
-    for place in places:
-        if (place / file).is_file() and (place / ELEMENTS_FILE).is_file():
-            return place, file
-    looked = ", ".join(str(place) for place in places) or "no folder, because neither variable is set"
-    raise FileNotFoundError(
-        f"The model {card.name!r} is not on this machine: {file} and {ELEMENTS_FILE} were looked for in {looked}. Put "
-        "the folder pre-trained and the file data/sample-regression/atom_init.json of https://github.com/txie-93/cgcnn "
-        f"into one folder and name it with path=... or {FOLDER_VARIABLE}, or have it as models/cgcnn in the folder "
-        "that SCOTL_MATGL_ASSETS names."
-    )
 
 
 class CGCNNEncoder(GraphEncoder):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +12,10 @@ from numpy.typing import NDArray
 from scotl_matgl.plugin import (
     CrystalGraph,
     GraphEncoder,
-    IncompatibleWeightsError,
     SourceCard,
     batch_graphs,
     merge_equal,
+    read_published,
 )
 from scotl_matgl_megnet.errors import CheckpointError
 
@@ -28,6 +26,9 @@ if TYPE_CHECKING:
 
 #: Environment variable that names a folder like ``mvl_models`` of the repository materialsvirtuallab/megnet.
 FOLDER_VARIABLE = "SCOTL_MATGL_MEGNET"
+
+#: Where the files are published.
+ORIGIN = "the folder mvl_models of https://github.com/materialsvirtuallab/megnet"
 
 #: Bonds per batch, of which two thirds are then merged. On a CPU 8,000 to 16,000 are the fastest.
 BATCH_EDGES = 8000
@@ -65,16 +66,10 @@ def load(card: SourceCard, path: str | Path | None = None, *, check: bool = True
     >>> encoder.encode(structures).shape  # doctest: +SKIP
     (1000, 96)
     """
-    folder, file = _find(card, path)
-    contents = {name: (folder / name).read_bytes() for name in (file, f"{file}.json")}
-    if check:
-        for name, expected in card.weights.items():
-            found = hashlib.sha256(contents[name]).hexdigest()
-            if found != expected:
-                raise IncompatibleWeightsError(
-                    f"{folder / name} is not the file of the card {card.name}: its sha256 is {found}, not {expected}. "
-                    "Get the published file, or load with check=False to look at this one."
-                )
+    file = str(card.options["file"])
+    folder, contents = read_published(
+        card, (file, f"{file}.json"), path, variable=FOLDER_VARIABLE, folder="megnet", origin=ORIGIN, check=check
+    )
     try:
         from scotl_matgl_megnet.weights import read_model
     except ModuleNotFoundError as error:
@@ -86,27 +81,6 @@ def load(card: SourceCard, path: str | Path | None = None, *, check: bool = True
     except CheckpointError as error:
         raise CheckpointError(f"{folder / file}: {error}") from error
     return KerasMEGNetEncoder(card, network, cutoff, check=check)
-
-
-def _find(card: SourceCard, path: str | Path | None) -> tuple[Path, str]:
-    """Folder of all models, and the file of this one in it."""
-    file = str(card.options["file"])
-    assets = os.environ.get("SCOTL_MATGL_ASSETS")
-    own = os.environ.get(FOLDER_VARIABLE)
-    if path is not None:
-        places = [Path(path)]
-    else:
-        places = [Path(own)] if own else []
-        places += [Path(assets) / "models" / "megnet"] if assets else []
-    for place in places:
-        if (place / file).is_file() and (place / f"{file}.json").is_file():
-            return place, file
-    looked = ", ".join(str(place) for place in places) or "no folder, because neither is set"
-    raise FileNotFoundError(
-        f"The model {card.name!r} is not on this machine: {file} and {file}.json were looked for in {looked}. Get the "
-        "folder mvl_models of https://github.com/materialsvirtuallab/megnet and name it with path=... or "
-        f"{FOLDER_VARIABLE}, or have it as models/megnet in the folder that SCOTL_MATGL_ASSETS names."
-    )
 
 
 class KerasMEGNetEncoder(GraphEncoder):
