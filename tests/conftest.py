@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,12 @@ def assets() -> Path:
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def only_what_is_shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty home for a module, so that neither bridges nor look-ups of the user count."""
+    with pytest.MonkeyPatch.context() as patch:
+        home = tmp_path_factory.mktemp("home")
+        patch.setenv("SCOTL_MATGL_HOME", str(home))
+        yield home

@@ -29,7 +29,7 @@ GAPS = {f"MEGNet-MP-2019.4.1-BandGap-mfi-{state}" for state in ("GLLB-SC", "HSE"
 
 
 @pytest.fixture(autouse=True)
-def only_what_is_shipped(tmp_path, monkeypatch) -> None:
+def home_of_its_own(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("SCOTL_MATGL_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("SCOTL_MATGL_TRACEBACK", raising=False)
 

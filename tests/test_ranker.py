@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import warnings
-from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -43,14 +41,7 @@ from scotl_matgl.vocabulary import NO_TRANSFER
 ENTHALPY = "MEGNet-MP-2018.6.1-Eform"
 GAPS = tuple(f"MEGNet-MP-2019.4.1-BandGap-mfi-{state}" for state in ("GLLB-SC", "HSE", "PBE", "SCAN"))
 
-
-@pytest.fixture(scope="module", autouse=True)
-def only_what_is_shipped(tmp_path_factory) -> Iterator[Path]:
-    """Neither bridges nor look-ups of the user."""
-    with pytest.MonkeyPatch.context() as patch:
-        home = tmp_path_factory.mktemp("home")
-        patch.setenv("SCOTL_MATGL_HOME", str(home))
-        yield home
+pytestmark = pytest.mark.usefixtures("only_what_is_shipped")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -31,13 +31,7 @@ from scotl_matgl.tables.rows import Rows
 ENTHALPY = "MEGNet-MP-2018.6.1-Eform"
 GAP = "MEGNet-MP-2019.4.1-BandGap-mfi-PBE"
 
-
-@pytest.fixture(scope="module", autouse=True)
-def only_what_is_shipped(tmp_path_factory) -> Iterator[None]:
-    """Neither bridges nor look-ups of the user."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SCOTL_MATGL_HOME", str(tmp_path_factory.mktemp("home")))
-        yield
+pytestmark = pytest.mark.usefixtures("only_what_is_shipped")
 
 
 @pytest.fixture(scope="module")

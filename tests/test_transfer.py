@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -40,13 +39,7 @@ from scotl_matgl.vocabulary import NO_TRANSFER
 
 ENTHALPY = "MEGNet-MP-2018.6.1-Eform"
 
-
-@pytest.fixture(scope="module", autouse=True)
-def only_what_is_shipped(tmp_path_factory) -> Iterator[None]:
-    """Neither bridges nor look-ups of the user."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SCOTL_MATGL_HOME", str(tmp_path_factory.mktemp("home")))
-        yield
+pytestmark = pytest.mark.usefixtures("only_what_is_shipped")
 
 
 @pytest.fixture(scope="module")
