@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from scotl_matgl import testing
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -22,14 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def assets() -> Path:
     """Folder of the third-party test data, named by SCOTL_MATGL_ASSETS."""
-    value = os.environ.get("SCOTL_MATGL_ASSETS")
-    path = Path(value).expanduser().resolve() if value else None
-    if path is not None and (path / "models").is_dir():
-        return path
-    reason = f"the test data is not there: SCOTL_MATGL_ASSETS is {value!r}, not a folder with models/ and targets/"
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+    return testing.assets_with("models")
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scotl_matgl.testing.bridges import check_bridge
+from scotl_matgl.testing.data import assets_with
 from scotl_matgl.testing.descriptors import check_descriptor
 from scotl_matgl.testing.encoders import check_encoder
 from scotl_matgl.testing.estimators import check_estimator
@@ -10,6 +11,7 @@ from scotl_matgl.testing.samples import bad_crystals, sample_crystals, sample_fo
 from scotl_matgl.testing.zoos import check_card, check_zoo
 
 __all__ = [
+    "assets_with",
     "bad_crystals",
     "check_bridge",
     "check_card",

@@ -56,14 +56,7 @@ SPARSE = cubic(12.0, [[0, 0, 0], [0.1, 0, 0], [0.9, 0, 0]], [6, 8, 8])
 
 @pytest.fixture(scope="session")
 def assets() -> Path:
-    value = os.environ.get("SCOTL_MATGL_ASSETS")
-    path = Path(value).expanduser().resolve() if value else None
-    if path is not None and (path / "models" / "cgcnn").is_dir():
-        return path
-    reason = f"the weights are not there: SCOTL_MATGL_ASSETS is {value!r}, a folder with models/cgcnn"
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+    return testing.assets_with("models/cgcnn")
 
 
 @pytest.fixture(scope="session")

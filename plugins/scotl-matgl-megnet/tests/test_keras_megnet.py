@@ -65,14 +65,7 @@ ONE_EACH = [
 
 @pytest.fixture(scope="session")
 def assets() -> Path:
-    value = os.environ.get("SCOTL_MATGL_ASSETS")
-    path = Path(value).expanduser().resolve() if value else None
-    if path is not None and (path / "models" / "megnet").is_dir():
-        return path
-    reason = f"the weights are not there: SCOTL_MATGL_ASSETS is {value!r}, a folder with models/megnet"
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+    return testing.assets_with("models/megnet")
 
 
 @pytest.fixture(scope="session")

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
+
+from scotl_matgl import testing
 
 
 @pytest.fixture(scope="session")
 def assets() -> Path:
     """Folder of the third-party test data, named by SCOTL_MATGL_ASSETS."""
-    value = os.environ.get("SCOTL_MATGL_ASSETS")
-    path = Path(value).expanduser().resolve() if value else None
-    if path is not None and (path / "models" / "scotl").is_dir():
-        return path
-    reason = f"the test data is not there: SCOTL_MATGL_ASSETS is {value!r}, a folder with models/, reference/"
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+    return testing.assets_with("models/scotl")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from scotl_matgl import testing
 from scotl_matgl.plugin import Corpus, Crystal, read_crystals
 from scotl_matgl_shotgun import Library, train_library
 
@@ -15,14 +15,7 @@ from scotl_matgl_shotgun import Library, train_library
 @pytest.fixture(scope="session")
 def assets() -> Path:
     """Folder of the third-party test data, named by SCOTL_MATGL_ASSETS."""
-    value = os.environ.get("SCOTL_MATGL_ASSETS")
-    path = Path(value).expanduser().resolve() if value else None
-    if path is not None and (path / "structures" / "crystals.json.gz").is_file():
-        return path
-    reason = f"the test data is not there: SCOTL_MATGL_ASSETS is {value!r}, a folder with structures/crystals.json.gz"
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+    return testing.assets_with("structures/crystals.json.gz")
 
 
 @pytest.fixture(scope="session")
