@@ -458,8 +458,8 @@ def test_error_of_labels_is_the_brier_score(table, described) -> None:
     ranking = quick(estimators=["loo", "logme", "scotl"], head="extra trees").fit(table["formula"], labels).ranking_
     assert ranking.classification
     predicted = np.empty((len(labels), 2))
-    for train, test in Rows.read(table["formula"], labels).folds():
-        oracle = ExtraTreesClassifier(100, max_features=1 / 3, random_state=0)
+    for fold, (train, test) in enumerate(Rows.read(table["formula"], labels).folds()):
+        oracle = ExtraTreesClassifier(40, max_features=1 / 3, random_state=fold)
         predicted[test] = oracle.fit(described[train], labels[train]).predict_proba(described[test])
     wanted = labels[:, None] == np.unique(labels)
     expected = ((predicted - wanted) ** 2).sum(axis=1).mean()
