@@ -9,7 +9,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import pandas as pd
 import pytest
@@ -151,8 +150,9 @@ def test_blocks_of_python_run(page: Path, known: dict[str, Any], monkeypatch: py
 def test_commands_have_the_options_they_are_given(command: str) -> None:
     current: Any = typer.main.get_command(app)
     arguments = [word for word in shlex.split(command)[1:] if not word.startswith(">")]
-    while isinstance(current, click.Group):
-        _, current, arguments = current.resolve_command(click.Context(current), arguments)
+    while arguments and arguments[0] in getattr(current, "commands", ()):  # Typer has a click of its own
+        current = current.commands[arguments.pop(0)]
+    assert not hasattr(current, "commands"), f"there is no command {' '.join(arguments)}"
     current.make_context(current.name, arguments, resilient_parsing=False)
 
 
