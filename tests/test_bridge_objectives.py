@@ -64,6 +64,7 @@ def test_alignment_follows_a_circle_that_no_line_does(curved: Any) -> None:
     assert aligned.cosine > 0.99
 
 
+@pytest.mark.slow
 def test_a_large_threshold_stops_the_alignment_early(curved: Any) -> None:
     X, Z = curved
     quality = [AlignmentBridge(threshold=limit, **SMALL_ALIGNMENT).fit(X, Z).quality_ for limit in (0.0, 0.1)]
@@ -101,6 +102,7 @@ def test_the_penalty_has_a_gradient_for_the_critic() -> None:
     np.testing.assert_allclose(weight.grad.numpy(), 2 * (norm - 1) * 0.5 / norm, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_critic_of_the_embedding_alone_matches_its_distribution_only() -> None:
     # Two descriptors with the same distribution, of which only the first matters: matching the embedding's distribution
     # cannot tell them apart, seeing them together can.

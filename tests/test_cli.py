@@ -166,6 +166,7 @@ def test_rank_prints_the_answer_on_stdout_and_the_next_command_beside_it(command
     assert NO_TRANSFER in out
 
 
+@pytest.mark.slow
 def test_rank_as_json_csv_and_file_agree(command, table, tmp_path) -> None:
     content = json.loads(command(*rank(table, "--format", "json"))[1])
     assert content["target"] == "enthalpy"

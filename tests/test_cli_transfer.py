@@ -81,6 +81,7 @@ def test_bad_input_ends_with_a_sentence(arguments, message, folder, monkeypatch,
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_percent_by_weight(folder) -> None:
     table = pd.read_csv(folder / "known.csv")[["formula", "target"]]
     parsed = parse_compositions(table["formula"])

@@ -218,6 +218,7 @@ def test_methods_without_a_choice_are_with_and_without_transfer() -> None:
     assert without.frame["error"].mean() == pytest.approx(errors["no transfer"])
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("SCOTL_MATGL_HOME", str(tmp_path))
     table, output, figure = tmp_path / "table.csv", tmp_path / "out.csv", tmp_path / "curve.png"

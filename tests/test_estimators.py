@@ -649,6 +649,7 @@ def test_output_estimators_do_not_mind_names_or_order(estimator):
 # -------------------------------------------------------------------------------------------------------------- traps
 
 
+@pytest.mark.slow
 def test_default_ranking_is_not_taken_in_by_wide_noise():
     """An informative source of width 32 against pure noise of width 512, n = 100, 60 seeds."""
     seeds = range(60)

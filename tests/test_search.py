@@ -291,6 +291,7 @@ print(hashlib.sha256((json.dumps(said, default=str) + ranking.losses.tobytes().h
 """
 
 
+@pytest.mark.slow
 def test_the_seed_of_hashes_changes_nothing() -> None:
     runs = [
         subprocess.Popen(  # noqa: S603 - our own script
@@ -350,6 +351,7 @@ def test_a_transferred_model_has_the_ranking_of_the_ranker(table, repeated) -> N
         assert [source.name for source in model.sources_] == list(ranking.sources[: ranking.n_together])
 
 
+@pytest.mark.slow
 def test_a_transferred_model_with_the_defaults_has_the_ranking_of_the_defaults(table) -> None:
     ranking = TransferabilityRanker([ENTHALPY, GAP]).fit(table["formula"], table["target"]).ranking_
     model = TransferRegressor([ENTHALPY, GAP]).fit(table["formula"], table["target"])

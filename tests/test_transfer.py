@@ -370,6 +370,7 @@ def test_a_row_is_predicted_the_same_whatever_comes_with_it(source, known, new) 
     assert np.isfinite(together).all()
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_model(known, new) -> None:
     first, second = (
         TransferRegressor(ENTHALPY, n_sources=1, random_state=3).fit(known["formula"], known["target"])

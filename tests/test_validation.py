@@ -216,6 +216,7 @@ def test_wrong_input_is_said_in_a_sentence() -> None:
     assert CompositionKFold(4).get_n_splits() == 4
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("SCOTL_MATGL_HOME", str(tmp_path))
     table, output = tmp_path / "table.csv", tmp_path / "folds.csv"

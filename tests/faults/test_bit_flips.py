@@ -86,6 +86,7 @@ def shipped(path: Path) -> Reader:
     return load_bridge
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [shard, bridge, look_up, index, networks, shipped], ids=lambda make: make.__name__)
 def test_no_flipped_bit_goes_unnoticed(make: Callable[[Path], Reader], tmp_path: Path) -> None:
     read = make(tmp_path / "file.safetensors")

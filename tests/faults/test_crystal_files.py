@@ -138,6 +138,7 @@ def _bomb(folder: Path, kind: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gzip", "list", "poscar", "xyz", "cif"])
 def test_what_is_too_large_is_refused_before_it_takes_memory(kind: str, tmp_path: Path) -> None:
     path = _bomb(tmp_path, kind)

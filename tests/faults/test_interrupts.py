@@ -62,6 +62,7 @@ def in_session(session: int) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_an_interrupted_curve_says_what_is_kept_and_goes_on(
     command: list[str], tmp_path: Path, number: signal.Signals

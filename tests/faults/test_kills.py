@@ -11,6 +11,7 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kills.py"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SCRIPT.is_file(), reason="benchmarks are not part of the source distribution")
 def test_kills_leave_nothing_wrong_half_lost_or_unfinished() -> None:
     command = [sys.executable, str(SCRIPT), "--kills", "40"]
