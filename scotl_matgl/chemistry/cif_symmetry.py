@@ -437,10 +437,12 @@ def _check_composition(atoms: Atoms, formula: Formula | None, units: float | Non
         raise StructureError(
             f"_chemical_formula_sum is {stated[:60]!r}, but sites and symmetry make {made}: correct the file"
         )
+    if units is None or not units > 0:
+        return  # pymatgen states 0 for a cell of one LiO, whose reduced formula it takes to be Li2O2
     # pymatgen states the whole cell in _chemical_formula_sum, and beside it how many reduced formulas that is.
-    of_the_cell = units is not None and all(abs(n / units - round(n / units)) < 1e-6 for n in formula.amounts.values())
+    of_the_cell = all(abs(n / units - round(n / units)) < 1e-6 for n in formula.amounts.values())
     expected = (units, 1.0) if of_the_cell else (units,)
-    if units is not None and units > 0 and not any(abs(found / n - 1) <= 0.01 for n in expected if n):
+    if not any(abs(found / n - 1) <= 0.01 for n in expected):
         raise StructureError(
             f"the cell should hold {units:g} times {stated[:60]!r}, but sites and symmetry make {made}: correct the "
             "symmetry, or _cell_formula_units_Z"

@@ -65,6 +65,16 @@ def test_sites_rounded_to_three_digits_lie_on_their_special_positions(tmp_path: 
     np.testing.assert_allclose(np.sort(crystal.frac_coords[:, 0]), [1 / 3, 2 / 3], rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("numbers", [(3, 8), (11, 8), (37, 8), (7, 7), (1, 1), (1, 8)], ids=str)
+def test_no_formula_unit_is_stated_where_pymatgen_doubles_the_formula(numbers: tuple[int, int], tmp_path: Path) -> None:
+    written = Crystal(2.5 * (np.ones((3, 3)) - np.eye(3)), np.array([[0.0] * 3, [0.5] * 3]), np.array(numbers, np.int16))
+    written.to_structure().to(str(tmp_path / "a.cif"), fmt="cif")  # "_cell_formula_units_Z 0" for one LiO
+    (crystal,) = _read(tmp_path / "a.cif")
+    assert isinstance(crystal, Crystal)
+    assert sorted(crystal.numbers.tolist()) == sorted(numbers)
+    assert crystal.volume == pytest.approx(written.volume, rel=1e-6)
+
+
 # --- one record costs itself ------------------------------------------------------------------------------------------
 
 BAD_RECORDS = {
