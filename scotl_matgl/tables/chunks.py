@@ -71,7 +71,7 @@ def _parquet(path: Path, wanted: Sequence[str], rows: int) -> tuple[int, Iterato
     try:
         from pyarrow.parquet import ParquetFile
     except ImportError as error:
-        raise TableError(f"{path} is a Parquet file: pip install pyarrow, or save it as CSV") from error
+        raise TableError(f"{path} is a Parquet file: pip install 'scotl-matgl[parquet]', or save it as CSV") from error
     try:
         file = ParquetFile(path)
     except Exception as error:  # pyarrow raises whatever it does

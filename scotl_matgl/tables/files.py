@@ -267,7 +267,7 @@ def _parquet(content: bytes, name: str) -> pd.DataFrame:
     try:
         return pd.read_parquet(io.BytesIO(content))
     except ImportError as error:
-        raise TableError(f"{name} is a Parquet file: pip install pyarrow, or save it as CSV") from error
+        raise TableError(f"{name} is a Parquet file: pip install 'scotl-matgl[parquet]', or save it as CSV") from error
 
 
 # -- text -------------------------------------------------------------------------------------------------------------

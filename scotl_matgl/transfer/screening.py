@@ -168,7 +168,9 @@ class Screening:
         try:
             table.to_parquet(buffer, index=False)
         except ImportError as error:
-            raise InputError(f"to write {self.output} takes pyarrow: pip install pyarrow, or write CSV") from error
+            raise InputError(
+                f"to write {self.output} takes pyarrow: pip install 'scotl-matgl[parquet]', or write CSV"
+            ) from error
         return buffer.getvalue()
 
 
