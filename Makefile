@@ -102,7 +102,7 @@ bench: .venv/test
 # torch first and alone, so that the release that was measured is taken, and not what its dependents would pick.
 .venv/test: .venv/base pyproject.toml
 	$(BIN)/python -m pip install --quiet torch==$(TORCH)
-	$(BIN)/python -m pip install --quiet --editable '.[matgl,test]'
+	$(BIN)/python -m pip install --quiet --editable '.[matgl,test,parquet]'
 	touch $@
 
 # What the plugins need beyond the package itself.

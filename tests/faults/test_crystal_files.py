@@ -67,7 +67,9 @@ def test_sites_rounded_to_three_digits_lie_on_their_special_positions(tmp_path: 
 
 @pytest.mark.parametrize("numbers", [(3, 8), (11, 8), (37, 8), (7, 7), (1, 1), (1, 8)], ids=str)
 def test_no_formula_unit_is_stated_where_pymatgen_doubles_the_formula(numbers: tuple[int, int], tmp_path: Path) -> None:
-    written = Crystal(2.5 * (np.ones((3, 3)) - np.eye(3)), np.array([[0.0] * 3, [0.5] * 3]), np.array(numbers, np.int16))
+    written = Crystal(
+        2.5 * (np.ones((3, 3)) - np.eye(3)), np.array([[0.0] * 3, [0.5] * 3]), np.array(numbers, np.int16)
+    )
     written.to_structure().to(str(tmp_path / "a.cif"), fmt="cif")  # "_cell_formula_units_Z 0" for one LiO
     (crystal,) = _read(tmp_path / "a.cif")
     assert isinstance(crystal, Crystal)
