@@ -430,6 +430,7 @@ def coordination(probes: dict[str, float], **options: Any) -> Coordination:
     return Coordination(card, cutoff=3.0, batch_edges=100, **options)
 
 
+@pytest.mark.torch
 def test_a_graph_encoder_needs_no_more_than_how_a_batch_is_run() -> None:
     encoder = coordination({})
     assert (encoder.layers, dict(encoder.widths), encoder.cutoff) == (("readout",), {"readout": 1}, 3.0)
@@ -445,6 +446,7 @@ def test_a_graph_encoder_needs_no_more_than_how_a_batch_is_run() -> None:
         every.encode([crystals["NaCl"]], layer="secnd")
 
 
+@pytest.mark.torch
 def test_probes_are_checked_again_after_an_interrupt() -> None:
     crystal = reference_crystals()["NaCl"]
     assert coordination({"NaCl": 6.0}).encode([crystal]).item() == 6.0

@@ -77,6 +77,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[SourceCard]
 # -- networks ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("unit_readout", [False, True])
 @pytest.mark.parametrize("readout", ["", *ACTIVATIONS])
 @pytest.mark.parametrize("activation", ACTIVATIONS)

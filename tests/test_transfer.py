@@ -532,6 +532,7 @@ def test_classes_of_any_type_come_back_and_are_mostly_right(known, new) -> None:
 # -- fine-tuning ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.torch
 def test_fine_tuning_starts_from_the_bridge_and_leaves_torch_as_it_was(known, new) -> None:
     import torch
 
@@ -559,6 +560,7 @@ def test_fine_tuning_starts_from_the_bridge_and_leaves_torch_as_it_was(known, ne
     assert not np.array_equal(fresh.networks_[0][3][0], bridge.weights_["weight_3"])
 
 
+@pytest.mark.torch
 def test_fine_tuned_model_predicts_better_than_descriptors(known, new) -> None:
     parameters = {"head": "kernel ridge", "n_sources": 1}
     model = TransferRegressor(ENTHALPY, method="fine-tune", **parameters).fit(known["formula"], known["target"])

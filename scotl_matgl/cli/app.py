@@ -18,8 +18,9 @@ app = typer.Typer(
 def _print_version(wanted: bool) -> None:
     if wanted:
         from scotl_matgl import __version__
+        from scotl_matgl.cli.console import say
 
-        typer.echo(f"scotl-matgl {__version__}")
+        say(f"scotl-matgl {__version__}")
         raise typer.Exit
 
 

@@ -196,8 +196,8 @@ def _rounded(result: pd.DataFrame) -> pd.DataFrame:
 
     shown = result.copy()
     for name in ("probability", "distance"):
-        if name in shown:
-            shown[name] = shown[name].round(3)
+        if name in shown:  # of objects where no row was predicted
+            shown[name] = shown[name].astype(float).round(3)
     if "deviation" not in shown:
         return shown
     least = shown["deviation"].where(shown["deviation"] > 0).min()

@@ -228,7 +228,8 @@ def encode(
             started = time.perf_counter()
             encoded = store.encode(encoder, corpus, layers=layers, device=device, progress=progress)
             seconds = time.perf_counter() - started
-            found |= {(card.name, name): values for name, values in encoded.embeddings.items()}
+            if output is not None:
+                found |= {(card.name, name): values for name, values in encoded.embeddings.items()}
             # What was read from the store says nothing of how fast the source is.
             speed = f"{encoded.n_encoded / seconds:.0f}" if encoded.n_encoded else "-"
             counts = f"{len(corpus)} | {encoded.n_encoded} | {len(encoded.refused)}"
