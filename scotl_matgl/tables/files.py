@@ -8,6 +8,7 @@ comments (``#``) above the header, separated by commas, semicolons, tabs or spac
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import re
 import sys
@@ -52,11 +53,14 @@ class Limits:
         Most rows.
     cell : int
         Longest cell, in characters; a row with a longer one is skipped.
+    n_cells : int
+        Most cells of a sheet of a workbook, from the first to the last that is filled, empty ones counted.
     """
 
     n_bytes: int = 256_000_000
     n_rows: int = 1_000_000
     cell: int = 10_000
+    n_cells: int = 20_000_000
 
 
 def load_example() -> pd.DataFrame:
@@ -130,7 +134,7 @@ def read_table(
     semicolons = False
     try:
         if content[:4] == b"PK\x03\x04":
-            frame = _workbook(content, name, wanted, sheet, with_target=with_target)
+            frame = _workbook(content, name, wanted, sheet, with_target=with_target, limits=limits)
         elif content[:4] == b"PAR1":
             frame = _parquet(content, name)
         else:
@@ -213,11 +217,50 @@ def _decoded(content: bytes, name: str) -> str:
 # -- workbooks and Parquet --------------------------------------------------------------------------------------------
 
 
+# What rows and cells of a sheet are numbered: a reader fills all that lie between with empty cells.
+_NUMBERED = re.compile(rb"<(?:\w+:)?(?:row|c)\s[^<]*?\br\s*=\s*[\"']([^\"'<]*)[\"']")
+_CELL_NAME = re.compile(rb"([A-Z]{0,3})([0-9]{1,7})")
+
+
+def _check_sheets(content: bytes, name: str, limits: Limits) -> None:
+    """Raise if a workbook unpacks to too much, or if a sheet reaches so far that it would take all memory."""
+    import zipfile
+
+    try:
+        book = zipfile.ZipFile(io.BytesIO(content))
+        if sum(part.file_size for part in book.infolist()) > limits.n_bytes:
+            raise TableError(f"{name} unpacks to more than {limits.n_bytes} bytes, which is the limit (see Limits)")
+        for part in book.infolist():  # a sheet may stand in any of them
+            _check_reach(book.read(part), name, limits)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise TableError(f"{name} is a damaged workbook: {error}; save it again") from error
+
+
+def _check_reach(sheet: bytes, name: str, limits: Limits) -> None:
+    if sheet[:2] in (b"\xff\xfe", b"\xfe\xff") or sheet[:2] in (b"<\0", b"\0<"):
+        raise TableError(f"{name} has a sheet that is not UTF-8; save it again")
+    rows = columns = 1
+    for found in _NUMBERED.finditer(sheet):
+        cell = _CELL_NAME.fullmatch(found[1])
+        if cell is None:
+            shown = found[1][:20].decode("utf-8", "replace")
+            raise TableError(f"{name} has a sheet with a cell named {shown!r}, which is no cell; save it again")
+        rows = max(rows, int(cell[2]))
+        if cell[1]:
+            columns = max(columns, functools.reduce(lambda number, letter: 26 * number + letter - 64, cell[1], 0))
+    if rows > limits.n_rows or rows * columns > limits.n_cells:
+        raise TableError(
+            f"{name} has a sheet that reaches to row {rows} and column {columns}; at most {limits.n_rows} rows and "
+            f"{limits.n_cells} cells are read (see Limits): delete what stands far below or beside the table"
+        )
+
+
 def _workbook(
-    content: bytes, name: str, wanted: Sequence[str], sheet: str | None, *, with_target: bool
+    content: bytes, name: str, wanted: Sequence[str], sheet: str | None, *, with_target: bool, limits: Limits
 ) -> pd.DataFrame:
     import pandas as pd
 
+    _check_sheets(content, name, limits)
     # Without keep_default_na=False pandas turns the formula "NaN" (and "NA", "None") into a missing value.
     sheets = pd.read_excel(io.BytesIO(content), sheet_name=None, keep_default_na=False, header=None, dtype=object)
     if sheet is not None:
