@@ -192,7 +192,7 @@ def test_results_files(place: Place, whole: Place, command: str, key: list[str],
 
 def test_encode(place: Place, whole: Place) -> None:
     command = "-m scotl_matgl encode --structures crystals.extxyz --sources Toy*"
-    place.kill(command, lambda: any(place.home.rglob("*.safetensors")), 3.0)
+    place.kill(command, lambda: any(place.home.rglob("*.safetensors")), 0.3)
     kept = {path: path.stat().st_mtime_ns for path in place.home.rglob("*.safetensors")}
     place.run(command)
     whole.run(command)
@@ -208,7 +208,7 @@ def test_encode(place: Place, whole: Place) -> None:
 
 def test_bridge_build(place: Place, whole: Place) -> None:
     command = "-m scotl_matgl bridge build --structures crystals.extxyz --sources Toy* --kind ridge"
-    place.kill(command, lambda: any(place.home.rglob("*.safetensors")), 4.0)
+    place.kill(command, lambda: any(place.home.rglob("*.safetensors")), 0.3)
     place.run(command)
     whole.run(command)
     found, expected = (
