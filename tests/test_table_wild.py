@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from scotl_matgl.tables import files
 from scotl_matgl.tables.cells import Unreadable, read_numbers
 from scotl_matgl.tables.files import Limits, TableError, read_table
 from scotl_matgl.tables.rows import Rows
+from scotl_matgl.tables.target import read_target
 
 WILD = Path(__file__).parent / "data" / "wild" / "tables"
 
@@ -47,6 +49,13 @@ def test_read(name: str) -> None:
     table = read_table(WILD / name, formula="formula", target="target")
     assert table["formula"].tolist() == ["NaCl", "MgO"]
     assert table["target"].tolist() == [1.5, 2.5]
+
+
+def test_what_is_doubtful_in_a_target_is_said() -> None:
+    for case in json.loads((WILD.parent / "doubtful_targets.json").read_text(encoding="utf-8")):
+        column = pd.Series(case["values"]).to_numpy()
+        said = [remark for remark in read_target(column, task="auto").remarks if "was taken as" not in remark]
+        assert [case["says"] in remark for remark in said] == [True] * bool(case["says"]), (case, said)
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -54,7 +54,10 @@ def _amount_reason(text: str) -> str:
     if re.search(r"(?<![0-9.])-\.?[0-9]+(?:\.[0-9]+)?[A-Z(\[{]", text):
         return "an amount is negative: amounts are positive; if the '-' joins two parts, write one formula with amounts"
     if re.search(r"[0-9][+-]\.?[0-9]+(?:\.[0-9]+)?(?:[A-Z(\[{]|$)", text) and not re.search(r"[0-9][+-][0-9]$", text):
-        return "an amount is written as a sum or difference: write the result, 'Li0.8' instead of 'Li1-0.2'"
+        return (
+            "an amount is written as a sum or difference: write the result, 'Li0.8' instead of 'Li1-0.2'; if the sign "
+            "joins two compounds, write '·' for it"
+        )
     if "^" in text or "+" in text or re.search(r"-[0-9]*(?:$|[)\]}])", text):
         return charge_message()
     plane = re.search(r"[(\[][0-9]{3,4}[)\]]$", text)
@@ -75,7 +78,11 @@ def _symbol_reason(text: str, found: str) -> str:
     """Reasons that lie in symbols and words."""
     if found == "leading coefficient":
         rest = re.sub(rf"^{AMOUNT}", "", text)
-        return f"it starts with a coefficient: write the formula of one unit, '{rest}'"
+        if _reads(rest):
+            return f"it starts with a coefficient: write the formula of one unit, '{rest}'"
+        return "it starts with a number and no formula follows: is it a designation? Write the formula of the material"
+    if re.fullmatch("[A-Z]{2,5}[0-9]{3,4}", text) and not _reads(text):
+        return f"'{text}' looks like a designation and no formula: write the formula of the material"
     if text.lower() in NUMBER_OF_NAME:
         return f"'{text}' is the name of an element: write '{SYMBOLS[NUMBER_OF_NAME[text.lower()] - 1]}'"
     if re.fullmatch(r"[A-Z][a-z]{4,}|[a-z]{7,}", text):

@@ -51,6 +51,9 @@ def is_classification(y: ArrayLike, task: Task) -> bool:
     return True
 
 
+_MARKS = tuple(float(10**k - 1) for k in range(2, 8))  # 99, 999, ...: numbers by which files mark missing values
+
+
 @dataclass(frozen=True, eq=False)
 class Target:
     """A target that was read.
@@ -116,9 +119,10 @@ def read_target(values: NDArray[Any], task: Task) -> Target:
     if not classification:
         numbers = numbers.astype(np.float64)
         usable = np.isfinite(numbers)
-        return Target(numbers, usable, False, reasons, (*remarks, *_told(numbers[usable], task, classification=False)))
+        told = (*_marks_of_missing(numbers[usable]), *_told(numbers[usable], task, classification=False))
+        return Target(numbers, usable, False, reasons, (*remarks, *told))
     labels, usable = _labels(values if numbers.dtype.kind != "f" else numbers)
-    told = _told(labels[usable], task, classification=True)
+    told = (*_spellings(labels[usable]), *_told(labels[usable], task, classification=True))
     return Target(labels, usable, True, ["is no class label"] * len(labels), (*remarks, *told))
 
 
@@ -163,6 +167,39 @@ def _labels(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         if np.array_equal(values[usable], np.rint(values[usable])) and np.abs(values[usable]).max(initial=0) < 2**53:
             values = np.where(usable, values, 0).astype(np.int64)
     return values, usable
+
+
+def _marks_of_missing(numbers: Floats) -> tuple[str, ...]:
+    """What to say of values such as -999 and 9999, far from all others, by which files mark missing measurements."""
+    marked = np.isin(np.abs(numbers), _MARKS)
+    if not marked.any() or marked.all():
+        return ()
+    most = np.abs(numbers[~marked]).max()
+    far = marked & ((np.abs(numbers) > 10 * most) | ((numbers < 0) & bool(np.all(numbers[~marked] >= 0))))
+    if not far.any():
+        return ()
+    count, verb = ("1 value", "is") if far.sum() == 1 else (f"{int(far.sum())} values", "are")
+    found = ", ".join(f"{value:.0f}" for value in np.unique(numbers[far]).tolist())
+    return (
+        f"{count} of the target {verb} {found}, far from all others, and were read as measured: if that "
+        "marks a missing value, empty the cells.",
+    )
+
+
+def _spellings(labels: NDArray[Any]) -> tuple[str, ...]:
+    """What to say of classes whose names differ in capitals or blanks only."""
+    spelled: dict[str, set[str]] = {}
+    for label in set(labels.tolist()):
+        if isinstance(label, str):
+            spelled.setdefault(" ".join(label.split()).casefold(), set()).add(label)
+    twice = sorted(min(names) for names in spelled.values() if len(names) > 1)
+    if not twice:
+        return ()
+    names = sorted(next(names for names in spelled.values() if twice[0] in names))
+    return (
+        f"Classes differ in capitals or blanks only and were kept apart, such as {', '.join(map(repr, names))}: write "
+        "them alike if they are one.",
+    )
 
 
 def _told(values: NDArray[Any], task: Task, *, classification: bool) -> tuple[str, ...]:
