@@ -189,3 +189,12 @@ def test_mutated_tables_raise_nothing_else_and_change_no_other_row(data: st.Data
     for number, (formula, value) in enumerate(rows, start=1):
         if number != at and formula in found and not isinstance(found[formula], str):
             assert found[formula] == float(value) or np.isnan(found[formula])
+
+
+@pytest.mark.parametrize("digits", [19, 20, 400])
+def test_whole_numbers_beyond_what_arrays_hold_are_read_as_from_csv(tmp_path: Path, digits: int) -> None:
+    numbers = ["1", "2.5", "3", "9" * digits]
+    (tmp_path / "t.json").write_text(f'[{", ".join(f"""{{"formula": "NaCl", "target": {n}}}""" for n in numbers)}]')
+    (tmp_path / "t.csv").write_text("formula,target\n" + "".join(f"NaCl,{n}\n" for n in numbers))
+    as_json, as_csv = (read_table(tmp_path / name)["target"].tolist() for name in ("t.json", "t.csv"))
+    assert as_json == as_csv

@@ -588,6 +588,8 @@ def _stripped(cell: Any) -> Any:
 
 def _number(value: Any, *, comma: bool) -> Any:
     """A number where the text of a cell is one, None where it is empty, else the cell as it is."""
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        value = str(value)  # no array holds it; as text it is read as it would be from CSV
     if isinstance(value, Unreadable) or not isinstance(value, str):
         return value
     cell = read_cell(value, decimal_comma=comma)
