@@ -59,10 +59,11 @@ def _read_plain(text: str, limits: ReadingLimits) -> Reading | None:
         # Before the list of atoms is made: a file of a hundred bytes may announce any number of them.
         if min(amounts) < 1 or not total <= limits.max_atoms or not 5 * total <= len(coords) <= 250 * total:
             return None
-        numbers = [ATOM_OF[s] for s, n in zip(symbols, amounts, strict=True) for _ in range(n)]
+        kinds = [symbol for symbol, count in zip(symbols, amounts, strict=True) for _ in range(count)]
+        numbers = np.repeat(np.array([ATOM_OF[symbol] for symbol in symbols], dtype=np.int16), amounts)
         words = coords.split()
         if len(words) == 4 * total:
-            if [ATOM_OF[s] for s in words[3::4]] != numbers:
+            if words[3::4] != kinds:
                 return None
             del words[3::4]
         elif len(words) != 3 * total:
@@ -72,8 +73,7 @@ def _read_plain(text: str, limits: ReadingLimits) -> Reading | None:
         lattice = np.array([[*map(float, line.split())] for line in head[2:5]])
     except (KeyError, ValueError, OverflowError):
         return None
-    kinds = [symbol for symbol, count in zip(symbols, amounts, strict=True) for _ in range(count)]
-    return Reading(lattice, frac_coords, np.array(numbers, dtype=np.int16), {}, isotope_notes(kinds))
+    return Reading(lattice, frac_coords, numbers, {}, isotope_notes(kinds) if "D" in symbols else ())
 
 
 class _Lines:
