@@ -219,6 +219,7 @@ def _decoded(content: bytes, name: str) -> str:
 
 # What rows and cells of a sheet are numbered: a reader fills all that lie between with empty cells.
 _NUMBERED = re.compile(rb"<(?:\w+:)?(?:row|c)\s[^<]*?\br\s*=\s*[\"']([^\"'<]*)[\"']")
+_ENCODING = re.compile(rb"(?:\xef\xbb\xbf)?<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([^\"']*)")
 _CELL_NAME = re.compile(rb"([A-Z]{0,3})([0-9]{1,7})")
 
 
@@ -237,8 +238,12 @@ def _check_sheets(content: bytes, name: str, limits: Limits) -> None:
 
 
 def _check_reach(sheet: bytes, name: str, limits: Limits) -> None:
-    if sheet[:2] in (b"\xff\xfe", b"\xfe\xff") or sheet[:2] in (b"<\0", b"\0<"):
+    declared = _ENCODING.match(sheet)
+    other = declared is not None and declared[1].lower() not in (b"utf-8", b"us-ascii", b"ascii")
+    if other or sheet[:2] in (b"\xff\xfe", b"\xfe\xff", b"<\0", b"\0<"):
         raise TableError(f"{name} has a sheet that is not UTF-8; save it again")
+    if b"<!DOCTYPE" in sheet:  # whose entities may hold rows that are not seen here
+        raise TableError(f"{name} has a sheet with a document type, which no program writes; save it again")
     rows = columns = 1
     for found in _NUMBERED.finditer(sheet):
         cell = _CELL_NAME.fullmatch(found[1])

@@ -82,5 +82,18 @@ def test_sheets_of_other_encodings_are_refused(workbook: dict[str, bytes], tmp_p
         read_table(_write(tmp_path / "wide.xlsx", workbook | {SHEET: text.encode("utf-16")}))
 
 
+def test_rows_that_entities_or_encodings_hide_are_refused(workbook: dict[str, bytes], tmp_path: Path) -> None:
+    sheet = workbook[SHEET]
+    body = sheet[sheet.index(b"<worksheet") :]
+    hidden = b"<!DOCTYPE worksheet [<!ENTITY far \"&#60;row r='9000003'/>\">]>" + body.replace(
+        b"</sheetData>", b"&far;</sheetData>"
+    )
+    with pytest.raises(TableError, match="document type"):
+        read_table(_write(tmp_path / "entity.xlsx", workbook | {SHEET: hidden}))
+    other = b'<?xml version="1.0" encoding="cp037"?>' + body.decode().encode("cp037")
+    with pytest.raises(TableError, match="not UTF-8"):
+        read_table(_write(tmp_path / "encoding.xlsx", workbook | {SHEET: other}))
+
+
 def test_a_workbook_within_the_limits_is_read(workbook: dict[str, bytes], tmp_path: Path) -> None:
     assert read_table(_write(tmp_path / "a.xlsx", workbook))["formula"].tolist() == ["NaCl", "MgO"]
