@@ -112,7 +112,7 @@ def test_excel_that_cannot_be_read_says_why(tmp_path, monkeypatch) -> None:
     pytest.importorskip("openpyxl", reason="a workbook is made with openpyxl first")
     path = tmp_path / "a.xlsx"
     path.write_bytes(b"PK\x03\x04")
-    with pytest.raises(TableError, match=r"a\.xlsx cannot be read as a table: .*zip"):
+    with pytest.raises(TableError, match=r"a\.xlsx is a damaged workbook: .*zip"):
         read_table(path, formula="formula", target="target")
     pd.DataFrame({"formula": ["NaCl"], "target": [1.5]}).to_excel(path, index=False)
     monkeypatch.setitem(sys.modules, "openpyxl", None)

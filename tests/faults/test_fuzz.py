@@ -42,6 +42,7 @@ from scotl_matgl.studies.records import ResultsFile
 from scotl_matgl.tables.files import read_table
 from scotl_matgl.transfer.estimators import load_transferred
 
+LONG = "SCOTL_MATGL_FUZZ" in os.environ
 EXAMPLES = int(os.environ.get("SCOTL_MATGL_FUZZ", "40"))
 SECONDS = 60
 
@@ -297,7 +298,13 @@ def test_mutated_files_are_read_or_refused_by_a_sentence(
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     counts = {"read": 0, "refused": 0, "silent": 0}
 
-    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        database=None,
+        derandomize=not LONG,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(seed=st.integers(0, 2**63))
     def check(seed: int) -> None:
         luck = random.Random(seed)  # noqa: S311 - for tests
@@ -319,9 +326,9 @@ def test_mutated_files_are_read_or_refused_by_a_sentence(
             path.unlink()
 
     check()
-    assert counts["refused"]
+    assert counts["read"] + counts["refused"] >= EXAMPLES // 2  # hypothesis may draw a seed again
     assert not counts["silent"]
-    if os.environ.get("SCOTL_MATGL_FUZZ"):
+    if LONG:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
         print(f"\n{kind}: {counts['read']} read, {counts['refused']} refused, peak {peak:.2f} GB so far")
         assert peak < 1.0 or before >= 1.0
