@@ -45,7 +45,8 @@ class _ToStderr(io.TextIOBase):
         """Write to stderr, with control characters spelt out."""
         from scotl_matgl.vocabulary import visible
 
-        sys.stderr.write(visible(text))
+        if sys.stderr is not None:
+            sys.stderr.write(visible(text))
         return len(text)
 
     def close(self) -> None:
@@ -86,7 +87,7 @@ def time_limit() -> float:
 def _kept_streams() -> Iterator[None]:
     """Meanwhile what is written to stdout goes to stderr, and whoever closes one of them does not close it for us."""
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError, ValueError):  # closed already, or no file
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # closed, or there is none
             sys.stdout.flush()
         kept = {}
         for number in (1, 2):

@@ -78,7 +78,7 @@ def write_whole(path: Path, content: bytes) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep_once(path.parent, os.getpid())
-    with _partial_file(path) as (partial, file):
+    with _named(path), _partial_file(path) as (partial, file):
         file.write(content)
         file.flush()
         with contextlib.suppress(OSError):  # who may read the old file may read the new one, and nobody else
@@ -86,6 +86,17 @@ def write_whole(path: Path, content: bytes) -> None:
             if stat.S_ISREG(old.st_mode):
                 partial.chmod(stat.S_IMODE(old.st_mode))
         partial.replace(path)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Have errors name the file that was to be written: those of a full disk name none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 @contextlib.contextmanager

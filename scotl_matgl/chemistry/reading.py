@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from scotl_matgl.chemistry.elements import NUMBER_OF, SYMBOL_BY_LOWER_CASE
 from scotl_matgl.chemistry.refusals import StructureError
+from scotl_matgl.exceptions import InputError
 
 #: Atomic number of each symbol that a file may use: deuterium is hydrogen to every model here.
 ATOM_OF = {**NUMBER_OF, "D": 1}
@@ -57,7 +58,7 @@ class ReadingLimits:
     def __post_init__(self) -> None:
         for item in fields(self):
             if not getattr(self, item.name) > 0:
-                raise ValueError(f"{item.name} is {getattr(self, item.name)!r}: a positive number is needed")
+                raise InputError(f"{item.name} is {getattr(self, item.name)!r}: a positive number is needed")
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -78,7 +79,7 @@ class ReadingLimits:
             if text:
                 number = number_in(text)
                 if number is None or not number > 0:
-                    raise ValueError(f"{variable_of(item.name)} is {text[:50]!r}: a positive number is needed")
+                    raise InputError(f"{variable_of(item.name)} is {text[:50]!r}: a positive number is needed")
                 given[item.name] = int(number) if item.type == "int" else number
         return cls(**given)
 

@@ -65,5 +65,5 @@ def cache_prune(
     from scotl_matgl.bridges import cache
     from scotl_matgl.vocabulary import counted
 
-    deleted = cache.prune(int(limit * 1e6))
+    deleted = cache.prune(int(min(limit, 1e12) * 1e6))
     say(f"deleted {counted(len(deleted), 'file')}, {sum(file.size for file in deleted) / 1e6:.1f} MB")

@@ -41,6 +41,9 @@ def main() -> None:
     A run that is interrupted says what is kept, and ends with 128 and the number of the signal.
     """
     warnings.formatwarning = _visible_warning
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # whoever closed it wants to read nothing
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - as long as the process
     try:
         with _interrupts():
             app()

@@ -46,8 +46,8 @@ def fit(
     report: ReportOption = None,
 ) -> None:
     """Fit the transferred model to a table and save it; sources are ranked, and used only where that helps."""
-    check_output(output)
-    check_output(report)
+    check_output(output, given.table)
+    check_output(report, given.table)
     table = given.read()  # before scikit-learn is imported: a wrong column costs no second
     from scotl_matgl.tables.target import read_target
     from scotl_matgl.transfer.estimators import TransferClassifier, TransferRegressor
@@ -124,7 +124,7 @@ def predict(
 
     if bool(formulas) == (given.table is not None):
         raise InputError("give formulas, or a table of them with --table")
-    check_output(output)
+    check_output(output, given.table)
     whole = given.table is None or str(given.table) == "-" or given.sheet or given.amounts is Amounts.weight
     if output is None or whole:
         if top:

@@ -61,8 +61,18 @@ HeadOption = Annotated[
     str, typer.Option("--head", help="Head on top; 'auto' compares all, 'kernel ridge' is the fastest.")
 ]
 UnitOption = Annotated[str, typer.Option("--unit", help="Unit of the property, shown in the result.")]
-JobsOption = Annotated[int, typer.Option("--jobs", help="Threads or processes; -1 is one for each core.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Seed of folds, draws and heads.")]
+
+
+def _not_none(jobs: int) -> int:
+    if jobs == 0:
+        raise typer.BadParameter("0 threads do nothing; -1 is one for each core")
+    return jobs
+
+
+JobsOption = Annotated[
+    int, typer.Option("--jobs", help="Threads or processes; -1 is one for each core.", callback=_not_none)
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of folds, draws and heads.")]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of to the terminal.")]
 ReportOption = Annotated[
     Path | None, typer.Option("--report", metavar="FILE.html", help="Write a page of one file for a colleague too.")
@@ -99,14 +109,17 @@ def check_registered(kind: str, names: Iterable[str]) -> None:
                 raise InputError(str(error)) from error
 
 
-def check_output(output: Path | None) -> None:
-    """Find out before the work, not after it, that its result cannot be written."""
+def check_output(output: Path | None, *inputs: Path | None) -> None:
+    """Find out before the work, not after it, that its result cannot be written, or would replace its own input."""
     from scotl_matgl.exceptions import InputError
 
     if output is not None and not output.parent.is_dir():
         raise InputError(f"there is no folder {output.parent} to write {output.name} into; make it first")
     if output is not None and output.is_dir():
         raise InputError(f"{output} is a folder; give the name of a file")
+    for given in inputs:
+        if output is not None and given is not None and output.is_file() and given.is_file() and output.samefile(given):
+            raise InputError(f"{output} is the file that is read, which the result would replace; name another")
 
 
 def read_corpus(path: Path, limit: int | None) -> Any:

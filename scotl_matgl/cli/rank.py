@@ -54,8 +54,8 @@ def rank(
     wanted = [name.strip() for name in estimators.split(",") if name.strip()]
     check_registered("estimators", wanted)
     check_registered("descriptors", [descriptor])
-    check_output(output)
-    check_output(report)
+    check_output(output, given.table)
+    check_output(report, given.table)
     table = given.read()  # before scikit-learn is imported: a wrong column costs no second
     from scotl_matgl.ranking.ranker import TransferabilityRanker
 

@@ -78,8 +78,8 @@ def curve(
     plot: Annotated[Path | None, typer.Option(help="Draw the curves into this file (.png, .svg, .pdf).")] = None,
 ) -> None:
     """Learning curves: how the error falls with more rows, at twice as many, and how many an error needs."""
-    check_output(output)
-    check_output(plot)
+    check_output(output, given.table)
+    check_output(plot, given.table)
     if error is not None and not error > 0:
         raise typer.BadParameter(f"{error} is no error to be reached; give a number above zero")
     table = given.read()
@@ -124,7 +124,7 @@ def validate_command(
     output: ResumedOption = None,
 ) -> None:
     """Errors when whole clusters, elements or chemical systems are held out, beside random folds."""
-    check_output(output)
+    check_output(output, given.table)
     table = given.read()
     from scotl_matgl.studies.splitters import SCHEMES
     from scotl_matgl.studies.validation import validate
@@ -172,7 +172,7 @@ def trade(
 
     if (error is None) == (budget is None):
         raise typer.BadParameter("give one of --error and --budget")
-    check_output(plot)
+    check_output(plot, table)
     frame = pd.read_csv(table)
     lacking = [column for column in (n_target, n_source, measured) if column not in frame.columns]
     if lacking:

@@ -26,7 +26,7 @@ from scotl_matgl.bridges.ridge import RidgeBridge
 from scotl_matgl.cli.console import emit, save_figure
 from scotl_matgl.cli.main import app
 from scotl_matgl.encoders.store import EMBEDDINGS_FILE
-from scotl_matgl.exceptions import StoredFileError, StoredFileWarning
+from scotl_matgl.exceptions import InputError, StoredFileError, StoredFileWarning
 from scotl_matgl.storage import TensorKind, file_sha256, read_header, read_tensors, sweep, write_tensors, write_whole
 
 ANY = TensorKind("thing", 1, {"words?": [str]}, "make it again")
@@ -329,3 +329,41 @@ def test_no_odd_file_ends_a_listing(home: Path, command: list[str]) -> None:
                 done = CliRunner().invoke(app, command)
             assert len(told) == 5
     assert done.exit_code == 0, done.output
+
+
+def test_no_command_writes_over_the_table_that_it_reads(home: Path, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("formula,target\nNaCl,1\n")
+    (tmp_path / "link.csv").symlink_to(table)
+    for output in ("table.csv", "link.csv"):
+        for command in (["rank"], ["fit"], ["curve"], ["validate"]):
+            done = CliRunner().invoke(app, [*command, str(table), "--output", str(tmp_path / output)])
+            assert isinstance(done.exception, InputError), done.output
+            assert "is the file that is read, which the result would replace" in str(done.exception)
+    assert table.read_text() == "formula,target\nNaCl,1\n"
+
+
+def test_what_a_full_disk_refuses_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    code = (
+        "import resource, pathlib; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
+        f"from scotl_matgl.storage import write_whole; write_whole(pathlib.Path({str(path)!r}), bytes(5000))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)  # noqa: S603
+    assert done.stderr.splitlines()[-1].endswith(f"{str(path)!r}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_closed_stderr_costs_no_result(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m scotl_matgl zoo list 2>&-"
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False)  # noqa: S603
+    assert done.returncode == 0
+    assert "rankable as they are" in done.stdout
+    code = "import sys; from scotl_matgl.cli import main; sys.argv[1:] = ['rank', 'no.csv']; main.main()"
+    done = subprocess.run(["/bin/sh", "-c", f'{sys.executable} -c "{code}" 2>&-'], check=False)  # noqa: S603
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize("wrong", ["--jobs 0", "--seed -1", "--seed 99999999999999999999"])
+def test_numbers_that_no_method_takes_are_usage_errors(wrong: str) -> None:
+    assert CliRunner().invoke(app, ["rank", "table.csv", *wrong.split()]).exit_code == 2
