@@ -111,7 +111,7 @@ def predict(
     given: GivenTable,
     formulas: Annotated[list[str] | None, typer.Argument(help="Formulas.")] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Write here: CSV, or Parquet; a run goes on where it was.")
+        Path | None, typer.Option("--output", "-o", help="Write here: CSV, or Parquet; a run goes on where it was.")
     ] = None,
     top: Annotated[int, typer.Option(min=0, help="Write so many rows alone, the best first.")] = 0,
     maximise: Annotated[
@@ -124,7 +124,7 @@ def predict(
 
     if bool(formulas) == (given.table is not None):
         raise InputError("give formulas, or a table of them with --table")
-    check_output(output, given.table)
+    check_output(output, given.table, model)
     whole = given.table is None or str(given.table) == "-" or given.sheet or given.amounts is Amounts.weight
     if output is None or whole:
         if top:

@@ -212,7 +212,7 @@ def encode(
     from scotl_matgl.encoders.export import check_ending, write_embeddings
     from scotl_matgl.encoders.store import EmbeddingStore
 
-    check_output(output)
+    check_output(output, structures)
     if output is not None:
         check_ending(output)
     corpus = read_corpus(structures, limit)
@@ -252,7 +252,7 @@ def train(
     structures: Annotated[Path, typer.Option(help="Crystals with the property: JSON or extended XYZ, as for encode.")],
     property_: Annotated[str, typer.Option("--property", help="Name in the crystals' properties.")],
     unit: Annotated[str, typer.Option(help="Unit of the property.")],
-    output: Annotated[Path, typer.Option(help="Folder for checkpoints, weights, report and card.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for checkpoints, weights, report and card.")],
     architecture: Annotated[str, typer.Option(help="MEGNet, M3GNet or TensorNet.")] = "MEGNet",
     descriptor: Annotated[str, typer.Option(help="What the composition branch reads.")] = "standard",
     alignment_weight: Annotated[float | None, typer.Option(help="Weight of the alignment; SCOTL's is 0.1.")] = None,

@@ -34,6 +34,7 @@ def evaluate(
     output: ResumedOption = None,
 ) -> None:
     """Measure how good rankings of your table are: what they say beside what transfer really gives on other rows."""
+    check_output(output, given.table)
     table = given.read()  # before scikit-learn is imported: a wrong column costs no second
     from scotl_matgl.studies.judging import judge_rankings, orders, summarise
     from scotl_matgl.studies.measuring import evaluate as measure

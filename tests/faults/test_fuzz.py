@@ -326,7 +326,8 @@ def test_mutated_files_are_read_or_refused_by_a_sentence(
             path.unlink()
 
     check()
-    assert counts["read"] + counts["refused"] >= EXAMPLES // 2  # hypothesis may draw a seed again
+    # Nearly every change of a text is another text, whose odd rows are listed; of the others some must be refused.
+    assert counts["refused"] or (kind.startswith("CSV") and counts["read"] and not LONG)
     assert not counts["silent"]
     if LONG:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

@@ -9,13 +9,14 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import typer.main
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
@@ -335,12 +336,35 @@ def test_no_command_writes_over_the_table_that_it_reads(home: Path, tmp_path: Pa
     table = tmp_path / "table.csv"
     table.write_text("formula,target\nNaCl,1\n")
     (tmp_path / "link.csv").symlink_to(table)
-    for output in ("table.csv", "link.csv"):
-        for command in (["rank"], ["fit"], ["curve"], ["validate"]):
-            done = CliRunner().invoke(app, [*command, str(table), "--output", str(tmp_path / output)])
-            assert isinstance(done.exception, InputError), done.output
+    (tmp_path / "hard.csv").hardlink_to(table)
+    named = (
+        [[name, str(table), "-o"] for name in ("rank", "fit", "curve", "validate", "evaluate")]
+        + [[name, str(table), "-o", str(tmp_path / "o"), "--report"] for name in ("rank", "fit")]
+        + [["curve", str(table), "--plot"], ["predict", "no.skops", "--table", str(table), "-o"]]
+        + [["predict", str(table), "NaCl", "-o"], ["encode", "--structures", str(table), "-o"]]
+        + [["trade", str(table), "--price-target=1", "--price-source=1", "--error=1", "--plot"]]
+    )
+    for output in ("table.csv", "link.csv", "hard.csv"):
+        for command in named:
+            done = CliRunner().invoke(app, [*command, str(tmp_path / output)])
+            assert isinstance(done.exception, InputError), (command, done.output)
             assert "is the file that is read, which the result would replace" in str(done.exception)
     assert table.read_text() == "formula,target\nNaCl,1\n"
+
+
+def test_every_command_that_writes_takes_the_short_option() -> None:
+    def commands(group: Any) -> Iterator[Any]:
+        for command in group.commands.values():
+            yield from commands(command) if hasattr(command, "commands") else [command]
+
+    options = {
+        command.name: option.opts
+        for command in commands(typer.main.get_command(app))
+        for option in command.params
+        if "--output" in option.opts
+    }
+    assert {"rank", "fit", "predict", "encode", "train", "evaluate", "curve", "validate"} <= options.keys()
+    assert [name for name, names in options.items() if "-o" not in names] == []
 
 
 def test_what_a_full_disk_refuses_is_named(tmp_path: Path) -> None:
