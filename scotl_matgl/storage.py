@@ -33,6 +33,7 @@ _MAX_BYTES = 4 * 2**30
 
 # The header of a tensor file is JSON, which takes about ten times its length in memory.
 _MAX_HEADER = 32 * 2**20
+_MAX_RECORD = 64 * 2**20
 
 # What `write_whole` calls a file that is not finished. The name is cut, because names have 255 bytes at most.
 _PARTIAL = re.compile(r"\..*\.[0-9a-f]{32}\.partial")
@@ -488,14 +489,43 @@ def _open_regular(path: Path, flags: int) -> Iterator[Any]:
         yield file
 
 
-def _json(text: str) -> dict[str, Any]:
+def read_record(path: Path, remedy: str) -> dict[str, Any]:
+    """Read a small JSON file that this package wrote beside other files.
+
+    Parameters
+    ----------
+    path : path
+        File, at most 64 MiB.
+    remedy : str
+        What to do about a damaged one, as the end of a sentence.
+
+    Raises
+    ------
+    StoredFileError
+        If the file is damaged or no JSON object.
+    OSError
+        If there is none, or it cannot be opened.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_RECORD + 1)
+        if len(content) > _MAX_RECORD:
+            raise StoredFileError(f"it has more than {_MAX_RECORD} bytes")
+        return _json(content.decode(), "it")
+    except UnicodeDecodeError as error:
+        raise StoredFileError(f"{path} is damaged: it is no UTF-8; {remedy}") from error
+    except StoredFileError as error:
+        raise StoredFileError(f"{path} is damaged: {error}; {remedy}") from error
+
+
+def _json(text: str, what: str = "its header") -> dict[str, Any]:
     """JSON object of a text in which no key stands twice."""
     try:
         found = json.loads(text, object_pairs_hook=_no_double)
     except (ValueError, RecursionError) as error:
-        raise StoredFileError(f"its header is no JSON ({error})") from error
+        raise StoredFileError(f"{what} is no JSON ({error})") from error
     if not isinstance(found, dict):
-        raise StoredFileError("its header is no JSON object")
+        raise StoredFileError(f"{what} is no JSON object")
     return found
 
 

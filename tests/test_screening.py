@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import scotl_matgl.tables.chunks
@@ -193,3 +197,88 @@ def test_partitions_of_dask_are_predicted_on_a_cluster(model, folder) -> None:
     # The networks compute in float32, in which the size of a block decides how sums are rounded.
     np.testing.assert_allclose(found["predicted"], expected["predicted"], rtol=1e-5)
     assert found["inside"].tolist() == expected["inside"].tolist()
+
+
+# --- large texts are read as small ones are ---------------------------------------------------------------------------
+
+LINES = st.sampled_from(
+    [
+        "NaCl,300,a",
+        "MgO,3.5e2,b",
+        ' TiO2 , 300 ,"c, d"',
+        'Fe2O3,300,"a remark\nof two lines"',
+        '"Al2O3",300,e',
+        "CaO,300",
+        "BaO,300,f,g",
+        'SrO,300,"not closed',
+        "Na\xb5Cl,300,h",
+        "# a comment",
+        "",
+        ",,",
+        f"ZnO,300,{'x' * 11_000}",
+        "NaN,,i",
+        "KCl,about 300,j",
+    ]
+)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    lines=st.lists(LINES, min_size=1, max_size=60),
+    rows=st.sampled_from([1, 2, 7, 30, 1000]),
+    separator=st.sampled_from([",", ";", "\t"]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "cp1252"]),
+    packed=st.booleans(),
+)
+def test_odd_large_texts_are_read_as_small_ones(lines, rows, separator, encoding, packed) -> None:
+    # 40 whole rows first: decimal commas and quotes are judged by what stands around them.
+    text = "\n".join(["Formula, T ,remark", *["LiF,300,z"] * 40, *lines]).replace(",", separator)
+    content = text.encode(encoding)
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        path = Path(folder) / "t.csv"
+        path.write_bytes(gzip.compress(content) if packed else content)
+        _, chunks = read_in_chunks(path, "formula", ["T"])
+        (small,) = chunks
+        patch.setattr(scotl_matgl.tables.chunks, "_LARGE", 0)
+        n, chunks = read_in_chunks(path, "formula", ["T"], rows=rows)
+        parts = list(chunks)
+    assert [len(part) for part in parts[:-1]] == [rows] * (len(parts) - 1)
+    large = pd.concat(parts)
+    assert large.index.tolist() == list(range(len(small)))
+    assert n >= len(small)
+    assert large["formula"].tolist() == small["formula"].tolist()
+    # As a model reads them: a cell that is no number is one without.
+    np.testing.assert_array_equal(*(pd.to_numeric(table["T"], errors="coerce") for table in (large, small)))
+    reasons = [[getattr(cell, "reason", "") for cell in table["T"]] for table in (large, small)]
+    assert reasons[0] == reasons[1]
+
+
+def test_odd_rows_of_a_large_table_cost_themselves(folder, monkeypatch) -> None:
+    monkeypatch.setattr(scotl_matgl.tables.chunks, "_LARGE", 0)
+    rows = [b"formula,id", b"NaCl,1", b"MgO,x,y,z", b"Ti\xb5O2,3", b'"CaO,4', b"# what follows was added", b"KCl,5"]
+    (folder / "odd.csv").write_bytes(b"\n".join([*rows, b"LiF,6" + b"x" * 3_000_000, b"NaF,7"]))
+    n, told, lost = Screening(
+        model=folder / "model.skops", table=folder / "odd.csv", output=folder / "odd-out.csv", rows=2
+    ).run()
+    assert (n, lost) == (7, 2)
+    assert {row for row, _ in told} == {2, 3}
+    found = pd.read_csv(folder / "odd-out.csv")
+    assert found["predicted"].isna().tolist() == [False, False, True, True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("formula\nNaCl\n".encode("utf-16"), "no UTF-8"),
+        (gzip.compress(b"formula\n" + b"NaCl\n" * 9000)[:-30], "cannot be read"),
+        (b"\x1f\x8b\x08" + bytes(40), "cannot be read"),
+        (b"", "has no column 'formula'"),
+        (b"gap\n1\n", "has no column 'formula'"),
+        (b"formula,formula\nNaCl,MgO\n", "several columns"),
+    ],
+)
+def test_large_files_that_are_no_tables_say_so(content, reason, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(scotl_matgl.tables.chunks, "_LARGE", -1)
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(TableError, match=reason):
+        list(read_in_chunks(tmp_path / "t.csv", "formula", rows=3)[1])

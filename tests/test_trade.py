@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -148,3 +149,50 @@ def test_command_line(tmp_path) -> None:
     assert CliRunner().invoke(app, ["trade", str(table), *prices, "--budget", "1", "--error", "1"]).exit_code == 2
     lacking = CliRunner().invoke(app, ["trade", str(table), *prices, "--error", "0.2", "--n-source", "dft"])
     assert "no column 'dft'" in str(lacking.exception)
+
+
+PRICES = ["--price-target=10", "--price-source=0.1", "--error=0.2"]
+
+
+def test_the_command_reads_any_kind_of_table_and_lists_odd_rows(tmp_path) -> None:
+    errors = LAWS[0].predict(TARGET, SOURCE)
+    table = pd.DataFrame({"N_target ": TARGET, "n_source": SOURCE, "error": errors})
+    table.to_csv(tmp_path / "plain.csv", index=False)
+    plain = CliRunner().invoke(app, ["trade", str(tmp_path / "plain.csv"), *PRICES])
+    assert plain.exit_code == 0, plain.output
+    assert not plain.stderr
+    table.to_csv(tmp_path / "commas.csv", index=False, sep=";", decimal=",")
+    text = (tmp_path / "plain.csv").read_text()
+    (tmp_path / "odd.csv").write_bytes((text + "10,20,about half\n10,20,0.1,0.2,x\n,,\n10,\xb5,1\n").encode("cp1252"))
+    table.to_excel(tmp_path / "book.xlsx", index=False)
+    table.to_json(tmp_path / "records.json", orient="records")
+    for name in ("commas.csv", "odd.csv", "book.xlsx", "records.json"):
+        done = CliRunner().invoke(app, ["trade", str(tmp_path / name), *PRICES])
+        assert (done.exit_code, done.stdout) == (0, plain.stdout), (name, done.output, done.exception)
+    odd = CliRunner().invoke(app, ["trade", str(tmp_path / "odd.csv"), *PRICES]).stderr
+    first = len(TARGET)
+    assert f"row {first} (error: about half): is no finite number" in odd
+    assert f"row {first + 1} " in odd
+    assert "stands in a row of 5 fields where the header has 3" in odd
+    assert f"row {first + 3} (n_source: µ): is no finite number" in odd
+    assert odd.count("left out: ") == 3  # and not the empty one
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "there is no file"),
+        (b"", "has no rows"),
+        (b"version https://git-lfs.github.com/spec/v1\noid x\n", "pointer of Git LFS"),
+        (bytes(100), "no column 'n_target'"),
+        (b"a,b\n1,2\n", "no column 'n_target'"),
+        (b"n_target,n_source,error\n1,2,about\n", "there are 0 errors"),
+        (b"[" * 100_000, "nested too deep|cannot be read as a table"),
+    ],
+)
+def test_what_is_no_table_of_errors_is_refused_by_a_sentence(content, reason, tmp_path) -> None:
+    if content is not None:
+        (tmp_path / "t.csv").write_bytes(content)
+    done = CliRunner().invoke(app, ["trade", str(tmp_path / "t.csv"), *PRICES])
+    assert isinstance(done.exception, InputError), done.exception
+    assert re.search(reason, str(done.exception)), done.exception

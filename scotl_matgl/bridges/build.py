@@ -25,7 +25,7 @@ from scotl_matgl.descriptors.base import CompositionDescriptor
 from scotl_matgl.encoders.contracts import SourceEncoder
 from scotl_matgl.encoders.store import EmbeddingStore, StoredEmbeddings
 from scotl_matgl.sources.cards import SourceCard
-from scotl_matgl.storage import file_sha256, home, installed_versions, write_whole
+from scotl_matgl.storage import file_sha256, home, installed_versions, read_record, write_whole
 
 
 @dataclass(frozen=True)
@@ -259,9 +259,9 @@ def build_all(
         build_bridge, folder=folder, store=store, device=device, dtype=dtype, leave_out=leave_out, look_up=False
     )
     encoded_rows = ~_matching(crystals, leave_out) | (writer is not None)
-    for card in cards:
-        if card.modality != "structure":
-            continue
+    # Before the work: a damaged manifest is no reason to do it twice.
+    earlier = _earlier_index(folder / MANIFEST, crystals.hash) if writer is None else {}
+    for card in (card for card in cards if card.modality == "structure"):
         try:
             layers = tuple(layer for layer in recipe if layer in card.layers)
             wanted = {"source_weights": dict(card.weights), "corpus_hash": crystals.hash, "left_out": [*leave_out]}
@@ -280,16 +280,14 @@ def build_all(
         except Exception as error:  # an encoder may raise anything, and one source must not end the run
             failed[card.name] = str(error) or type(error).__name__
             tell(f"{card.name} failed: {failed[card.name]}")
-    manifest: dict[str, Any] = {
-        "descriptor": repr(descriptor),
-        "descriptor_fingerprint": fingerprint,
-        "dtype": dtype,
-        "left_out": list(leave_out),
-        "recipe": {layer: {"kind": item.kind, **item.get_params(deep=False)} for layer, item in recipe.items()},
-        "bridges": records,
-        "failed": failed,
-    }
+    settings = {"descriptor": repr(descriptor), "descriptor_fingerprint": fingerprint, "recipe": _as_json(recipe)}
+    settings |= {"dtype": dtype, "left_out": list(leave_out)}
+    manifest: dict[str, Any] = {**settings, "bridges": records, "failed": failed, **earlier}
     return _finish(folder, manifest, crystals, None if index is None else Path(index), writer)
+
+
+def _as_json(recipe: Mapping[str, Bridge]) -> dict[str, Any]:
+    return {layer: {"kind": bridge.kind, **bridge.get_params(deep=False)} for layer, bridge in recipe.items()}
 
 
 def _finish(
@@ -307,15 +305,13 @@ def _finish(
     if writer is not None and index is not None and records:
         writer.save(index, made_from)
         manifest["index"] = {"bytes": index.stat().st_size, "sha256": file_sha256(index)}
-    elif writer is None:
-        manifest |= _earlier_index(folder / MANIFEST, crystals.hash)
     write_whole(folder / MANIFEST, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
     return manifest
 
 
 def _earlier_index(manifest: Path, corpus_hash: str) -> dict[str, Any]:
     """What an earlier manifest of the same crystals says of its index."""
-    earlier = json.loads(manifest.read_bytes()) if manifest.is_file() else {}
+    earlier = read_record(manifest, "delete it to have it made anew") if manifest.is_file() else {}
     same = earlier.get("corpus_hash") == corpus_hash
     return {"index": earlier["index"]} if same and "index" in earlier else {}
 

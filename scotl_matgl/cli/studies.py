@@ -18,6 +18,7 @@ from scotl_matgl.cli.options import (
     UnitOption,
     asked,
     check_output,
+    list_records,
     whole_numbers,
 )
 from scotl_matgl.cli.tables import GivenTable, takes_table
@@ -166,20 +167,15 @@ def trade(
     plot: Annotated[Path | None, typer.Option(help="Draw lines of equal error into this file.")] = None,
 ) -> None:
     """More target measurements or more source data: the cheapest mix for an error, or the best one for a budget."""
-    import pandas as pd
-
-    from scotl_matgl.exceptions import InputError
     from scotl_matgl.studies.trade import TradeLaw
+    from scotl_matgl.tables.files import read_columns
 
     if (error is None) == (budget is None):
         raise typer.BadParameter("give one of --error and --budget")
     check_output(plot, table)
-    frame = pd.read_csv(table)
-    lacking = [column for column in (n_target, n_source, measured) if column not in frame.columns]
-    if lacking:
-        raise InputError(f"{table} has no column {lacking[0]!r}; it has: {', '.join(map(str, frame.columns))}")
-    numbers = [pd.to_numeric(frame[column], errors="coerce") for column in (n_target, n_source, measured)]
-    law = TradeLaw.fit(*numbers)
+    frame = read_columns(table, [n_target, n_source, measured])
+    list_records("left out", [(f"row {row} ({cell})", reason) for row, cell, reason in frame.attrs["skipped"]])
+    law = TradeLaw.fit(*frame.to_numpy().T)
     have, prices = (have_target, have_source), {"price_target": price_target, "price_source": price_source}
     mix = (
         law.cheapest(error, **prices, have=have) if error is not None else law.best(budget or 0.0, **prices, have=have)

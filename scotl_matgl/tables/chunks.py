@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import csv
+import codecs
 import gzip
-from collections.abc import Iterator, Sequence
+import io
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from scotl_matgl.tables.files import TableError, read_table
+from scotl_matgl.tables.files import Limits, TableError, column_of, fields_of, read_table, same_name, separated, typed
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # Smaller files are read whole, with all that `read_table` understands of headers, separators and encodings.
 _LARGE = 16_000_000
+# A line is no longer than that, and a quoted cell spans no more lines.
+_LONGEST, _SPAN = 1_000_000, 20
 
 
 def read_in_chunks(
@@ -26,7 +30,8 @@ def read_in_chunks(
     ----------
     path : path
         Parquet, which is read by pyarrow; or a table that :func:`~scotl_matgl.tables.files.read_table` reads. Text of
-        more than 16 MB, also with ``.gz``, must be UTF-8, with the header in its first line.
+        more than 16 MB, also with ``.gz``, is UTF-8 or Windows-1252, separated by commas, semicolons or tabs, with the
+        header above all but comments; its rows are read by the same rules.
     formula : str, optional
         Column of formulas. Default: see `read_table`; in large files ``formula``.
     columns : sequence of str, default=()
@@ -90,42 +95,90 @@ def _parquet(path: Path, wanted: Sequence[str], rows: int) -> tuple[int, Iterato
 
 
 def _text(path: Path, wanted: Sequence[str], rows: int) -> tuple[int, Iterator[pd.DataFrame]]:
+    limits = Limits()
+    try:
+        encoding, n = _look_through(path)
+        lines = _lines(path, encoding)
+        head = next(lines, "")
+    except (OSError, EOFError, zlib.error) as error:
+        raise TableError(f"{path} cannot be read: {error}; fetch it again, or save it as CSV in UTF-8") from error
+    names = {mark: [same_name(field) for field in fields_of(head, mark)] for mark in (",", ";", "\t")}
+    asked = {same_name(name) for name in wanted}
+    separator = max(names, key=lambda mark: (asked <= set(names[mark]), len(names[mark])))
+
+    def read(block: Sequence[str], first: int) -> pd.DataFrame:
+        frame = separated([head, *block], separator, str(path), limits, first=first)
+        for name in wanted:
+            column_of(frame, name, "", str(path))
+        return typed(frame[list(wanted)], wanted[0], semicolons=separator == ";")
+
+    read([], 0)  # a column that is not there is told before the first part
+    return n, _of_equal_size(read, _blocks(lines, rows, path), rows)
+
+
+def _look_through(path: Path) -> tuple[str, int]:
+    """Encoding of a text, and how many rows it has at most."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    encoding, n = "utf-8-sig", 0  # the header ends one line, and the last row may end none
+    with _opened(path) as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            if b"\0" in block[:200]:
+                raise TableError(f"{path} is large and no UTF-8; save it as CSV in UTF-8")
+            n += block.count(b"\n")
+            if encoding != "cp1252":
+                try:
+                    decoder.decode(block)
+                except UnicodeDecodeError:
+                    encoding = "cp1252"
+    return encoding, n
+
+
+def _lines(path: Path, encoding: str) -> Iterator[str]:
+    """Lines that are neither empty nor comments; a byte that no letter has costs its row."""
+    with io.TextIOWrapper(_opened(path), encoding, errors="replace") as file:  # type: ignore[arg-type, unused-ignore]
+        while line := file.readline(_LONGEST):
+            if len(line) == _LONGEST and not line.endswith("\n"):
+                while (more := file.readline(_LONGEST)) and not more.endswith("\n"):
+                    pass  # of a line that is longer than any row
+            for part in line.splitlines():
+                if part.strip() and not part.lstrip().startswith("#"):
+                    yield part
+
+
+def _blocks(lines: Iterator[str], rows: int, path: Path) -> Iterator[list[str]]:
+    """Lines, so many or a few more at a time: no quoted cell that spans lines is cut."""
+    block: list[str] = []
+    try:
+        for line in lines:
+            block.append(line)
+            whole = len(block) >= rows and not any(text.count('"') % 2 for text in block[-_SPAN:])
+            if whole or len(block) >= rows + 10 * _SPAN:
+                yield block
+                block = []
+    except (OSError, EOFError, zlib.error) as error:
+        raise TableError(f"{path} cannot be read: {error}; fetch it again, and run the same command again") from error
+    if block:
+        yield block
+
+
+def _of_equal_size(
+    read: Callable[[Sequence[str], int], pd.DataFrame], blocks: Iterator[list[str]], rows: int
+) -> Iterator[pd.DataFrame]:
+    """Tables of so many rows each, numbered from the first on; the last one may have fewer."""
     import pandas as pd
 
-    try:
-        with _opened(path) as file:
-            head = file.readline(100_000).decode("utf-8-sig").rstrip("\r\n")
-            n = sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b"")) + 1
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise TableError(f"{path} cannot be read ({error}); save it as CSV in UTF-8") from error
-    names = {mark: next(csv.reader([head], delimiter=mark), []) for mark in (",", ";", "\t")}
-    separator = max(names, key=lambda mark: (set(wanted) <= set(names[mark]), len(names[mark])))
-    _lacks(path, wanted, names[separator])
-
-    def chunks() -> Iterator[pd.DataFrame]:
-        try:
-            yield from pd.read_csv(
-                path,
-                sep=separator,
-                usecols=list(wanted),
-                dtype={wanted[0]: str},
-                # Without this pandas turns the formula "NaN" (and "NA", "None") into a missing value.
-                keep_default_na=False,
-                na_values={name: ["", "nan", "NaN"] for name in wanted[1:]},
-                encoding="utf-8-sig",
-                compression="gzip" if _is_packed(path) else None,
-                chunksize=rows,
-            )
-        except (ValueError, OSError, EOFError) as error:
-            raise TableError(f"{path} cannot be read: {error}; correct it, and run the same command again") from error
-
-    return n, (chunk[list(wanted)] for chunk in chunks())
-
-
-def _is_packed(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"
+    at, rest = 0, pd.DataFrame()
+    for block in blocks:
+        found = read(block, at + len(rest))
+        rest = pd.concat([rest, found], ignore_index=True) if len(rest) else found
+        while len(rest) >= rows:
+            yield rest[:rows].set_axis(range(at, at + rows))
+            at, rest = at + rows, rest[rows:].reset_index(drop=True)
+    if len(rest):
+        yield rest.set_axis(range(at, at + len(rest)))
 
 
 def _opened(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if _is_packed(path) else path.open("rb")  # type: ignore[return-value]
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path, "rb") if packed else path.open("rb")  # type: ignore[return-value]

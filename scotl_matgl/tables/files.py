@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scotl_matgl.exceptions import InputError
-from scotl_matgl.tables.cells import Unreadable, has_decimal_commas, read_cell
+from scotl_matgl.tables.cells import Unreadable, has_decimal_commas, read_cell, read_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,10 +127,66 @@ def read_table(
     TableError
         If the file is missing, cannot be read, or lacks a column.
     """
-    limits = limits or Limits()
     name = "standard input" if str(path) == "-" else str(path)
-    content = _unpacked(_content(path, limits), name, limits)
     wanted = [column for column in (formula, target, *columns) if column is not None]
+    frame, semicolons = _cells(path, name, wanted, sheet, with_target=with_target, limits=limits or Limits())
+    if not wanted and _is_row(list(map(str, frame.columns))):
+        shown = ", ".join(map(str, frame.columns[:4]))
+        raise TableError(f"{name} has no header: its first row holds {shown}; write the names of the columns above it")
+    for column in columns:
+        column_of(frame, column, "", name)
+    roles = {"formula": column_of(frame, formula, "formula", name, known=columns)}
+    if with_target:
+        roles["target"] = column_of(frame, target, "target", name, known=(*roles.values(), *columns))
+    found = typed(frame, **roles, semicolons=semicolons)
+    found.attrs["columns"] = roles
+    return found
+
+
+def read_columns(path: str | Path, columns: Sequence[str], limits: Limits | None = None) -> pd.DataFrame:
+    """Read columns of numbers from a file of any kind that :func:`read_table` reads.
+
+    Parameters
+    ----------
+    path : path
+        File, also with ``.gz``; ``"-"`` is standard input.
+    columns : sequence of str
+        Columns; case and blanks do not count.
+    limits : Limits, optional
+        How much is read.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns in this order, float64, of the rows that hold a number in each. Index: numbers of the rows.
+        ``attrs["skipped"]`` has (row, cell, reason) of each other row that is not empty.
+
+    Raises
+    ------
+    TableError
+        If the file is missing, cannot be read, or lacks a column.
+    """
+    import pandas as pd
+
+    name = "standard input" if str(path) == "-" else str(path)
+    frame, _ = _cells(path, name, columns, None, with_target=False, limits=limits or Limits())
+    cells = frame[[column_of(frame, column, "", name) for column in columns]]
+    read = {column: read_numbers(cells[column].to_numpy(dtype=object)) for column in columns}
+    skipped = []
+    for row in range(len(cells)):
+        wrong = [column for column in columns if read[column].reasons[row]]
+        if wrong and any(str(cell).strip() for cell in cells.iloc[row]):
+            skipped.append((row, f"{wrong[0]}: {cells[wrong[0]].iloc[row]}", read[wrong[0]].reasons[row]))
+    found = pd.DataFrame({column: read[column].values for column in columns}).dropna()
+    found.attrs["skipped"] = skipped
+    return found
+
+
+def _cells(
+    path: str | Path, name: str, wanted: Sequence[str], sheet: str | None, *, with_target: bool, limits: Limits
+) -> tuple[pd.DataFrame, bool]:
+    """All cells of a table as they stand, and whether decimal commas are at home in it."""
+    content = _unpacked(_content(path, limits), name, limits)
     semicolons = False
     try:
         if content[:4] == b"PK\x03\x04":
@@ -145,17 +201,7 @@ def read_table(
         raise TableError(f"{name} cannot be read as a table: {error}") from error
     if len(frame) > limits.n_rows:
         raise TableError(f"{name} has {len(frame)} rows; at most {limits.n_rows} are read (see Limits)")
-    if not wanted and _is_row(list(map(str, frame.columns))):
-        shown = ", ".join(map(str, frame.columns[:4]))
-        raise TableError(f"{name} has no header: its first row holds {shown}; write the names of the columns above it")
-    for column in columns:
-        _column(frame, column, "", name, known=())
-    roles = {"formula": _column(frame, formula, "formula", name, known=columns)}
-    if with_target:
-        roles["target"] = _column(frame, target, "target", name, known=(*roles.values(), *columns))
-    typed = _typed(frame, **roles, semicolons=semicolons)
-    typed.attrs["columns"] = roles
-    return typed
+    return frame, semicolons
 
 
 # -- bytes ------------------------------------------------------------------------------------------------------------
@@ -290,8 +336,8 @@ def _fits(frame: pd.DataFrame, wanted: Sequence[str], *, with_target: bool) -> b
     """Whether a sheet has the columns asked for, or where none was, formulas and numbers."""
     if wanted:
         return all(_matches(frame, column) for column in wanted)
-    formulas = [column for column in frame.columns if _same(column) == "formula" or _holds_formulas(frame[column])]
-    numbers = any(_same(column) == "target" or _holds_numbers(frame[column]) for column in frame.columns)
+    formulas = [column for column in frame.columns if same_name(column) == "formula" or _holds_formulas(frame[column])]
+    numbers = any(same_name(column) == "target" or _holds_numbers(frame[column]) for column in frame.columns)
     return bool(formulas) and (numbers or not with_target)
 
 
@@ -334,31 +380,32 @@ def _text_table(text: str, name: str, wanted: Sequence[str], limits: Limits) -> 
     above = lines if wanted else [*lines[max(first - 1, 0) : first], *bare]
     for candidates in (bare, [re.sub(r"^\s*#+\s*", "", line) for line in above]):
         for separator in _SEPARATORS if wanted else _likely_separators(candidates[:_HEADER_LINES]):
-            start = [_fields(line, separator) for line in candidates[:_HEADER_LINES]]
+            start = [fields_of(line, separator) for line in candidates[:_HEADER_LINES]]
             at = _header_at(start, wanted)
             if candidates is bare and first and at is not None and not wanted and _is_row(start[at]):
                 break  # the header is a comment
             if at is not None and (wanted or len(start[at]) > 1):
                 rows = [line for line in candidates[at:] if not _RULE.fullmatch(line)]
-                return _separated(rows, separator, name, limits), separator == ";"
+                return separated(rows, separator, name, limits), separator == ";"
     if not bare:
         raise TableError(f"{name} cannot be read as a table: it has no rows")
-    return _separated(bare, ",", name, limits), False
+    return separated(bare, ",", name, limits), False
 
 
 def _likely_separators(lines: Sequence[str]) -> list[str]:
     """Separators by the number of lines that they cut alike: decimal commas stand in the rows and not in the header."""
 
     def alike(separator: str) -> tuple[bool, int]:
-        rows = [_fields(line, separator) for line in lines]
+        rows = [fields_of(line, separator) for line in lines]
         widths = [len(row) for row in rows if len(row) > 1]
-        named = any(len(row) > 1 and {"formula", "target"} & {_same(cell) for cell in row} for row in rows)
+        named = any(len(row) > 1 and {"formula", "target"} & {same_name(cell) for cell in row} for row in rows)
         return named, max(map(widths.count, set(widths)), default=0)
 
     return sorted(_SEPARATORS, key=alike, reverse=True)
 
 
-def _fields(line: str, separator: str) -> list[str]:
+def fields_of(line: str, separator: str) -> list[str]:
+    """Fields of a line that is a row of its own."""
     if separator == " ":
         return line.split()
     if separator == "|":
@@ -386,7 +433,7 @@ def _records(lines: Sequence[str], separator: str) -> Iterator[tuple[str, list[s
                 continue
             yield line, next(csv.reader(io.StringIO(line), delimiter=separator, skipinitialspace=True), [])
         else:
-            yield line, _fields(line, separator)
+            yield line, fields_of(line, separator)
         position += used
 
 
@@ -395,11 +442,30 @@ def _closes(text: str, separator: str) -> bool:
     return len(list(csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True))) == 1
 
 
-def _separated(lines: Sequence[str], separator: str, name: str, limits: Limits) -> pd.DataFrame:
-    """Table of lines with a header; rows of another number of fields are marked."""
+def separated(lines: Sequence[str], separator: str, name: str, limits: Limits, *, first: int = 0) -> pd.DataFrame:
+    """Table of lines with a header; rows of another number of fields are marked.
+
+    Parameters
+    ----------
+    lines : sequence of str
+        The header, and lines that are not empty.
+    separator : str
+        Between the fields.
+    name : str
+        Of the file, for errors.
+    limits : Limits
+        Of the length of a cell.
+    first : int, default=0
+        Number of the first row.
+
+    Raises
+    ------
+    TableError
+        If decimal commas stand between commas.
+    """
     import pandas as pd
 
-    names, repeated = _unique(_fields(lines[0], separator))
+    names, repeated = _unique(fields_of(lines[0], separator))
     width = len(names)
     rows: list[list[Any]] = []
     split = 0
@@ -413,11 +479,11 @@ def _separated(lines: Sequence[str], separator: str, name: str, limits: Limits) 
             commas = [i for i in range(len(fields) - 1) if _is_split(fields[i], fields[i + 1])]
             if separator == "," and len(commas) >= len(fields) - width:
                 split += 1
-                first = commas[0]
-                if split > 1 or len(lines) < 4:
+                at = commas[0]
+                if split > 1 or (not first and len(lines) < 4):
                     raise TableError(
-                        f"{name}, row {len(rows)} ({line[:80]!r}): a decimal comma in a file separated by commas; "
-                        f"write {fields[first]}.{fields[first + 1]}, or quote the number"
+                        f"{name}, row {first + len(rows)} ({line[:80]!r}): a decimal comma in a file separated by "
+                        f"commas; write {fields[at]}.{fields[at + 1]}, or quote the number"
                     )
             reason = f"stands in a row of {len(fields)} fields where the header has {width}"
             fields = [fields[0], *[Unreadable(line[:80], reason)] * (width - 1)]
@@ -463,8 +529,8 @@ def _json_table(text: str, name: str) -> pd.DataFrame:
 # -- columns ----------------------------------------------------------------------------------------------------------
 
 
-def _same(name: Any) -> str:
-    """What of a header counts: neither case nor blanks."""
+def same_name(name: Any) -> str:
+    """What of the name of a column counts: neither case nor blanks."""
     return re.sub(r"\s+", " ", str(name).replace("\ufeff", "").replace("\u200b", "")).strip().casefold()
 
 
@@ -487,24 +553,24 @@ def _unique(names: Sequence[str]) -> tuple[list[str], list[str]]:
 def _matches(frame: pd.DataFrame, name: str) -> list[Any]:
     """Columns of a name: exactly so, else but for case and blanks."""
     exact = [column for column in frame.columns if str(column) == name]
-    return exact or [column for column in frame.columns if _same(column) == _same(name)]
+    return exact or [column for column in frame.columns if same_name(column) == same_name(name)]
 
 
 def _header_at(records: Sequence[Sequence[str]], wanted: Sequence[str]) -> int | None:
     """Position of the header: the first record with all names, or of the usual width where none was asked for."""
     if wanted:
-        asked = {_same(name) for name in wanted}
-        return next((at for at, record in enumerate(records) if asked <= {_same(cell) for cell in record}), None)
+        asked = {same_name(name) for name in wanted}
+        return next((at for at, record in enumerate(records) if asked <= {same_name(cell) for cell in record}), None)
     usual = {"formula", "target"}
     for at, record in enumerate(records):
-        if usual & {_same(cell) for cell in record}:
+        if usual & {same_name(cell) for cell in record}:
             return at
     widths = [sum(1 for cell in record if cell.strip()) for record in records]
     counts = {width: widths.count(width) for width in widths if width}
     return widths.index(max(counts, key=lambda width: (counts[width], width))) if counts else None
 
 
-def _column(frame: pd.DataFrame, name: str | None, role: str, file: str, *, known: Sequence[str]) -> str:
+def column_of(frame: pd.DataFrame, name: str | None, role: str, file: str, *, known: Sequence[str] = ()) -> str:
     """Column of a role, named or found; it gets the name that was asked for."""
     found = _matches(frame, role if name is None else name)
     found += [f"{column} (again)" for column in found if column in frame.attrs.get("repeated", ())]
@@ -533,7 +599,7 @@ def _is_row(cells: Sequence[str]) -> bool:
     """Whether what should be a header holds a formula and a number, as a row does."""
     from scotl_matgl.chemistry.compositions import parse_compositions
 
-    if {"formula", "target"} & {_same(cell) for cell in cells}:
+    if {"formula", "target"} & {same_name(cell) for cell in cells}:
         return False
     numbers = [cell for cell in cells if read_cell(cell).kind == "number"]
     words = [cell for cell in cells if cell.strip() and cell not in numbers]
@@ -562,7 +628,7 @@ def _holds_numbers(column: pd.Series) -> bool:
     return bool(cells) and kinds.count("number") >= _SHARE * len(cells)
 
 
-def _typed(frame: pd.DataFrame, formula: str, target: str | None = None, *, semicolons: bool) -> pd.DataFrame:
+def typed(frame: pd.DataFrame, formula: str, target: str | None = None, *, semicolons: bool) -> pd.DataFrame:
     """Numbers as numbers: in the target wherever most cells are, in other columns where all are."""
     import pandas as pd
 

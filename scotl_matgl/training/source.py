@@ -25,7 +25,7 @@ from scotl_matgl.encoders.network import Network
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.sources.cards import SourceCard, is_file_name, read_cards
 from scotl_matgl.sources.installed import install
-from scotl_matgl.storage import TensorKind, installed_versions, read_tensors, write_tensors, write_whole
+from scotl_matgl.storage import TensorKind, installed_versions, read_record, read_tensors, write_tensors, write_whole
 from scotl_matgl.training import loop as training_loop
 from scotl_matgl.training.settings import TrainingSettings
 
@@ -252,7 +252,14 @@ def load_trained(folder: str | Path) -> TrainedSource:
         raise InputError(
             f"{folder / _CARD} is no card of a trained source, which has one file of weights in its own folder"
         )
-    return TrainedSource(cards[0], folder, json.loads((folder / _REPORT).read_text(encoding="utf-8")))
+    return TrainedSource(cards[0], folder, _report(folder))
+
+
+def _report(folder: Path) -> dict[str, Any]:
+    file = folder / _REPORT
+    if not file.is_file():
+        raise InputError(f"{folder} lacks {_REPORT}; copy the whole folder, or train again")
+    return read_record(file, "copy the folder again, or train again")
 
 
 def _claim(folder: Path, plan: dict[str, Any], resume: bool) -> TrainedSource | None:
@@ -261,7 +268,7 @@ def _claim(folder: Path, plan: dict[str, Any], resume: bool) -> TrainedSource | 
     if file.is_file():
         if not resume:
             raise InputError(f"{folder} holds a training already; resume it, or give another folder")
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = read_record(file, "delete the folder to train anew")
         other = [key for key in plan if found.get(key) != plan[key]]
         if other:
             raise InputError(

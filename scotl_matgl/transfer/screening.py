@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scotl_matgl.exceptions import InputError
-from scotl_matgl.storage import file_sha256, write_whole
+from scotl_matgl.storage import file_sha256, read_record, write_whole
 from scotl_matgl.tables.chunks import read_in_chunks
 from scotl_matgl.transfer.estimators import TransferClassifier, load_transferred
 from scotl_matgl.vocabulary import Progress, for_spreadsheets
@@ -129,7 +129,7 @@ class Screening:
             "for spreadsheets": not self.parquet,
         }
         kept = self._folder / "plan.json"
-        known = json.loads(kept.read_text()) if kept.is_file() else None
+        known = read_record(kept, f"delete {self._folder} to begin anew") if kept.is_file() else None
         if known != plan:
             if self._folder.exists() and known is None and any(self._folder.iterdir()):
                 raise InputError(f"{self._folder} holds something else; move it, or name another output")
