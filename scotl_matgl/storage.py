@@ -429,6 +429,14 @@ def _of_one_file(path: Path, read: Callable[[], Read]) -> Read:
     return read()
 
 
+def is_missing(error: BaseException) -> bool:
+    """Whether what could not be read was not there: it was deleted after its folder had been listed, say."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, FileNotFoundError):
+        cause = cause.__cause__
+    return cause is not None
+
+
 def max_bytes() -> int:
     """Bytes that a tensor file may have at most: what SCOTL_MATGL_MAX_FILE_BYTES says, else 4 GiB."""
     value = os.environ.get(MAX_BYTES_VARIABLE, "")

@@ -73,7 +73,7 @@ def list_cache() -> list[CachedFile]:
 
 
 def damage_of(file: CachedFile) -> str:
-    """Why a file cannot be used; empty if it can."""
+    """Why a file cannot be used; empty if it can, or has been deleted since it was listed."""
     if file.kind == "unfinished":
         return ""
     try:
@@ -84,7 +84,9 @@ def damage_of(file: CachedFile) -> str:
         else:
             read_header(file.path, _FOLDERS[file.kind])
     except StoredFileError as error:
-        return str(error)
+        return "" if storage.is_missing(error) else str(error)
+    except FileNotFoundError:
+        return ""
     except OSError as error:
         return f"{file.path} cannot be read: {error.strerror or error}"
     return ""

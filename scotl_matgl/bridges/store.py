@@ -17,7 +17,7 @@ from scotl_matgl.bridges.index import index_path, look_up_in_index
 from scotl_matgl.bridges.lookup import LookUp
 from scotl_matgl.exceptions import StoredFileWarning, warn
 from scotl_matgl.sources.cards import SourceCard
-from scotl_matgl.storage import file_sha256, home
+from scotl_matgl.storage import file_sha256, home, is_missing
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,8 @@ def list_bridges(folders: Sequence[Path] | None = None) -> Iterator[BridgeFile]:
                 if not {"source", "layer", "descriptor"} <= found.provenance.keys():
                     raise BridgeError(f"{path} was saved without source, layer and descriptor")
             except BridgeError as error:
-                warn(f"{error}; it is left out", StoredFileWarning)
+                if not is_missing(error):
+                    warn(f"{error}; it is left out", StoredFileWarning)
                 continue
             yield found
 
@@ -148,6 +149,8 @@ def find_bridge(
             try:
                 found = BridgeFile(path, read_header(path))
             except BridgeError as error:
+                if is_missing(error):
+                    continue
                 if path.name == own_name:
                     raise
                 near.append(str(error))

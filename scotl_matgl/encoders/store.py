@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from scotl_matgl.exceptions import StoredFileError, StoredFileWarning, warn
 from scotl_matgl.sources.cards import SourceCard
-from scotl_matgl.storage import TensorKind, home, read_header, read_tensors, sweep, touch, write_tensors
+from scotl_matgl.storage import TensorKind, home, is_missing, read_header, read_tensors, sweep, touch, write_tensors
 
 if TYPE_CHECKING:
     from scotl_matgl.chemistry.crystals import Crystal
@@ -83,7 +83,7 @@ class EmbeddingStore:
             try:
                 yield path, read_header(path, EMBEDDINGS_FILE)
             except StoredFileError as error:
-                if path.exists():  # not deleted meanwhile by `scotl-matgl cache prune`
+                if not is_missing(error):  # deleted since the folder was listed, e.g. by `scotl-matgl cache prune`
                     warn(str(error), StoredFileWarning)
 
     def _write(
@@ -156,7 +156,7 @@ class EmbeddingStore:
                 _, stored = read_tensors(path, EMBEDDINGS_FILE)
                 _check_rows(path, header, stored)
             except StoredFileError as error:
-                if path.exists():  # not deleted meanwhile by `scotl-matgl cache prune`
+                if not is_missing(error):  # deleted since the folder was listed, e.g. by `scotl-matgl cache prune`
                     warn(str(error), StoredFileWarning)
                 continue
             wanted.take(header["crystals"], stored, header["refused"])

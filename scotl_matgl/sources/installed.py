@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from scotl_matgl.sources.cards import CardError, SourceCard, all_cards, read_cards
-from scotl_matgl.storage import home, write_whole
+from scotl_matgl.storage import home, is_missing, write_whole
 
 
 def installed() -> list[SourceCard | CardError]:
@@ -19,6 +19,8 @@ def installed() -> list[SourceCard | CardError]:
         try:
             found += read_cards(path)
         except (CardError, OSError) as error:
+            if is_missing(error):
+                continue
             found.append(CardError(f"{error}; correct or delete {path}"))
     return found
 
