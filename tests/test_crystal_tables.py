@@ -103,7 +103,7 @@ def test_every_form_of_a_crystal_is_a_row(tmp_path: Path) -> None:
         assert crystal.volume / len(crystal) == pytest.approx(5.69**3 / 8, rel=1e-6)
     assert [(row.label, row.row) for row in rows.skipped] == [("k", 10), ("l", 11), ("m", 12)]
     assert "there is no file" in rows.skipped[1].reason
-    assert any("1 row stand for their formula alone: site 0" in remark for remark in rows.remarks)
+    assert any("1 row stands for its formula alone: site 0" in remark for remark in rows.remarks)
     assert any("7 of 10 rows are crystals" in remark for remark in rows.remarks)
     assert len(read_rows(["NaCl", "MgO"]).crystals) == 0
 
@@ -222,3 +222,14 @@ def test_embeddings_are_written_with_identifiers(ending: str, tmp_path: Path) ->
 def test_embeddings_of_another_ending_are_refused_before_the_work(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"mine\.txt ends in none of \.parquet, \.csv, \.npz"):
         write_embeddings(tmp_path / "mine.txt", [], {})
+
+
+def test_what_readers_note_of_crystals_reaches_the_result() -> None:
+    from pymatgen.core import Lattice, Structure
+
+    def hydride(a: float, symbol: str) -> Structure:
+        return Structure(Lattice.cubic(a), ["Li", symbol], [[0, 0, 0], [0.5, 0.5, 0.5]])
+
+    rows = read_rows([hydride(4.0, "D"), hydride(4.1, "H"), hydride(4.2, "D")])
+    assert "2 crystals: 1 site of D (deuterium) read as H" in rows.remarks
+    assert not any(remark.startswith("1 crystal:") for remark in rows.remarks)

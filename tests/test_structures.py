@@ -102,16 +102,24 @@ def test_corpus_hash_depends_on_order() -> None:
         (np.diag([1, 1, np.inf]), SITES, [55, 17], "the lattice holds NaN"),
         (np.eye(3), [[0, 0, 0], [0, np.nan, 0]], [55, 17], "coordinates of atom 1 are NaN"),
         (np.eye(3), [[0, -np.inf, 0], [0, 0, 0]], [55, 17], "coordinates of atom 0 are NaN"),
+        (np.eye(3), [[0, 0, 0], [np.inf, -np.inf, 0]], [55, 17], "coordinates of atom 1 are NaN"),
         (np.zeros((3, 3)), SITES, [55, 17], "no volume"),
         (np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0]]), SITES, [55, 17], "no volume"),
         (np.eye(3), SITES, [55, 0], "atom 1 has the atomic number 0"),
         (np.eye(3), SITES, [119, 17], "atom 0 has the atomic number 119"),
         (np.eye(3), SITES, [65536 + 17, 17], "atom 0 has the atomic number 65553"),
+        (np.eye(3), SITES, [55, 1.5], "atom 1 has the atomic number 1.5"),
+        (np.eye(3), SITES, [np.nan, 17], "atom 0 has the atomic number nan"),
+        (np.eye(3), SITES, ["Cs", "Cl"], "atom 0 has the atomic number Cs"),
     ],
 )
 def test_what_is_no_crystal(lattice: Any, sites: Any, numbers: Any, fragment: str) -> None:
     with pytest.raises(StructureError, match=fragment):
         Crystal(lattice, sites, numbers)
+
+
+def test_huge_coordinates_are_finite() -> None:
+    assert Crystal(np.eye(3), [[0, 0, 0], [1e300, 0, 0]], [55, 17]).frac_coords[1, 0] == 1e300
 
 
 def test_left_handed_cell_is_a_crystal() -> None:
@@ -153,6 +161,19 @@ def test_atoms_of_ase() -> None:
             as_crystal(ase.Atoms("CsCl", positions=SITES, cell=cell, pbc=periodic))
     with pytest.raises(StructureError, match="atomic number 0"):
         as_crystal(ase.Atoms("XCl", scaled_positions=SITES, cell=4.14 * np.eye(3), pbc=True))
+
+
+def test_isotopes_of_pymatgen_are_hydrogen_and_said() -> None:
+    from pymatgen.core import Lattice, Structure
+
+    sites = [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0, 0], [0, 0.5, 0]]
+    crystal = as_crystal(Structure(Lattice.cubic(4.1), ["Li", "D", "D+", "T"], sites))
+    assert crystal.numbers.tolist() == [3, 1, 1, 1]
+    assert crystal.properties["reader_warnings"] == [
+        "2 sites of D (deuterium) read as H",
+        "1 site of T (tritium) read as H",
+    ]
+    assert "reader_warnings" not in as_crystal(Structure(Lattice.cubic(4.1), ["Li", "H"], sites[:2])).properties
 
 
 def _refused_objects() -> dict[str, Any]:

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, Self
@@ -174,9 +175,13 @@ def numbers_in(words: list[str], what: str) -> list[float]:
 
 
 def isotope_notes(symbols: Iterable[str]) -> tuple[str, ...]:
-    """What to tell of sites of deuterium, by the symbols of all sites."""
-    n = sum(symbol == "D" for symbol in symbols)
-    return (f"{n} site{'s' if n > 1 else ''} of D (deuterium) read as H",) if n else ()
+    """What to tell of sites of deuterium and tritium, by the symbols of all sites."""
+    count = Counter(symbols)
+    return tuple(
+        f"{count[symbol]} site{'s' if count[symbol] > 1 else ''} of {symbol} ({name}) read as H"
+        for symbol, name in (("D", "deuterium"), ("T", "tritium"))
+        if count[symbol]
+    )
 
 
 def element_of(text: str, where: str) -> int:

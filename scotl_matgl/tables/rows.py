@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -470,6 +471,7 @@ def _read_column(X: Any, *, strict: bool, crystals: bool) -> Rows:
         labels,
         tuple(skipped),
         column,
+        remarks=_remarks_of_readers(column),
     )
     if strict:
         rows.refuse_skipped()
@@ -503,16 +505,31 @@ def _read_materials(values: list[Any], index: list[Hashable] | None, *, strict: 
         crystals[:] = [given[place] if isinstance(given[place], Crystal) else None for place in read.rows.tolist()]
     notes = tuple(map(str, read.notes))
     if by_formula:
-        notes += (f"{counted(len(by_formula), 'row')} stand for their formula alone: {by_formula[0]}",)
+        notes += (
+            f"{counted(len(by_formula), 'row')} {'stands for its' if len(by_formula) == 1 else 'stand for their'} "
+            f"formula alone: {by_formula[0]}",
+        )
     if len(crystals):
         n = sum(crystal is not None for crystal in crystals)
         notes += (f"{n} of {len(read)} rows are crystals; polymorphs of one formula stay apart, and share a fold.",)
+        notes += _remarks_of_readers(crystals)
     positions = np.array(kept, dtype=np.intp)[read.rows]
     skipped.sort(key=lambda item: item.row)
     rows = Rows(read, np.empty((len(read), 0)), (), positions, labels, tuple(skipped), crystals, remarks=notes)
     if strict:
         rows.refuse_skipped()
     return rows
+
+
+def _remarks_of_readers(crystals: Iterable[Crystal | None]) -> tuple[str, ...]:
+    """What the readers noted of crystals: each remark once, with the number of crystals that it is of."""
+    remarks = Counter(
+        str(remark)
+        for crystal in crystals
+        if crystal is not None
+        for remark in dict.fromkeys(crystal.properties.get("reader_warnings", ()))
+    )
+    return tuple(f"{counted(n, 'crystal')}: {remark}" for remark, n in remarks.most_common())
 
 
 def is_numeric(X: Any) -> bool:
