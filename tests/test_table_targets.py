@@ -95,7 +95,7 @@ def test_numbers_with_something_around_them_are_never_labels() -> None:
     assert [reason for reason, usable in zip(target.reasons, target.usable, strict=True) if not usable] == [
         "is a limit and no value",
         "is a range and no value",
-        "has the unit K where most have eV",
+        "has the unit K where most have eV: convert it, or leave it out",
         "has no unit where most have eV",
     ]
     assert "The numbers of the target are in eV." in target.remarks

@@ -139,7 +139,7 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_column_is_looked_through_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    monkeypatch.setattr(files, "has_decimal_commas", lambda cells: calls.append(len(cells)))
+    monkeypatch.setattr(files, "has_decimal_commas", lambda cells, **_: calls.append(len(cells)))
     path = tmp_path / "a.csv"
     path.write_text("formula,target\n" + "NaCl,1.5\n" * 500)
     read_table(path, formula="formula", target="target")

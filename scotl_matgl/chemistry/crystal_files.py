@@ -13,7 +13,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from scotl_matgl.chemistry.cif import cif_blocks, read_cif_block
 from scotl_matgl.chemistry.crystal_records import identifier_of, properties_of, read_record
 from scotl_matgl.chemistry.crystals import Crystal, Refused, crystal_of
 from scotl_matgl.chemistry.extended_xyz import read_xyz_frame, xyz_frames
@@ -189,6 +188,8 @@ def _read_poscar_file(path: Path, limits: ReadingLimits) -> Iterator[_Record]:
 
 
 def _read_cif_file(path: Path, limits: ReadingLimits) -> Iterator[_Record]:
+    from scotl_matgl.chemistry.cif import cif_blocks, read_cif_block  # its grammar costs 15 ms
+
     for identifier, block in _numbered(_stem(path), cif_blocks(_text_of(path, limits), limits)):
         if block is None:
             yield partial(Refused, identifier, "the file has no block with atom sites: is it a CIF of a crystal?")

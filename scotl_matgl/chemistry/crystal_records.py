@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scotl_matgl.chemistry.cif import read_cif
 from scotl_matgl.chemistry.poscar import read_poscar
 from scotl_matgl.chemistry.reading import (
     Reading,
@@ -122,6 +121,8 @@ def _read_text(text: str, kind: str, limits: ReadingLimits) -> Reading:
     if kind not in ("", "poscar", "cif"):
         raise StructureError(f"its 'fmt' is {kind!r}: 'poscar' and 'cif' are read")
     if kind == "cif" or (not kind and re.search(r"_cell_length_a|_cell\.length_a", text)):
+        from scotl_matgl.chemistry.cif import read_cif  # its grammar costs 15 ms
+
         return read_cif(text, limits)
     return read_poscar(text, limits)
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scotl_matgl.chemistry.cif import read_cif
 from scotl_matgl.chemistry.crystal_files import read_crystals
 from scotl_matgl.chemistry.crystals import Crystal, as_crystal, crystal_of
 from scotl_matgl.chemistry.reading import ReadingLimits
@@ -48,6 +47,8 @@ def read_material(value: Any) -> Crystal:
         If it is no usable crystal; the message says why.
     """
     if isinstance(value, str) and "\n" in value:
+        from scotl_matgl.chemistry.cif import read_cif  # its grammar costs 15 ms
+
         return crystal_of(read_cif(value, ReadingLimits.from_environment()))
     if not isinstance(value, str | Path):
         return as_crystal(value)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from scotl_matgl.tables.strange_cells import why_no_number
 from scotl_matgl.vocabulary import Floats
 
 #: Longer cells are no measurements; reading them would cost time and memory for nothing.
@@ -48,6 +49,9 @@ _LIMIT = re.compile(rf"(?:<=?|>=?|≤|≥|≪|≫|⩽|⩾)\s*{_NUMBER}\s*(?:{_UN
 _RANGE = re.compile(rf"{_NUMBER}\s*(?:-|to|\.\.\.?|…|~)\s*{_NUMBER}\s*(?:{_UNIT})?")
 _PLAIN = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*")
 _DECIMAL_COMMA = re.compile(r"(?<![0-9,])(?:0,[0-9]+|[0-9]+,(?:[0-9]{1,2}|[0-9]{4,}))(?![0-9,])")
+# A point and three digits behind it, without a comma: where commas are decimal signs it may group thousands.
+_MAYBE_GROUPED = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}(?:\.[0-9]{3})+(?![0-9.,])")
+_COMMA_GROUPS = re.compile(r"[0-9],[0-9]{3}\.[0-9]|(?<![0-9.,])[0-9]{1,3}(?:,[0-9]{3}){2,}(?![0-9.,])")
 _GROUPS = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}(?:\.[0-9]{3})+(?=,[0-9]+(?![0-9.,]))")
 
 
@@ -123,7 +127,7 @@ def read_cell(value: Any, *, decimal_comma: bool = False) -> Cell:
         return Cell("number", _float(value), plain=True) if numeric else Cell("other")
     if len(value) > MAX_CELL or isinstance(value, Unreadable):
         return Cell("other")
-    if _PLAIN.fullmatch(value):
+    if _PLAIN.fullmatch(value) and not (decimal_comma and _MAYBE_GROUPED.search(value)):
         return Cell("number", float(value), plain=True)
     text = value.translate(_TRANSLATION).strip()
     if not text:
@@ -131,7 +135,7 @@ def read_cell(value: Any, *, decimal_comma: bool = False) -> Cell:
     text = _POWER.sub(lambda match: "10^" + match[1].translate(_SUPERSCRIPTS), text)
     if decimal_comma:
         text = _ungrouped(text)
-        if re.search(r"[0-9]\.[0-9]", text):  # a point without a comma may group thousands there: two readings
+        if _MAYBE_GROUPED.search(text):  # two readings
             return Cell("other")
         text = text.replace(",", ".")
     # A spreadsheet marks text by an apostrophe, which some exports keep.
@@ -205,12 +209,19 @@ def _ungrouped(text: str) -> str:
     return _GROUPS.sub(lambda match: match[0].replace(".", ""), text[:MAX_CELL])
 
 
-def has_decimal_commas(values: Sequence[Any]) -> bool:
-    """Whether the commas of a column are decimal signs: some cannot group thousands, and no number has a point."""
-    texts = [value for value in values if isinstance(value, str) and "," in value and len(value) <= MAX_CELL]
-    if not any(_DECIMAL_COMMA.search(text) for text in texts):
+def has_decimal_commas(values: Sequence[Any], *, semicolons: bool = False) -> bool:
+    """Whether the commas of a column are decimal signs.
+
+    They are if one cannot group thousands (between semicolons any one will do), none does for certain, and more cells
+    have a comma than a point.
+    """
+    read = [value for value in values if isinstance(value, str) and not isinstance(value, Unreadable)]
+    texts = [_ungrouped(value) for value in read if len(value) <= MAX_CELL]
+    with_comma = [text for text in texts if re.search("[0-9],[0-9]", text)]
+    certain = with_comma if semicolons else [text for text in with_comma if _DECIMAL_COMMA.search(text)]
+    if not certain or any(map(_COMMA_GROUPS.search, with_comma)):
         return False
-    return not any(re.search(r"[0-9]\.[0-9]", _ungrouped(value)) for value in values if isinstance(value, str))
+    return len(with_comma) > sum(bool(re.search(r"[0-9]\.[0-9]", text)) for text in texts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,7 +267,7 @@ def read_numbers(values: NDArray[Any]) -> Numbers:
     units = Counter(cell.unit for cell in numbers)
     unit = units.most_common(1)[0][0] if units else ""
     reasons = [
-        value.reason if isinstance(value, Unreadable) else _reason(cell, unit)
+        value.reason if isinstance(value, Unreadable) else _reason(value, cell, unit, commas)
         for value, cell in zip(column, cells, strict=True)
     ]
     good = np.array([not reason for reason in reasons], dtype=bool)
@@ -294,15 +305,20 @@ def read_numbers(values: NDArray[Any]) -> Numbers:
     )
 
 
-def _reason(cell: Cell, unit: str) -> str:
+def _reason(value: Any, cell: Cell, unit: str, decimal_comma: bool) -> str:
     """Why a cell has no value; empty where it has one."""
     if cell.kind == "limit":
         return "is a limit and no value"
     if cell.kind == "range":
         return "is a range and no value"
     if cell.kind != "number" or not np.isfinite(cell.value):
-        return "is no finite number"
-    if cell.unit != unit:
-        here, others = cell.unit or "no unit", unit or "none"
-        return f"has the unit {here} where most have {others}" if cell.unit else f"has no unit where most have {others}"
-    return ""
+        return why_no_number(value, decimal_comma=decimal_comma)
+    if cell.unit == unit:
+        return ""
+    if why := why_no_number(value, decimal_comma=decimal_comma, otherwise=""):  # 0x1F, of which x1F is no unit
+        return why
+    if not cell.unit:
+        return f"has no unit where most have {unit}"
+    if not unit and cell.unit in tuple("abcdefgh"):
+        return f"has the letter {cell.unit} behind it, the mark of a footnote or a unit: leave it out if it is no unit"
+    return f"has the unit {cell.unit} where most have {unit or 'none'}: convert it, or leave it out"

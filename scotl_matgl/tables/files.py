@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.tables.cells import Unreadable, has_decimal_commas, read_cell, read_numbers
+from scotl_matgl.tables.strange_cells import why_no_number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -637,7 +638,11 @@ def typed(frame: pd.DataFrame, formula: str, target: str | None = None, *, semic
         if column == formula or frame[column].dtype != object:
             continue
         given = frame[column].tolist()
-        comma = semicolons or has_decimal_commas(given)
+        comma = has_decimal_commas(given, semicolons=semicolons)
+        if column == target and not comma and any(map(_has_comma, given)):
+            # What the commas are is told where the target is read as a whole.
+            frame[column] = pd.Series([_stripped(cell) for cell in given], index=frame.index, dtype=object)
+            continue
         cells = [_number(cell, comma=comma) for cell in given]
         filled = [cell for cell in cells if cell is not None]
         numbers = sum(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in filled)
@@ -649,6 +654,10 @@ def typed(frame: pd.DataFrame, formula: str, target: str | None = None, *, semic
             continue
         frame[column] = pd.Series(cells, index=frame.index, dtype=object).infer_objects()
     return frame
+
+
+def _has_comma(cell: Any) -> bool:
+    return isinstance(cell, str) and not isinstance(cell, Unreadable) and re.search("[0-9],[0-9]", cell) is not None
 
 
 def _stripped(cell: Any) -> Any:
@@ -666,6 +675,8 @@ def _number(value: Any, *, comma: bool) -> Any:
     cell = read_cell(value, decimal_comma=comma)
     if cell.kind == "empty":
         return None
+    if comma and cell.kind == "other":
+        return Unreadable(value.strip(), why_no_number(value, decimal_comma=True))
     if cell.kind != "number" or not cell.plain:
         return value.strip()
     whole = value.strip()

@@ -210,7 +210,7 @@ class Rows:
         target = read_target(given, task)
         text = ["this row"] * len(self) if self.compositions is None else self.compositions.text
         reasons = [
-            f"the target of {name} {reason}; measure it or leave it out"
+            f"the target of {name} {reason}" + ("" if ": " in reason else "; measure it or leave it out")
             for name, reason in zip(text, target.reasons, strict=True)
         ]
         rows = self.without(~target.usable, given, reasons)
