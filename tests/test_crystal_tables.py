@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import BaseEstimator
 
 from scotl_matgl import Corpus, SourceCard, TransferabilityRanker, TransferFeaturizer, TransferRegressor, get_descriptor
 from scotl_matgl.bridges.build import build_bridge
@@ -16,6 +17,8 @@ from scotl_matgl.descriptors.structural import NAMES, structural_features
 from scotl_matgl.encoders.export import write_embeddings
 from scotl_matgl.encoders.probes import reference_crystals
 from scotl_matgl.exceptions import InputError
+from scotl_matgl.studies.curves import learning_curves
+from scotl_matgl.studies.validation import validate
 from scotl_matgl.tables.rows import Rows, read_rows
 
 CIF = """data_NaCl
@@ -233,3 +236,37 @@ def test_what_readers_note_of_crystals_reaches_the_result() -> None:
     rows = read_rows([hydride(4.0, "D"), hydride(4.1, "H"), hydride(4.2, "D")])
     assert "2 crystals: 1 site of D (deuterium) read as H" in rows.remarks
     assert not any(remark.startswith("1 crystal:") for remark in rows.remarks)
+
+
+class Volumes(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
+    """Predicts a crystal's volume by the line through the training rows; formulas that are in both parts fail."""
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> Volumes:
+        self.keys_ = {crystal.key for crystal in X}
+        self.line_ = np.polyfit([crystal.volume for crystal in X], y, 1)
+        return self
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        if self.keys_ & {crystal.key for crystal in X}:
+            raise ValueError("a formula that was learned from")
+        return np.polyval(self.line_, [crystal.volume for crystal in X])
+
+
+def test_validation_and_curves_hand_crystals_to_the_methods_and_keep_polymorphs_together(tmp_path: Path) -> None:
+    crystals, _ = polymorphs()
+    y = np.array([3 + 2 * crystal.volume for crystal in crystals])
+    found = validate(Volumes(), crystals, y, ["random", "cluster", "chemical system"], n_splits=3, n_jobs=1)
+    assert (found.n_rows, found.n_merged, found.left_out) == (32, 0, {})
+    assert len(found.failures) == 0
+    assert found.frame["n_test"].sum() == 3 * 32
+    assert found.frame["error"].max() < 1e-9
+    assert any("32 of 32 rows are crystals" in remark for remark in found.remarks)
+    path = tmp_path / "curve.csv"
+    settings: dict[str, Any] = {"sizes": [8, 16], "repeats": 3, "path": path, "n_jobs": 1}
+    curves = learning_curves(crystals, y, {"volumes": Volumes()}, **settings)
+    assert curves.n_rows == 32
+    assert curves.frame["error"].max() < 1e-9
+    # Other crystals of the same formulas are another table, although values and formulas are the same.
+    larger = [Crystal(1.1 * crystal.lattice, crystal.frac_coords, crystal.numbers) for crystal in crystals]
+    learning_curves(larger, y, {"volumes": Volumes()}, **settings)
+    assert len(pd.read_csv(path)) == 2 * len(curves.frame)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from scotl_matgl.chemistry.compositions import parse_compositions
 from scotl_matgl.chemistry.crystal_files import read_crystals
 from scotl_matgl.chemistry.crystals import Crystal, as_crystal, crystal_of
 from scotl_matgl.chemistry.reading import ReadingLimits
@@ -61,3 +62,11 @@ def read_material(value: Any) -> Crystal:
     if not isinstance(found[0], Crystal):
         raise StructureError(found[0].reason)
     return found[0]
+
+
+def named(material: Crystal | str) -> str:
+    """Formula of a material, with the identifier of its crystal where it has one."""
+    if not isinstance(material, Crystal):
+        return material
+    formula = parse_compositions([material]).text[0]
+    return f"{material.identifier} ({formula})" if material.identifier else formula

@@ -276,11 +276,14 @@ def learning_curves(
     Parameters
     ----------
     formulas : sequence of length m
-        Formulas: all that :func:`~scotl_matgl.parse_compositions` reads; bad rows are left out and listed.
+        Formulas: all that :func:`~scotl_matgl.parse_compositions` reads; bad rows are left out and listed. In the
+        place of formulas, crystals: all that :func:`~scotl_matgl.chemistry.materials.read_material` reads; polymorphs
+        stay different rows, and are on the same side of every split.
     y : array-like of shape (m,)
         Measured property, or class labels.
     methods : mapping of str to estimator, or name of a head, optional
-        Unfitted scikit-learn estimators whose ``fit`` takes formulas (an array of text) and targets. Default: see
+        Unfitted scikit-learn estimators whose ``fit`` takes formulas (an array of text, and of crystals in their place)
+        and targets. Default: see
         :func:`~scotl_matgl.studies.fitting.named_methods`.
     sizes : sequence of int, optional
         Numbers of training rows. Default: five, from 20 or a sixteenth of the largest to all rows of the other parts.
@@ -333,7 +336,7 @@ def learning_curves(
     splits = _splits(table, repeats=repeats, folds=folds, seed=random_state)
     counts = _sizes(sizes, min(len(train) for train, _ in splits), len(table.y))
     name, loss = loss_of(metric, classification=table.classification)
-    base = [*table.formulas.keys(), *map(str, table.y.tolist()), name, str(folds), str(random_state)]
+    base = [*table.identities, *map(str, table.y.tolist()), name, str(folds), str(random_state)]
     units = [
         _Unit(fingerprint_of(base, estimator), method, repeat, n, train[:n], test)
         for repeat, (train, test) in enumerate(splits)
@@ -342,10 +345,10 @@ def learning_curves(
     ]
     results = ResultsFile(None if path is None else Path(path), key=COLUMNS[:4], columns=COLUMNS)
     missing = [one for one in units if (results.get(*one.key) or {"failure": "not measured"})["failure"]]
-    text = np.array(table.formulas.text, dtype=object)
+    materials = table.materials
     if progress is not None:
         progress(len(units) - len(missing), len(units))
-    jobs = (delayed(_measure)(one, chosen[one.method], text, table.y, loss) for one in missing)
+    jobs = (delayed(_measure)(one, chosen[one.method], materials, table.y, loss) for one in missing)
     for done, record in enumerate(Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs), start=1):
         results.add([record])
         if progress is not None:
@@ -391,9 +394,9 @@ def _sizes(sizes: Sequence[int] | None, largest: int, rows: int) -> list[int]:
     return sorted({int(size) for size in sizes})
 
 
-def _measure(unit: _Unit, estimator: Any, formulas: NDArray[Any], y: NDArray[Any], loss: Loss) -> dict[str, Any]:
+def _measure(unit: _Unit, estimator: Any, materials: NDArray[Any], y: NDArray[Any], loss: Loss) -> dict[str, Any]:
     """Record of one fit."""
-    fit = fit_and_predict(estimator, formulas, y, unit.train, unit.test)
+    fit = fit_and_predict(estimator, materials, y, unit.train, unit.test)
     return {
         "fingerprint": unit.fingerprint,
         "method": unit.method,

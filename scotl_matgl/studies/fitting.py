@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from scotl_matgl.chemistry.formulas import SkippedRow
+from scotl_matgl.chemistry.materials import named
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.studies.workers import end_with_parent
 from scotl_matgl.vocabulary import NO_TRANSFER
@@ -54,16 +55,16 @@ class Fit:
 
 
 def fit_and_predict(
-    estimator: Any, formulas: NDArray[Any], y: NDArray[Any], train: RowNumbers, test: RowNumbers
+    estimator: Any, materials: NDArray[Any], y: NDArray[Any], train: RowNumbers, test: RowNumbers
 ) -> Fit:
     """Fit a clone of an estimator on the training rows, and predict the test rows.
 
     Parameters
     ----------
     estimator : estimator
-        Its ``fit`` takes formulas and targets. It is cloned, so that no fit knows of another.
-    formulas : ndarray of shape (n,), object
-        Text.
+        Its ``fit`` takes formulas or crystals and targets. It is cloned, so that no fit knows of another.
+    materials : ndarray of shape (n,), object
+        Formulas as text, or crystals.
     y : ndarray of shape (n,)
         Targets.
     train, test : ndarray of int
@@ -78,11 +79,12 @@ def fit_and_predict(
     with warnings.catch_warnings(record=True) as caught, threadpool_limits(1):
         warnings.simplefilter("default")
         try:
-            found = np.asarray(clone(estimator).fit(formulas[train], y[train]).predict(formulas[test]))
+            found = np.asarray(clone(estimator).fit(materials[train], y[train]).predict(materials[test]))
             if found.shape != test.shape:
                 failure = f"it predicts values of the shape {found.shape} for {len(test)} rows"
             elif found.dtype.kind == "f" and not np.isfinite(found).all():
-                failure = f"it predicts {found[~np.isfinite(found)][0]} for {formulas[test][~np.isfinite(found)][0]}"
+                bad = np.flatnonzero(~np.isfinite(found))[0]
+                failure = f"it predicts {found[bad]} for {named(materials[test][bad])}"
             else:
                 predicted = found
         except Exception as reason:  # whatever an estimator raises costs its own line only

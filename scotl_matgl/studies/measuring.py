@@ -79,7 +79,7 @@ class _Table:
         content = [
             [(card.name, dict(card.weights)) for card in self.cards],
             [self.described.fingerprint(), search.layer, search.look_up, str(search.head), search.max_rows],
-            [list(self.rows.formulas.keys()), self.rows.y.tolist(), sorted(search.estimators), search.random_state],
+            [self.rows.identities, self.rows.y.tolist(), sorted(search.estimators), search.random_state],
         ]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
@@ -107,7 +107,8 @@ def evaluate(
     Parameters
     ----------
     formulas : sequence
-        Formulas: all that :func:`~scotl_matgl.parse_compositions` reads; bad rows are left out.
+        Formulas: all that :func:`~scotl_matgl.parse_compositions` reads; bad rows are left out. In their place,
+        crystals: all that :func:`~scotl_matgl.chemistry.materials.read_material` reads.
     y : array-like of shape (n,)
         Measured property, or class labels.
     sources : "all", str, SourceCard or list of these, default="all"

@@ -156,11 +156,12 @@ def validate(
     Parameters
     ----------
     estimator : estimator, mapping of str to estimator, name of a head, or None
-        Unfitted; ``fit`` takes formulas (an array of text) and targets. A name or None: see
-        :func:`~scotl_matgl.studies.fitting.named_methods`.
+        Unfitted; ``fit`` takes formulas (an array of text, and of crystals in their place) and targets. A name or
+        None: see :func:`~scotl_matgl.studies.fitting.named_methods`.
     formulas : sequence of length m
         Formulas: all that :func:`~scotl_matgl.parse_compositions` reads; bad rows are left out and listed,
-        rows of equal composition merged.
+        rows of equal composition merged. In the place of formulas, crystals: all that
+        :func:`~scotl_matgl.chemistry.materials.read_material` reads; polymorphs stay different rows, and share a fold.
     y : array-like of shape (m,)
         Measured property, or class labels.
     schemes : sequence of str
@@ -273,7 +274,7 @@ class _Measured:
     ) -> None:
         self.methods, self.units, self.table, self.loss = methods, units, table, loss
         self.file = ResultsFile(None if path is None else Path(path), key=COLUMNS[:2], columns=COLUMNS)
-        base = [*table.formulas.keys(), *map(str, table.y.tolist()), metric]
+        base = [*table.identities, *map(str, table.y.tolist()), metric]
         self.keys = {
             (method, index): fingerprint_of([*base, unit.scheme, unit.test.tobytes().hex()], estimator)
             for method, estimator in methods.items()
@@ -298,12 +299,12 @@ class _Measured:
         """Measure what is not known yet, and add each fit to the file at once."""
         from joblib import Parallel, delayed
 
-        text = np.array(self.table.formulas.text, dtype=object)
+        materials = self.table.materials
         missing = [place for place in self.keys if place not in self.fits]
         if progress is not None:
             progress(len(self.fits), len(self.keys))
         jobs = (
-            delayed(_measure)(place, self.methods[place[0]], text, self.table.y, self.units[place[1]].test)
+            delayed(_measure)(place, self.methods[place[0]], materials, self.table.y, self.units[place[1]].test)
             for place in missing
         )
         for place, fit in Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs):
@@ -363,10 +364,10 @@ class _Measured:
 
 
 def _measure(
-    place: tuple[str, int], estimator: Any, formulas: NDArray[Any], y: NDArray[Any], test: NDArray[np.bool_]
+    place: tuple[str, int], estimator: Any, materials: NDArray[Any], y: NDArray[Any], test: NDArray[np.bool_]
 ) -> tuple[tuple[str, int], Fit]:
     """One fit, and what it is."""
-    return place, fit_and_predict(estimator, formulas, y, np.flatnonzero(~test), np.flatnonzero(test))
+    return place, fit_and_predict(estimator, materials, y, np.flatnonzero(~test), np.flatnonzero(test))
 
 
 def _constant(y: NDArray[Any], classification: bool) -> Any:

@@ -151,6 +151,22 @@ class Rows:
         return np.arange(len(self)) if len(self.crystals) and not found.any() else found
 
     @property
+    def materials(self) -> NDArray[np.object_]:
+        """What each row (n,) is: its crystal, or its formula as text."""
+        found = np.array(self.formulas.text, dtype=object)
+        given = np.flatnonzero(np.array([one is not None for one in self.crystals], dtype=bool))
+        found[given] = self.crystals[given]
+        return found
+
+    @property
+    def identities(self) -> list[str]:
+        """Text by which each row is known in files of results: its composition, and what its crystal holds."""
+        if not len(self.crystals):
+            return list(self.formulas.keys())
+        pairs = zip(self.formulas.keys(), self.crystals, strict=True)
+        return [key if crystal is None else f"{key} {crystal.content_hash}" for key, crystal in pairs]
+
+    @property
     def _polymorph(self) -> list[NDArray[np.intp]]:
         """Number (n,) of each row's crystal, alike for those of equal content; nothing where there are none."""
         if not len(self.crystals):
