@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +11,28 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator
+from typer.testing import CliRunner
 
-from scotl_matgl import Corpus, SourceCard, TransferabilityRanker, TransferFeaturizer, TransferRegressor, get_descriptor
+from scotl_matgl import (
+    Corpus,
+    SourceCard,
+    TransferabilityRanker,
+    TransferFeaturizer,
+    TransferRegressor,
+    get_descriptor,
+    load_example,
+)
 from scotl_matgl.bridges.build import build_bridge
+from scotl_matgl.chemistry.compositions import parse_compositions
 from scotl_matgl.chemistry.crystals import Crystal
+from scotl_matgl.cli.main import app
 from scotl_matgl.descriptors.structural import NAMES, structural_features
 from scotl_matgl.encoders.export import write_embeddings
 from scotl_matgl.encoders.probes import reference_crystals
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.studies.curves import learning_curves
 from scotl_matgl.studies.validation import validate
+from scotl_matgl.tables.crystal_cells import crystals_of
 from scotl_matgl.tables.rows import Rows, read_rows
 
 CIF = """data_NaCl
@@ -270,3 +284,122 @@ def test_validation_and_curves_hand_crystals_to_the_methods_and_keep_polymorphs_
     larger = [Crystal(1.1 * crystal.lattice, crystal.frac_coords, crystal.numbers) for crystal in crystals]
     learning_curves(larger, y, {"volumes": Volumes()}, **settings)
     assert len(pd.read_csv(path)) == 2 * len(curves.frame)
+
+
+# -- the command line ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The polymorphs as a column of CIFs, of names of files, and of identifiers."""
+    folder = tmp_path_factory.mktemp("tables")
+    crystals, y = polymorphs()
+    (folder / "cifs").mkdir()
+    texts = [f"# made for a test\n{crystal.to_structure().to(fmt='cif')}" for crystal in crystals]
+    for name, text in zip((crystal.identifier for crystal in crystals), texts, strict=True):
+        count = len(list((folder / "cifs").glob(f"{name}.*")))
+        (folder / "cifs" / f"{name}.{count}.cif").write_text(text)
+    files = [f"{crystal.identifier}.{row % 2}" for row, crystal in enumerate(crystals)]
+    pd.DataFrame({"structure": texts, "value": y}).to_csv(folder / "text.csv", index=False)
+    pd.DataFrame({"structure": texts, "value": y}).to_json(folder / "text.json", orient="records")
+    pd.DataFrame({"file": [f"cifs/{name}.cif" for name in files], "value": y}).to_csv(folder / "files.csv", index=False)
+    pd.DataFrame({"id": files, "value": y}).to_csv(folder / "ids.csv", index=False)
+    return folder
+
+
+FORMS = {
+    "text": ["text.csv"],
+    "json": ["text.json"],
+    "files": ["files.csv"],
+    "ids": ["ids.csv", "--formula", "id", "--structures", "cifs"],
+}
+QUICK = ["-s", "SCOTL-MEGNet-Eform", "--head", "kernel ridge", "--jobs", "1"]
+
+
+def run(folder: Path, command: str, form: str, *options: object, table: str = "") -> str:
+    file, *more = FORMS[form]
+    arguments = [str(folder / item) if item == "cifs" else item for item in more]
+    where = [table, str(folder / file)] if table else [str(folder / file)]
+    words = [command, *map(str, options if table else []), *where, *arguments, *map(str, () if table else options)]
+    result = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_rank_takes_crystals_in_every_form(form: str, tables: Path) -> None:
+    crystals, y = polymorphs()
+    ranked = TransferabilityRanker("SCOTL-MEGNet-Eform", head="kernel ridge", on_error="skip").fit(crystals, y).ranking_
+    said = json.loads(run(tables, "rank", form, *QUICK, "--format", "json"))
+    assert said["n_rows"] == 32
+    (row,) = (row for row in said["ranking"] if row["source"] == "SCOTL-MEGNet-Eform")
+    expected = ranked.to_frame().set_index("source").loc["SCOTL-MEGNet-Eform"]
+    assert row["error"] == pytest.approx(expected["error"], rel=1e-3)  # CIFs are rounded
+    assert any("32 of 32 rows are crystals" in remark for remark in said["remarks"])
+
+
+@pytest.mark.parametrize("form", [pytest.param("text", marks=pytest.mark.slow), "ids"])
+def test_fit_and_predict_take_crystals(form: str, tables: Path, tmp_path: Path) -> None:
+    crystals, y = polymorphs()
+    settings: dict[str, Any] = {"head": "kernel ridge", "on_error": "skip"}
+    run(tables, "fit", form, *QUICK, "-o", tmp_path / "m.skops")
+    shown = pd.read_csv(io.StringIO(run(tables, "predict", form, tmp_path / "m.skops", table="--table")))
+    run(tables, "predict", form, tmp_path / "m.skops", "-o", tmp_path / "p.csv", table="--table")
+    written = pd.read_csv(tmp_path / "p.csv")
+    predicted = TransferRegressor("SCOTL-MEGNet-Eform", **settings).fit(crystals, y).predict(crystals)
+    assert written["predicted"].to_numpy() == pytest.approx(predicted, rel=0.02, abs=0.02)
+    assert shown["predicted"].to_numpy() == pytest.approx(predicted, rel=0.05, abs=0.05)
+    assert np.abs(predicted[::2] - predicted[1::2]).min() > 0.1  # polymorphs differ
+    assert written.columns[0] == {"ids": "id"}.get(form, "structure")
+    if form == "ids":
+        assert written.iloc[0, 0] == "3-9.0"
+
+
+@pytest.mark.slow
+def test_validate_and_curve_take_crystals(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SCOTL_MATGL_ASSETS", raising=False)  # bridges, which are quick, for all sources of crystals
+    for command, options in (("validate", ["--folds", 3, "--scheme", "random"]), ("curve", ["--repeats", 1])):
+        path = tmp_path / f"{command}.csv"
+        said = [run(tables, command, form, *QUICK[2:], *options, "-o", path) for form in ("text", "files")]
+        for text in said:
+            assert "32 of 32 rows are crystals; polymorphs of one formula stay apart" in " ".join(text.split())
+        found = pd.read_csv(path)
+        assert not found["failure"].notna().any()
+        # Both tables hold the same crystals, so that the second run finds all in the file.
+        assert len(found) == {"validate": 2 * 3, "curve": 2 * found["n"].nunique() if "n" in found else 0}[command]
+
+
+def test_an_identifier_without_a_file_is_told(tables: Path) -> None:
+    column = pd.Series(["3-9.0", "3-9.1.cif", "NaCl"], name="id")
+    found = crystals_of(column, None, tables / "cifs")
+    assert [Path(cell).name for cell in found] == ["3-9.0.cif", "3-9.1.cif", "NaCl.cif"]
+    rows = read_rows(found)
+    assert rows.kept.tolist() == [0, 1]
+    assert "there is no file" in rows.skipped[0].reason
+    with pytest.raises(InputError, match=r"no file in .*cifs is called as a cell of the column 'id', such as 'Fe'"):
+        crystals_of(pd.Series(["Fe"], name="id"), None, tables / "cifs")
+    with pytest.raises(InputError, match="there is no folder"):
+        crystals_of(column, None, tables / "none")
+
+
+def test_formulas_alone_give_the_same_bits_and_numbers_as_before_there_were_crystals() -> None:
+    table = load_example().iloc[::25]
+    settings: dict[str, Any] = {"sources": ["SCOTL-MEGNet*", "MEGNet-MP-2018*"], "head": "kernel ridge"}
+    read = parse_compositions(table["formula"])  # never asked whether they are crystals
+    texts, compositions = (
+        TransferabilityRanker(**settings).fit(given, table["target"]).ranking_ for given in (table["formula"], read)
+    )
+    frames = [ranking.to_frame().drop(columns="seconds") for ranking in (texts, compositions)]
+    pd.testing.assert_frame_equal(*frames, check_exact=True)
+    # Measured by the version that knew no crystals.
+    assert {item.source: item.loo_rmse for item in texts.results} == pytest.approx(BEFORE, rel=1e-6)
+    assert "structure" not in str(texts)
+    assert not any("encoded" in column for column in texts.to_frame())
+
+
+BEFORE = {
+    "SCOTL-MEGNet-Eform": 0.13333948431007467,
+    "MEGNet-MP-2018.6.1-Eform": 0.22692745293848426,
+    "SCOTL-MEGNet-PBEGap": 0.4854219929357962,
+    "SCOTL-MEGNet-HSEGap": 0.48435991475161017,
+}

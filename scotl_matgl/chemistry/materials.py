@@ -12,8 +12,9 @@ from scotl_matgl.chemistry.crystals import Crystal, as_crystal, crystal_of
 from scotl_matgl.chemistry.reading import ReadingLimits
 from scotl_matgl.chemistry.refusals import StructureError
 
-# Endings of files of one crystal, and keys of which every record of a crystal has one; formulas have neither.
-_ENDINGS = (".cif", ".vasp", ".poscar", ".contcar", ".xyz", ".extxyz", ".json", ".gz")
+#: Endings of files of one crystal, which no formula has.
+ENDINGS = (".cif", ".vasp", ".poscar", ".contcar", ".xyz", ".extxyz", ".json", ".gz")
+# Keys of which every record of a crystal has one; formulas have none.
 _KEYS = frozenset({"lattice", "sites", "structure", "atoms", "cell", "lattice_vectors", "lattice_mat", "cif"})
 
 
@@ -26,7 +27,7 @@ def holds_crystal(value: Any) -> bool:
     [False, False, True, True]
     """
     if isinstance(value, str):
-        return ("\n" in value and "_cell_length_a" in value) or ("\n" not in value and value.lower().endswith(_ENDINGS))
+        return ("\n" in value and "_cell_length_a" in value) or ("\n" not in value and value.lower().endswith(ENDINGS))
     if isinstance(value, Mapping):
         return not _KEYS.isdisjoint(value)
     of_pymatgen = hasattr(value, "frac_coords") and hasattr(value, "lattice")

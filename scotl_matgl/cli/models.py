@@ -138,6 +138,7 @@ def predict(
             table=given.table,  # type: ignore[arg-type]
             output=output,
             formula=given.formula,
+            structures=given.structures,
             top=top,
             maximise=maximise,
             n_jobs=jobs,
@@ -168,7 +169,8 @@ def _predict_at_once(
     rows = table.frame[[table.formula]]
     X = table.formulas
     if names:
-        X = rows = table.frame.rename(columns={table.formula: fitted.formula})[names]
+        rows = table.frame.rename(columns={table.formula: fitted.formula})[names]
+        X = rows.assign(**{str(fitted.formula): table.materials})
     fitted.on_error = "skip"
     found = fitted.predict_table(X)
     result = beside(fitted, rows, found)

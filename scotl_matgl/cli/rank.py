@@ -82,7 +82,7 @@ def rank(
     if format_ is Format.table and output is None:
         say(f"\nnext: {_next_command(given, unit)}", err=True)
     if report is not None:
-        ranking.report(report, formulas=table.frame[table.formula], origin=origin_of(given.table))
+        ranking.report(report, formulas=table.materials, origin=origin_of(given.table))
         say(f"reported in {report}", err=True)
     if not ranking.results:
         raise typer.Exit(1)
@@ -93,6 +93,8 @@ def _next_command(given: GivenTable, unit: str) -> str:
     import shlex
 
     named = {"formula": given.formula, "target": given.target, "sheet": given.sheet, "unit": unit}
+    if given.structures is not None:
+        named["structures"] = str(given.structures)
     options = [part for name, value in named.items() if value for part in (f"--{name}", value)]
     return shlex.join(["scotl-matgl", "fit", str(given.table), *options, "-o", "model.skops"])
 

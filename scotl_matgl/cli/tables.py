@@ -51,6 +51,8 @@ class GivenTable:
         Kind of target.
     column : list of str, optional
         Further columns.
+    structures : Path, optional
+        Folder with the crystals that the column of formulas names.
     """
 
     table: Path | None
@@ -60,6 +62,7 @@ class GivenTable:
     amounts: Amounts = Amounts.atoms
     task: Task = Task.auto
     column: list[str] | None = field(default=None)
+    structures: Path | None = None
 
     @property
     def name(self) -> str:
@@ -80,10 +83,11 @@ class GivenTable:
 
         frame = pd.DataFrame({"formula": list(formulas)})
         frame.attrs["columns"] = {"formula": "formula"}
-        return ReadTable(frame, (), self.amounts)
+        return ReadTable(frame, (), self.amounts, frame["formula"])
 
     def _read(self, *, with_target: bool, columns: Sequence[str]) -> ReadTable:
         from scotl_matgl.exceptions import InputError
+        from scotl_matgl.tables.crystal_cells import crystals_of
         from scotl_matgl.tables.files import read_table
 
         if self.amounts is Amounts.weight and columns:
@@ -99,16 +103,30 @@ class GivenTable:
         for role, found in frame.attrs["columns"].items():
             if getattr(self, role) is None and found != role:
                 say(f"column {found!r} is taken as the {role} (--{role})", err=True)
-        return ReadTable(frame, tuple(columns), self.amounts)
+        materials = crystals_of(frame[frame.attrs["columns"]["formula"]], self.table, self.structures)
+        return ReadTable(frame, tuple(columns), self.amounts, materials)
 
 
 @dataclass(frozen=True, eq=False)
 class ReadTable:
-    """A table that was read: `frame`, the further `columns` asked for, and what `amounts` count."""
+    """A table that was read.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        As it stands in the file.
+    columns : tuple of str
+        Further columns that were asked for.
+    amounts : Amounts
+        What amounts count.
+    materials : Series
+        The column of formulas, in which names of files lead to the files.
+    """
 
     frame: pd.DataFrame
     columns: tuple[str, ...]
     amounts: Amounts
+    materials: pd.Series
 
     @property
     def formula(self) -> str:
@@ -124,12 +142,12 @@ class ReadTable:
     def formulas(self) -> Any:
         """Formulas, or the table of them with the further columns."""
         if self.columns:
-            return self.frame[[self.formula, *self.columns]]
+            return self.frame[[self.formula, *self.columns]].assign(**{self.formula: self.materials})
         if self.amounts is Amounts.atoms:
-            return self.frame[self.formula]
+            return self.materials
         from scotl_matgl.chemistry.compositions import parse_compositions
 
-        return parse_compositions(self.frame[self.formula], on_error="skip", amounts="weight")
+        return parse_compositions(self.materials, on_error="skip", amounts="weight")
 
 
 _FILE = "CSV, TSV, Excel, JSON or Parquet table; - is standard input."
@@ -139,6 +157,10 @@ _Sheet = Annotated[str | None, typer.Option(help="Sheet of a workbook.")]
 _Amounts = Annotated[Amounts, typer.Option(help="What amounts count: atoms, or percent by weight, as in Ti-6Al-4V.")]
 _Column = Annotated[
     list[str] | None, typer.Option(help="Further numeric column, such as a temperature; repeat for more.")
+]
+_Structures = Annotated[
+    Path | None,
+    typer.Option(help="Folder with a file for each crystal; the column of formulas then holds their names."),
 ]
 _Task = Annotated[Task, typer.Option(help="Kind of target.")]
 
@@ -150,6 +172,7 @@ def _table_and_target(
     sheet: _Sheet = None,
     amounts: _Amounts = Amounts.atoms,
     task: _Task = Task.auto,
+    structures: _Structures = None,
 ) -> None:
     """Options of commands that learn from a table."""
 
@@ -163,6 +186,7 @@ def _formulas_alone(
     formula: _Formula = None,
     sheet: _Sheet = None,
     amounts: _Amounts = Amounts.atoms,
+    structures: _Structures = None,
 ) -> None:
     """Options of commands that predict for a table."""
 

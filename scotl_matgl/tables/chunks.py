@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from scotl_matgl.tables.crystal_cells import CIF_SIGN
 from scotl_matgl.tables.files import Limits, TableError, column_of, fields_of, read_table, same_name, separated, typed
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 # Smaller files are read whole, with all that `read_table` understands of headers, separators and encodings.
 _LARGE = 16_000_000
+# So many bytes are looked at to tell whether cells hold crystals.
+_BEGINNING = 100_000
 # A line is no longer than that, and a quoted cell spans no more lines.
 _LONGEST, _SPAN = 1_000_000, 20
 
@@ -54,10 +57,12 @@ def read_in_chunks(
     if not path.is_file():
         raise TableError(f"there is no file {path}; give the path of a CSV, TSV, Excel, JSON or Parquet table")
     with path.open("rb") as file:
-        start = file.read(4)
+        beginning = file.read(_BEGINNING)
+    start = beginning[:4]
     if start == b"PAR1":
         return _parquet(path, [formula or "formula", *columns], rows)
-    if path.stat().st_size > _LARGE and start != b"PK\x03\x04":
+    crystals = CIF_SIGN.encode() in beginning  # whose cells span many lines
+    if path.stat().st_size > _LARGE and not crystals and start != b"PK\x03\x04":
         return _text(path, [formula or "formula", *columns], rows)
     frame = read_table(path, formula=formula, columns=columns, with_target=False)
     frame = frame[[frame.attrs["columns"]["formula"], *columns]]

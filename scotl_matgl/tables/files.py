@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.tables.cells import Unreadable, has_decimal_commas, read_cell, read_numbers
+from scotl_matgl.tables.crystal_cells import CIF_SIGN, rows_of
 from scotl_matgl.tables.strange_cells import why_no_number
 
 if TYPE_CHECKING:
@@ -56,12 +57,19 @@ class Limits:
         Longest cell, in characters; a row with a longer one is skipped.
     n_cells : int
         Most cells of a sheet of a workbook, from the first to the last that is filled, empty ones counted.
+    crystal : int
+        Longest cell that holds the text of a CIF.
     """
 
     n_bytes: int = 256_000_000
     n_rows: int = 1_000_000
     cell: int = 10_000
     n_cells: int = 20_000_000
+    crystal: int = 200_000
+
+    def of(self, cell: str) -> int:
+        """Most characters of a cell."""
+        return self.crystal if CIF_SIGN in cell else self.cell
 
 
 def load_example() -> pd.DataFrame:
@@ -372,7 +380,7 @@ def _text_table(text: str, name: str, wanted: Sequence[str], limits: Limits) -> 
     """Table of a text, and whether decimal commas are at home in it."""
     if text.lstrip()[:1] in ("[", "{"):
         return _json_table(text, name), False
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in rows_of(text) if line.strip()]
     if len(lines) > limits.n_rows + _HEADER_LINES:
         raise TableError(f"{name} has more than {limits.n_rows} rows, which is the limit (see Limits)")
     bare = [line for line in lines if not line.lstrip().startswith("#")]
@@ -488,9 +496,10 @@ def separated(lines: Sequence[str], separator: str, name: str, limits: Limits, *
                     )
             reason = f"stands in a row of {len(fields)} fields where the header has {width}"
             fields = [fields[0], *[Unreadable(line[:80], reason)] * (width - 1)]
-        elif any(len(field) > limits.cell for field in fields):
-            reason = f"stands in a row with a cell of more than {limits.cell} characters"
-            fields = [Unreadable(field[:80], reason) if len(field) > limits.cell else field for field in fields]
+        elif any(len(field) > limits.of(field) for field in fields):
+            most = max(limits.of(field) for field in fields)
+            reason = f"stands in a row with a cell of more than {most} characters"
+            fields = [Unreadable(field[:80], reason) if len(field) > limits.of(field) else field for field in fields]
         rows.append([*fields, *[""] * (width - len(fields))])
     frame = pd.DataFrame(rows, columns=names, dtype=object)
     frame.attrs["repeated"] = repeated
@@ -612,10 +621,14 @@ def _sample(column: pd.Series) -> list[Any]:
 
 
 def _holds_formulas(column: pd.Series) -> bool:
-    """Whether most cells are formulas, and not all of them lone letters such as labels."""
+    """Whether most cells are formulas, and not all of them lone letters such as labels; or most are crystals."""
     from scotl_matgl.chemistry.compositions import parse_compositions
+    from scotl_matgl.chemistry.materials import holds_crystal
 
-    cells = [cell for cell in _sample(column) if isinstance(cell, str)]
+    sample = _sample(column)
+    if sample and sum(map(holds_crystal, sample)) >= _SHARE * len(sample):
+        return True
+    cells = [cell for cell in sample if isinstance(cell, str)]
     if not cells:
         return False
     read = parse_compositions(cells, on_error="skip")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.storage import file_sha256, read_record, write_whole
 from scotl_matgl.tables.chunks import read_in_chunks
+from scotl_matgl.tables.crystal_cells import crystals_of
 from scotl_matgl.transfer.estimators import TransferClassifier, load_transferred
 from scotl_matgl.vocabulary import Progress, for_spreadsheets
 
@@ -39,6 +40,8 @@ class Screening:
         CSV, or Parquet if it ends so.
     formula : str, optional
         Column of formulas.
+    structures : Path, optional
+        Folder with the crystals that the column of formulas names.
     top : int, default=0
         Write so many rows alone, the best first; 0 writes all in their order.
     maximise : bool, default=True
@@ -58,6 +61,7 @@ class Screening:
     table: Path
     output: Path
     formula: str | None = None
+    structures: Path | None = None
     top: int = 0
     maximise: bool = True
     rows: int = 20_000
@@ -125,6 +129,7 @@ class Screening:
             "model": file_sha256(self.model),
             "table": file_sha256(self.table),
             "formula": self.formula,
+            **({} if self.structures is None else {"structures": str(self.structures.resolve())}),
             "rows": self.rows,
             "for spreadsheets": not self.parquet,
         }
@@ -209,7 +214,8 @@ def _predict(
     formula = str(chunk.columns[0])
     given = chunk.rename(columns={formula: model.formula})[names] if names else chunk
     with threadpool_limits(1):
-        found = model.predict_table(given)
+        materials = crystals_of(chunk[formula], screening.table, screening.structures)
+        found = model.predict_table(given.assign(**{model.formula if names else formula: materials}))
     result = beside(model, given, found)
     text = (result if screening.parquet else for_spreadsheets(result)).to_csv(index=False)
     write_whole(part, text.encode())
