@@ -216,6 +216,36 @@ def test_structural_descriptors_are_those_of_known_crystals_in_any_cell() -> Non
             assert other == pytest.approx(one, rel=1e-6, abs=1e-6)
 
 
+def test_a_source_that_falls_back_to_its_bridge_is_listed_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crystals, y = polymorphs()
+    card = source()
+    build_bridge(card, Corpus(more()), get_descriptor("standard"), bridge="ridge")
+
+    def broken(structures: list[Any]) -> np.ndarray:
+        raise RuntimeError("no kernel image is available")
+
+    broken_card = type(card)(**{**card.__dict__, "arguments": {"function": broken}})
+    settings: dict[str, Any] = {"head": "kernel ridge", "on_error": "skip"}
+    monkeypatch.setenv("SCOTL_MATGL_ASSETS", str(tmp_path))
+    sources = [broken_card, "MEGNet-MP-2018.6.1-Eform", "SCOTL-MEGNet-Eform"]
+    ranking = TransferabilityRanker(sources, estimators=["loo"], **settings).fit(crystals, y).ranking_
+    assert ranking.fallbacks.keys() == {"Volumes", "MEGNet-MP-2018.6.1-Eform"}
+    assert "no kernel image is available" in ranking.fallbacks["Volumes"]
+    (result,) = (item for item in ranking.results if item.source == "Volumes")
+    assert (result.encoded, result.bridged) == (0, 32)
+    text = " ".join(str(ranking).split())
+    assert "by bridges although the rows are crystals: Volumes: " in text
+    assert "1 source of crystals, whose weights or packages are not here, by bridges (see fallbacks)" in text
+    assert json.loads(ranking.to_json() or "")["fallbacks"] == ranking.fallbacks
+    model = TransferRegressor(broken_card, **settings).fit(crystals, y)
+    assert any("Volumes" in remark and "no kernel image" in remark for remark in model.remarks_)
+    alone = TransferabilityRanker(sources, **settings).fit([f"Fe{n}O" for n in range(1, 13)], np.arange(12.0) ** 2)
+    assert alone.ranking_.fallbacks == {}
+    assert "fallbacks" not in json.loads(alone.ranking_.to_json() or "")
+
+
 @pytest.mark.parametrize("ending", [".csv", ".npz", ".parquet"])
 def test_embeddings_are_written_with_identifiers(ending: str, tmp_path: Path) -> None:
     values = np.array([[1.5, -2.0], [np.nan, np.nan]], np.float32)

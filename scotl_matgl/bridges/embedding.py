@@ -21,6 +21,9 @@ from scotl_matgl.encoders.store import EmbeddingStore
 from scotl_matgl.sources.cards import CardError, SourceCard, all_cards, select
 from scotl_matgl.vocabulary import Floats
 
+#: How the reason begins why a source did not encode crystals, where its weights or its package are missing.
+NOT_HERE = "its weights or its package are not here"
+
 LookUpChoice = bool | Literal["auto"]
 
 
@@ -84,6 +87,8 @@ class SourceEmbedding:
         What rows hold that the source refuses: the mean of the rows that it was fitted on.
     encodes : bool, default=False
         Whether rows that are crystals are encoded by the source itself; the bridge is for all others.
+    fallback : str, default=""
+        Why a source that reads crystals did not encode those of the table.
     """
 
     name: str
@@ -95,6 +100,7 @@ class SourceEmbedding:
     look_up: bool
     mean: Floats = field(repr=False)
     encodes: bool = False
+    fallback: str = field(default="", repr=False)
 
     @classmethod
     def of(cls, card: SourceCard, layer: str, bridge: Bridge | None) -> SourceEmbedding:
@@ -240,11 +246,11 @@ def embed_source(
     if card.modality == "composition":
         return embed_by_encoder(card, _load(card), described, layers)
     found = {}
-    encoder = _encoder_of_crystals(card, described, layers)
+    encoder, fallback = _encoder_of_crystals(card, described, layers)
     encodes = encoder is not None
     for layer in layers:
         bridge = _bridge(card, layer, described, folders, encodes)
-        bridged = replace(SourceEmbedding.of(card, layer, bridge), encodes=encodes).sharing(encoder)
+        bridged = replace(SourceEmbedding.of(card, layer, bridge), encodes=encodes, fallback=fallback).sharing(encoder)
         options = [_fitted(bridged, *bridged.embed_raw(described))]
         if look_up and bridged.bridge is not None:
             looking = replace(bridged, look_up=True).sharing(encoder)
@@ -255,17 +261,28 @@ def embed_source(
     return found
 
 
-def _encoder_of_crystals(card: SourceCard, described: Described, layers: Sequence[str]) -> Any:
-    """Encode the crystals of a table into the store, all layers in one pass; the encoder, or None if it cannot here."""
+def _encoder_of_crystals(card: SourceCard, described: Described, layers: Sequence[str]) -> tuple[Any, str]:
+    """Encode the crystals of a table into the store, all layers in one pass.
+
+    Returns
+    -------
+    encoder : Encoder or None
+        None if there is no crystal, or the source cannot encode them here.
+    str
+        Why it cannot, or that it refuses all.
+    """
     crystals = described.crystals[described.has_crystal].tolist() if len(described.crystals) else []
     if not crystals:
-        return None
+        return None, ""
     try:
         encoder = _load(card)
-        EmbeddingStore().encode(encoder, crystals, layers=tuple(layers))
-    except (Exception, SystemExit):  # weights or packages that are missing, or whatever an encoder raises
-        return None
-    return encoder
+        found = EmbeddingStore().encode(encoder, crystals, layers=tuple(layers))
+    except (Exception, SystemExit) as error:  # weights or packages that are missing, or whatever an encoder raises
+        missing = isinstance(error.__cause__ or error, FileNotFoundError | ImportError)
+        return None, f"{NOT_HERE}: {error}" if missing else str(error) or type(error).__name__
+    if len(found.refused) < len(crystals):
+        return encoder, ""
+    return encoder, f"it refuses all {len(crystals)} crystals, the first: {next(iter(found.refused.values()))}"
 
 
 def _bridge(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import shutil
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from scotl_matgl.bridges.embedding import NOT_HERE
 from scotl_matgl.vocabulary import NO_TRANSFER, counted, listing
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def remarks(ranking: Ranking) -> list[str]:
             f"{least} rows are embedded as crystals by {counted(len(encoded), 'source')} whose weights are here; all "
             "others by the formula"
         )
+    found += fallen_back(ranking.fallbacks)
     if ranking.results:
         found.append("error: out of fold; gain: on rows that nobody has seen, the choice of the source counted in")
     if ranking.combine == "embedding":
@@ -112,6 +114,19 @@ def remarks(ranking: Ranking) -> list[str]:
         found.append(
             f"elements of which some tabulated property is unknown and was imputed: {listing(tuple(ranking.imputed))}"
         )
+    return found
+
+
+def fallen_back(fallbacks: Mapping[str, str]) -> list[str]:
+    """Sources that read crystals and were ranked by bridges: with the reason, but counted where weights are missing."""
+    failed = {name: reason for name, reason in fallbacks.items() if not reason.startswith(NOT_HERE)}
+    found = []
+    if len(fallbacks) > len(failed):
+        n = counted(len(fallbacks) - len(failed), "source")
+        found.append(f"{n} of crystals, whose weights or packages are not here, by bridges (see fallbacks)")
+    for reason in dict.fromkeys(failed.values()):
+        names = listing(tuple(name for name, why in failed.items() if why == reason))
+        found.append(f"by bridges although the rows are crystals: {names}: {reason}")
     return found
 
 

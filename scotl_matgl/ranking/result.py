@@ -48,6 +48,8 @@ class SourceResult:
         Formulas that the source was trained on (with calculated values); None where that is not known.
     encoded : int
         Crystals whose embedding the source itself has computed.
+    fallback : str
+        Why a source that reads crystals computed none of those of the table; empty where it did, or there are none.
     """
 
     source: str
@@ -61,6 +63,7 @@ class SourceResult:
     seconds: float
     seen: int | None = None
     encoded: int = 0
+    fallback: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +140,11 @@ class Ranking:
     screened: tuple[SourceResult, ...] = ()
     remarks: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+
+    @property
+    def fallbacks(self) -> dict[str, str]:
+        """Sources that read crystals and yet were ranked by their bridges, for a table of crystals; and why."""
+        return {result.source: result.fallback for result in (*self.results, *self.screened) if result.fallback}
 
     # -- the answer -----------------------------------------------------------------------------------------------
 
@@ -322,6 +330,7 @@ class Ranking:
                 for row in frame.reset_index().to_dict(orient="records")
             ],
             "errors": dict(self.errors),
+            **({"fallbacks": self.fallbacks} if self.fallbacks else {}),
             "unscored": dict(self.unscored),
             "skipped": [{**asdict(row), "label": str(row.label)} for row in self.skipped],
             "remarks": list(self.remarks),

@@ -328,6 +328,7 @@ class Stages:
             seconds=time.perf_counter() - started,
             seen=count_seen(card, self._training_sets),
             encoded=int(embedded.encoded.sum()),
+            fallback=embedding.fallback,
         )
         outputs = found.get(OUTPUT_LAYER, []) if OUTPUT_LAYER in self.layers else []
         output = (outputs[0][0], outputs[0][1].values) if outputs else None

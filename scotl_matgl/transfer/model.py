@@ -35,6 +35,7 @@ from scotl_matgl.learners.members import (
 )
 from scotl_matgl.ranking.control import without_fractions
 from scotl_matgl.ranking.ranker import TransferabilityRanker
+from scotl_matgl.ranking.report import fallen_back
 from scotl_matgl.sources.cards import GROUPS, SourceCard
 from scotl_matgl.storage import write_whole
 from scotl_matgl.tables.rows import MIN_ROWS, Rows, read_rows
@@ -311,6 +312,7 @@ class TransferModel(FormulaEstimator):
         # Training a network on takes six times as long as once: the best alone.
         chosen = found.measured[: 1 if self._trains_networks else self.n_sources]
         self.ranking_ = replace(found.ranking, target_unit=self.target_unit)
+        self.remarks_ += tuple(fallen_back(self.ranking_.fallbacks))
         self.sources_ = tuple(item.embedding for item in chosen)
         self.predictors_ = tuple(source for source, _ in found.outputs)
         columns = {item.embedding.name: item.values[place] for item in chosen}
