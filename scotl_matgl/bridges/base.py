@@ -229,8 +229,22 @@ class Bridge(TransformerMixin, BaseEstimator, ABC):  # type: ignore[misc]  # sci
         inputs: NDArray[np.float64] = validate_data(
             self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False
         )
-        estimated = self._predict_standardised(self.standardised(inputs))
-        return np.asarray(estimated * self.weights_["output_scale"] + self.weights_["output_mean"], dtype=np.float32)
+        return self.estimated(self.standardised(inputs))
+
+    def estimated(self, standardised: Array) -> Array:
+        """Estimated embedding Ẑ (n, d) from what :meth:`standardised` returns (n, p).
+
+        Bridges that were fitted on the same crystals standardise alike, so that many of them can share that step; see
+        :attr:`input_scaling`.
+        """
+        found = self._predict_standardised(standardised)
+        return np.asarray(found * self.weights_["output_scale"] + self.weights_["output_mean"], dtype=np.float32)
+
+    @property
+    def input_scaling(self) -> bytes:
+        """What :meth:`standardised` depends on beside the descriptors: mean and deviation of each, as one key."""
+        check_is_fitted(self, "weights_")
+        return self.weights_["input_mean"].tobytes() + self.weights_["input_scale"].tobytes()
 
     def _fit_rows(self, X: NDArray[np.float64], Z: Array) -> None:
         # A column may have values on the held-out side only: it is constant then.
@@ -260,8 +274,9 @@ class Bridge(TransformerMixin, BaseEstimator, ABC):  # type: ignore[misc]  # sci
         return np.clip(self._standard(X), -_CLIP, _CLIP).astype(np.float32)
 
     def _standard(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
-        standard = (X - self.weights_["input_mean"]) / self.weights_["input_scale"]
-        return np.nan_to_num(standard, nan=0.0)
+        standard: NDArray[np.float64] = X - self.weights_["input_mean"]
+        standard /= self.weights_["input_scale"]
+        return np.nan_to_num(standard, copy=False, nan=0.0)
 
     @abstractmethod
     def _fit_standardised(self, X: Array, Z: Array) -> dict[str, Array]:

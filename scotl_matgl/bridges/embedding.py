@@ -140,7 +140,12 @@ class SourceEmbedding:
         if self.bridge is None:
             (values,) = own_embeddings(self._registered_card(), self._encoder, described, (self.layer,)).values()
             return values, none
-        values = self._read_bridge.transform(described.X)
+        bridge = self._read_bridge
+        if described.X.shape[1:] == (bridge.n_features_in_,):
+            inputs = described.shared(bridge.input_scaling, lambda: bridge.standardised(described.X))
+            values = bridge.estimated(inputs)
+        else:
+            values = bridge.transform(described.X)  # which says what is wrong
         # Only a card says which look-up belongs to it: it is read from the registry when it is used.
         table = find_look_up(self._registered_card(), self.layer) if self.look_up else None
         if table is None:

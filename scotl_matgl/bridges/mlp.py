@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import expit
 
 from scotl_matgl.bridges.base import Array, Bridge, BridgeError
+from scotl_matgl.encoders.network import ACTIVATIONS
 
 if TYPE_CHECKING:
     import torch
@@ -117,8 +117,9 @@ class MLPBridge(Bridge):
         last = len(self.hidden)
         hidden: Array = X
         for index in range(last):
-            hidden = hidden @ self.weights_[f"weight_{index}"] + self.weights_[f"bias_{index}"]
-            hidden = hidden * expit(hidden)
+            hidden = hidden @ self.weights_[f"weight_{index}"]
+            hidden += self.weights_[f"bias_{index}"]
+            hidden = ACTIVATIONS["silu"](hidden)
         return hidden @ self.weights_[f"weight_{last}"] + self.weights_[f"bias_{last}"]
 
 

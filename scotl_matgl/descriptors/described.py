@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,6 +35,7 @@ class Described:
     descriptor: CompositionDescriptor
     _fingerprint: list[str] = field(default_factory=list, repr=False)
     crystals: NDArray[np.object_] = field(default_factory=lambda: np.empty(0, dtype=object), repr=False)
+    _shared: dict[bytes, NDArray[Any]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -62,6 +65,12 @@ class Described:
         if not self._fingerprint:
             self._fingerprint.append(self.descriptor.fingerprint())
         return self._fingerprint[0]
+
+    def shared(self, key: bytes, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        """What many sources make of these descriptors alike, made once; nobody may write to it."""
+        if key not in self._shared:
+            self._shared[key] = make()
+        return self._shared[key]
 
     def take(self, rows: ArrayLike) -> Described:
         """Some of the formulas, by position."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.distance import cdist
 
+from scotl_matgl.learners.distances import cityblock
 from scotl_matgl.tables.folds import Folds
 from scotl_matgl.vocabulary import Floats
 
@@ -50,12 +51,12 @@ class TrainingDomain:
     def distance(self, X: Floats) -> Floats:
         """Distance (n,) of X (n, p) to the nearest training row; above 1 it is more than 95 % of these have."""
         standard = (X - self.mean) / self.scale
-        nearest: Floats = cdist(standard, self.rows, "cityblock").min(axis=1)
+        nearest: Floats = cityblock(standard, self.rows).min(axis=1)
         return nearest / self.unit
 
     def out_of_fold_distance(self, folds: Folds) -> Floats:
         """The same (m,) for the training rows, each to the rows that it is predicted from out of fold."""
         nearest = np.empty(len(self.rows))
         for train, test in folds:
-            nearest[test] = cdist(self.rows[test], self.rows[train], "cityblock").min(axis=1)
+            nearest[test] = cityblock(self.rows[test], self.rows[train]).min(axis=1)
         return nearest / self.unit
