@@ -38,7 +38,7 @@ from scotl_matgl.bridges.base import (
     read_header,
     split_by_group,
 )
-from scotl_matgl.bridges.build import BuiltBridge, build_bridge
+from scotl_matgl.bridges.build import BuildSettings, BuiltBridge, build_bridge
 from scotl_matgl.bridges.lookup import LookUp
 from scotl_matgl.bridges.mlp import MLPBridge
 from scotl_matgl.bridges.ridge import RidgeBridge
@@ -971,7 +971,7 @@ def test_crystals_that_are_left_out_are_not_fitted_on_and_stay_in_the_look_up(ho
         get_descriptor("fractions"),
         encoder=Encoder(),
         bridge=RidgeBridge(held_out=0.2),
-        leave_out=[pattern],
+        settings=BuildSettings(leave_out=[pattern]),
     )
     assert 0 < sum(left) < len(left)
     assert (built.bridge.provenance_["left_out"], built.bridge.provenance_["n_left_out"]) == ([pattern], sum(left))
@@ -1080,8 +1080,9 @@ def test_a_second_build_encodes_nothing_and_gives_the_same_file(real: Any) -> No
         def encode_layers(self, *_: Any, **__: Any) -> Encoded:
             raise AssertionError("everything is stored")
 
+    settings = BuildSettings(store=EmbeddingStore())
     again = build_bridge(
-        card, corpus, get_descriptor("standard"), encoder=Silent(card), bridge="ridge", store=EmbeddingStore()
+        card, corpus, get_descriptor("standard"), encoder=Silent(card), bridge="ridge", settings=settings
     )
     assert again.path.read_bytes() == before
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from test_bridges import BINARIES, CARD, Encoder, binary
 
 from scotl_matgl.bridges.base import BridgeError
-from scotl_matgl.bridges.build import build_all
+from scotl_matgl.bridges.build import BuildSettings, build_all
 from scotl_matgl.bridges.fetch import FetchError, expected_index, fetch_index
 from scotl_matgl.bridges.index import IndexWriter, index_path, look_up_in_index, read_index_header, sources_in
 from scotl_matgl.bridges.lookup import LookUp
@@ -301,10 +301,10 @@ def test_all_are_built_once_one_failure_costs_one_source_and_the_manifest_says_s
             corpus,
             get_descriptor("magpie"),
             recipe=RECIPE,
-            folder=tmp_path / "bridges",
             index=tmp_path / "index",
             load=load,
             report=lines.append,
+            settings=BuildSettings(folder=tmp_path / "bridges"),
         )
 
     Counted.seen = 0
@@ -336,7 +336,8 @@ def test_all_are_built_once_one_failure_costs_one_source_and_the_manifest_says_s
     assert Counted.seen == len(corpus)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "bridges").glob("*.safetensors")} == times
     RECIPE_2 = RECIPE | {"final": RidgeBridge(held_out=0.2)}
-    build_all([OTHER], corpus, get_descriptor("magpie"), recipe=RECIPE_2, folder=tmp_path / "bridges", load=Counted)
+    settings = BuildSettings(folder=tmp_path / "bridges")
+    build_all([OTHER], corpus, get_descriptor("magpie"), recipe=RECIPE_2, load=Counted, settings=settings)
     changed = {path for path, at in times.items() if path.stat().st_mtime_ns != at}
     assert {path.name.split("--")[1] for path in changed} == {"final"}
 
@@ -360,10 +361,9 @@ def test_without_an_index_only_what_is_missing_is_loaded_and_encoded(home: Path,
             corpus,
             get_descriptor("magpie"),
             recipe=RECIPE,
-            folder=tmp_path / "bridges",
             index=index,
-            leave_out=["drawn-*"],
             load=load,
+            settings=BuildSettings(folder=tmp_path / "bridges", leave_out=["drawn-*"]),
         )
 
     first = build([OTHER], tmp_path / "index")

@@ -6,7 +6,7 @@ import fnmatch
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,36 @@ from scotl_matgl.encoders.contracts import SourceEncoder
 from scotl_matgl.encoders.store import EmbeddingStore, StoredEmbeddings
 from scotl_matgl.sources.cards import SourceCard
 from scotl_matgl.storage import file_sha256, home, installed_versions, read_record, write_whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildSettings:
+    """How bridges are built and where they are kept, whichever source and layer they are of.
+
+    Attributes
+    ----------
+    folder : path
+        Where bridges are written. Default: ``bridges`` below the package's own folder.
+    dtype : str, optional
+        Precision of the files, see :meth:`~scotl_matgl.bridges.base.Bridge.save`. Default: ``"float16"`` for a single
+        bridge, ``"int8"`` for those of many sources.
+    leave_out : sequence of str
+        Patterns (``*`` matches anything) of identifiers of crystals that no bridge is fitted on. They stay in the
+        look-up.
+    store : EmbeddingStore
+        Where embeddings are kept between runs. Default: below the package's own folder.
+    device : str, default="auto"
+        Device of the encoders.
+    progress : callable, optional
+        Called with (done, total) crystals while encoding.
+    """
+
+    folder: str | Path = field(default_factory=lambda: home() / "bridges")
+    dtype: str | None = None
+    leave_out: Sequence[str] = ()
+    store: EmbeddingStore = field(default_factory=EmbeddingStore)
+    device: str = "auto"
+    progress: Callable[[int, int], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -49,13 +79,8 @@ def build_bridge(
     encoder: SourceEncoder | None = None,
     layer: str = "readout",
     bridge: Bridge | str = "mlp",
-    folder: str | Path | None = None,
-    store: EmbeddingStore | None = None,
-    device: str = "auto",
-    dtype: str = "float16",
     look_up: bool = True,
-    leave_out: Sequence[str] = (),
-    progress: Callable[[int, int], None] | None = None,
+    settings: BuildSettings | None = None,
 ) -> BuiltBridge:
     """Encode one crystal per formula, fit the bridge, and save it with the look-up.
 
@@ -73,21 +98,10 @@ def build_bridge(
         Layer of the source whose embedding is estimated.
     bridge : Bridge or str, default="mlp"
         A bridge, of which a copy is fitted, or the name of a registered kind.
-    folder : path, optional
-        Where the bridge is written. Default: ``bridges`` below the package's own folder.
-    store : EmbeddingStore, optional
-        Where embeddings are kept between runs.
-    device : str, default="auto"
-        Device of the encoder.
-    dtype : str, default="float16"
-        Precision of the file, see :meth:`~scotl_matgl.bridges.base.Bridge.save`.
     look_up : bool, default=True
         Whether the embeddings of the crystals are kept as look-up.
-    leave_out : sequence of str
-        Patterns (``*`` matches anything) of identifiers of crystals that the bridge is not fitted on. They stay in the
-        look-up.
-    progress : callable, optional
-        Called with (done, total) crystals while encoding.
+    settings : BuildSettings, optional
+        Folder, precision, crystals to leave out, store, device and progress.
 
     Returns
     -------
@@ -110,12 +124,12 @@ def build_bridge(
     crystals = corpus.one_per_formula()
     if not len(crystals):
         raise BridgeError(f"there is no crystal to fit a bridge on; {len(corpus.refused)} records were refused")
-    store = EmbeddingStore() if store is None else store
+    settings = BuildSettings() if settings is None else settings
     started = time.perf_counter()
     encoder = card.load() if encoder is None else encoder
-    left_out = _matching(crystals, leave_out)
+    left_out = _matching(crystals, settings.leave_out)
     # Nothing is asked of what is left out, unless it is looked up.
-    encoded = _encode(store, encoder, crystals, ~left_out | look_up, (layer,), device=device, progress=progress)
+    encoded = _encode(encoder, crystals, ~left_out | look_up, (layer,), settings)
     embedding = encoded.embeddings[layer]
     encoded_at = time.perf_counter()
 
@@ -130,12 +144,11 @@ def build_bridge(
         **_provenance(card, crystals, descriptor),
         "layer": layer,
         "n_refused": len(encoded.refused),
-        "left_out": list(leave_out),
+        "left_out": list(settings.leave_out),
         "n_left_out": int(left_out.sum()),
     }
-    folder = home() / "bridges" if folder is None else Path(folder)
-    path = folder / bridge_name(card.name, layer, descriptor.fingerprint())
-    fitted.save(path, provenance, dtype=dtype)
+    path = Path(settings.folder) / bridge_name(card.name, layer, descriptor.fingerprint())
+    fitted.save(path, provenance, dtype=settings.dtype or "float16")
     if look_up:
         LookUp.of(compositions.keys(), embedding, provenance).save(look_up_path(card.name, layer))
     return BuiltBridge(
@@ -172,19 +185,20 @@ def _by_name(crystals: Corpus, refused: Mapping[int, str]) -> dict[str, str]:
 
 
 def _encode(
-    store: EmbeddingStore,
     encoder: SourceEncoder,
     crystals: Corpus,
     wanted: np.ndarray[Any, np.dtype[np.bool_]],
     layers: Sequence[str],
-    *,
-    device: str,
-    progress: Callable[[int, int], None] | None,
+    settings: BuildSettings,
 ) -> StoredEmbeddings:
     """Embeddings of some crystals (n,), NaN for the others."""
     rows = np.flatnonzero(wanted)
-    some = store.encode(
-        encoder, [crystals[row] for row in rows.tolist()], layers=layers, device=device, progress=progress
+    some = settings.store.encode(
+        encoder,
+        [crystals[row] for row in rows.tolist()],
+        layers=layers,
+        device=settings.device,
+        progress=settings.progress,
     )
     embeddings = {}
     for layer, values in some.embeddings.items():
@@ -209,15 +223,10 @@ def build_all(
     descriptor: CompositionDescriptor,
     *,
     recipe: Mapping[str, Bridge] | None = None,
-    folder: str | Path | None = None,
     index: str | Path | None = None,
-    dtype: str = "int8",
-    leave_out: Sequence[str] = (),
-    store: EmbeddingStore | None = None,
-    device: str = "auto",
     load: Callable[[SourceCard], SourceEncoder] | None = None,
     report: Callable[[str], None] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    settings: BuildSettings | None = None,
 ) -> dict[str, Any]:
     """Build the bridges of many sources and layers, the corpus index, and the manifest that says what was done.
 
@@ -228,7 +237,7 @@ def build_all(
     ----------
     cards : sequence of SourceCard
         Those of structure modality are built; one that fails costs its own entry in ``failed``.
-    corpus, descriptor, folder, store, device, dtype, leave_out, progress
+    corpus, descriptor, settings
         As for :func:`build_bridge`.
     recipe : mapping of str to Bridge, optional
         Layer to the unfitted bridge. Default: :func:`default_recipe`.
@@ -247,30 +256,30 @@ def build_all(
         each bridge with its quality, sha256 and size, sources that failed and why, and the index.
     """
     recipe = default_recipe() if recipe is None else dict(recipe)
-    folder = home() / "bridges" if folder is None else Path(folder)
-    store = EmbeddingStore() if store is None else store
+    settings = BuildSettings() if settings is None else settings
+    settings = replace(settings, dtype=settings.dtype or "int8")
+    folder = Path(settings.folder)
     crystals = corpus.one_per_formula()
     writer = IndexWriter(crystals.compositions.keys()) if index is not None else None
     records: list[dict[str, Any]] = []
     failed: dict[str, str] = {}
     tell = report if report is not None else lambda _line: None
     fingerprint = clone(descriptor).fit(crystals.compositions).fingerprint()
-    build = partial(
-        build_bridge, folder=folder, store=store, device=device, dtype=dtype, leave_out=leave_out, look_up=False
-    )
-    encoded_rows = ~_matching(crystals, leave_out) | (writer is not None)
+    build = partial(build_bridge, look_up=False, settings=replace(settings, progress=None))
+    left_out = [*settings.leave_out]
+    encoded_rows = ~_matching(crystals, settings.leave_out) | (writer is not None)
     # Before the work: a damaged manifest is no reason to do it twice.
     earlier = _earlier_index(folder / MANIFEST, crystals.hash) if writer is None else {}
     for card in (card for card in cards if card.modality == "structure"):
         try:
             layers = tuple(layer for layer in recipe if layer in card.layers)
-            wanted = {"source_weights": dict(card.weights), "corpus_hash": crystals.hash, "left_out": [*leave_out]}
+            wanted = {"source_weights": dict(card.weights), "corpus_hash": crystals.hash, "left_out": left_out}
             paths = {layer: folder / bridge_name(card.name, layer, fingerprint) for layer in layers}
-            missing = [layer for layer in layers if not _is_built(paths[layer], recipe[layer], wanted, dtype)]
+            missing = [layer for layer in layers if not _is_built(paths[layer], recipe[layer], wanted, settings.dtype)]
             if missing or writer is not None:
                 encoder = card.load() if load is None else load(card)
                 # All layers in one pass: each alone would cost a pass of its own.
-                encoded = _encode(store, encoder, crystals, encoded_rows, layers, device=device, progress=progress)
+                encoded = _encode(encoder, crystals, encoded_rows, layers, settings)
             for layer in layers:
                 if layer in missing:
                     build(card, crystals, descriptor, encoder=encoder, layer=layer, bridge=recipe[layer])
@@ -280,9 +289,9 @@ def build_all(
         except Exception as error:  # an encoder may raise anything, and one source must not end the run
             failed[card.name] = str(error) or type(error).__name__
             tell(f"{card.name} failed: {failed[card.name]}")
-    settings = {"descriptor": repr(descriptor), "descriptor_fingerprint": fingerprint, "recipe": _as_json(recipe)}
-    settings |= {"dtype": dtype, "left_out": list(leave_out)}
-    manifest: dict[str, Any] = {**settings, "bridges": records, "failed": failed, **earlier}
+    made_by = {"descriptor": repr(descriptor), "descriptor_fingerprint": fingerprint, "recipe": _as_json(recipe)}
+    made_by |= {"dtype": settings.dtype, "left_out": left_out}
+    manifest: dict[str, Any] = {**made_by, "bridges": records, "failed": failed, **earlier}
     return _finish(folder, manifest, crystals, None if index is None else Path(index), writer)
 
 
@@ -316,7 +325,7 @@ def _earlier_index(manifest: Path, corpus_hash: str) -> dict[str, Any]:
     return {"index": earlier["index"]} if same and "index" in earlier else {}
 
 
-def _is_built(path: Path, bridge: Bridge, wanted: Mapping[str, Any], dtype: str) -> bool:
+def _is_built(path: Path, bridge: Bridge, wanted: Mapping[str, Any], dtype: str | None) -> bool:
     """Whether the file holds a bridge of these parameters and precision, fitted for what is wanted."""
     if not path.is_file():
         return False

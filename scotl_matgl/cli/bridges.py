@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +21,7 @@ from scotl_matgl.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from scotl_matgl.bridges.build import BuiltBridge
+    from scotl_matgl.bridges.build import BuildSettings, BuiltBridge
     from scotl_matgl.sources.cards import SourceCard
 
 
@@ -50,22 +51,25 @@ def bridge_build(
     threads: Annotated[int, typer.Option(help="Threads of a model on a CPU; 0 leaves torch's choice.")] = 1,
 ) -> None:
     """Encode crystals, fit a bridge for each source, measure it on held-out chemistries, and save it."""
-    from scotl_matgl.bridges.build import build_bridge
+    from scotl_matgl.bridges.build import BuildSettings, build_bridge
+    from scotl_matgl.bridges.index import index_path
     from scotl_matgl.descriptors.composite import get_descriptor
 
     check_registered("bridges", [kind])
     check_registered("descriptors", [descriptor])
     corpus = read_corpus(structures, limit)
+    settings = BuildSettings(leave_out=leave_out or (), device=device)
+    if folder is not None:
+        settings = replace(settings, folder=folder)
     if all_:
+        place = index_path() if folder is None else folder.parent / index_path().name
         _build_all(
             structure_cards(sources),
             threads,
             corpus=corpus,
             descriptor=get_descriptor(descriptor),
-            folder=folder,
-            index=index,
-            leave_out=leave_out or [],
-            device=device,
+            settings=settings,
+            index=place if index else None,
         )
         return
     failed = 0
@@ -78,10 +82,7 @@ def bridge_build(
                 encoder=load_encoder(card, threads),
                 layer=layer,
                 bridge=kind,
-                folder=folder,
-                device=device,
-                leave_out=leave_out or (),
-                progress=progress,
+                settings=replace(settings, progress=progress),
             )
             say(_told(built))
         failed += outcome.failed
@@ -99,20 +100,16 @@ def _told(built: BuiltBridge) -> str:
     )
 
 
-def _build_all(cards: list[SourceCard], threads: int, *, folder: Path | None, index: bool, **settings: Any) -> None:
+def _build_all(cards: list[SourceCard], threads: int, *, settings: BuildSettings, **what: Any) -> None:
     from scotl_matgl.bridges.build import build_all
-    from scotl_matgl.bridges.index import index_path
 
-    place = index_path() if folder is None else folder.parent / index_path().name
     with progress_bar("encoding") as progress:
         manifest = build_all(
             cards,
             load=lambda card: load_encoder(card, threads),
             report=say,
-            progress=progress,
-            folder=folder,
-            index=place if index else None,
-            **settings,
+            settings=replace(settings, progress=progress),
+            **what,
         )
     say(
         f"{len(manifest['bridges'])} bridges, {manifest['bytes'] / 1e6:.1f} MB; corpus index "

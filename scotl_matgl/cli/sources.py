@@ -162,17 +162,16 @@ def zoo_add(
 
 def _bridge(card: SourceCard, corpus: Any, layers: list[str], device: str, threads: int) -> None:
     """Fit the bridges of a source, and say how good they are."""
-    from scotl_matgl.bridges.build import build_bridge
+    from scotl_matgl.bridges.build import BuildSettings, build_bridge
     from scotl_matgl.descriptors.composite import get_descriptor
-    from scotl_matgl.encoders.store import EmbeddingStore
 
     encoder = load_encoder(card, threads)
     descriptor = get_descriptor("standard")
-    store = EmbeddingStore()
+    settings = BuildSettings(device=device)
     with progress_bar(card.name) as progress:  # all layers in one pass; the bridges find them stored
-        store.encode(encoder, corpus.one_per_formula(), layers=layers, device=device, progress=progress)
+        settings.store.encode(encoder, corpus.one_per_formula(), layers=layers, device=device, progress=progress)
     for layer in layers:
-        built = build_bridge(card, corpus, descriptor, encoder=encoder, layer=layer, store=store, device=device)
+        built = build_bridge(card, corpus, descriptor, encoder=encoder, layer=layer, settings=settings)
         say(
             f"bridge to {layer}: held-out median R² {built.bridge.quality_.median_r2:.3f}; {built.n_crystals} "
             f"crystals, {len(built.refused)} refused; {built.path}"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from scotl_matgl import get_descriptor
-from scotl_matgl.bridges.build import MANIFEST, build_all
+from scotl_matgl.bridges.build import MANIFEST, BuildSettings, build_all
 from scotl_matgl.chemistry.corpus import Corpus
 from scotl_matgl.chemistry.crystals import Crystal
 from scotl_matgl.exceptions import InputError, StoredFileError
@@ -74,4 +74,4 @@ def test_a_damaged_manifest_is_told_before_a_bridge_is_built(tmp_path: Path) -> 
     crystals = Corpus([Crystal(4 * np.eye(3), [[0] * 3, [0.5] * 3], [55, 17])])
     card: Any = SimpleNamespace(modality="structure", name="A", layers={"readout": 3}, weights={})
     with pytest.raises(StoredFileError, match=r"is damaged.*delete it to have it made anew"):
-        build_all([card], crystals, get_descriptor("fractions"), folder=tmp_path, load=never)
+        build_all([card], crystals, get_descriptor("fractions"), load=never, settings=BuildSettings(folder=tmp_path))
