@@ -30,6 +30,7 @@ from scotl_matgl.descriptors.structural import NAMES, structural_features
 from scotl_matgl.encoders.export import write_embeddings
 from scotl_matgl.encoders.probes import reference_crystals
 from scotl_matgl.exceptions import InputError
+from scotl_matgl.studies import measuring
 from scotl_matgl.studies.curves import learning_curves
 from scotl_matgl.studies.validation import validate
 from scotl_matgl.tables.crystal_cells import crystals_of
@@ -142,6 +143,47 @@ def test_polymorphs_stay_apart_and_share_a_fold() -> None:
     one = Rows.read([Crystal((4 + i / 10) * np.eye(3), [[0] * 3], [26]) for i in range(12)], np.arange(12.0))
     assert one.witnesses.tolist() == list(range(12))
     assert len(one.folds()) == 5
+
+
+def test_polymorphs_may_be_split_like_other_crystals() -> None:
+    crystals, y = polymorphs()
+    rows = Rows.read(crystals, y).splitting("apart")
+    keys = np.array(rows.formulas.keys())
+    assert any(set(keys[train]) & set(keys[test]) for train, test in rows.folds())
+    assert sorted(row for _, test in rows.folds() for row in test) == list(range(32))
+    assert rows.witnesses.max() + 1 == 32
+    order = np.random.default_rng(2).permutation(32)
+    again = Rows.read([crystals[i] for i in order], y[order]).splitting("apart")
+    assert [test.tolist() for _, test in again.folds()] == [test.tolist() for _, test in rows.folds()]
+    assert any("may be in different folds" in remark for remark in rows.remarks)
+    found = validate(Volumes(), crystals, y, ["random"], n_splits=4, n_jobs=1, polymorphs="apart")
+    assert set(found.frame["failure"]) == {"ValueError: a formula that was learned from"}
+    (one,) = (
+        validate(Volumes(), alike, np.arange(12.0), ["random"], n_splits=3, n_jobs=1, polymorphs="apart").n_rows
+        for alike in [[Crystal((4 + i / 10) * np.eye(3), [[0] * 3], [26]) for i in range(12)]]
+    )
+    assert one == 12
+    assert Rows.read([f"Fe{n}O" for n in range(1, 13)], np.arange(12.0) ** 2).splitting("apart").apart is False
+    for use in (
+        lambda: TransferabilityRanker("SCOTL-MEGNet-Eform", polymorphs="both").fit(crystals, y),  # type: ignore[arg-type]
+        lambda: TransferRegressor(polymorphs="both").fit(crystals, y),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(InputError, match="polymorphs is 'both'; it must be 'together' or 'apart'"):
+            use()
+
+
+def test_evaluate_never_judges_by_polymorphs_of_what_it_learned_from() -> None:
+    crystals = [
+        Crystal((a + i / 7) * np.eye(3), [[0, 0, 0], [0.5] * 3], [z, 8])
+        for z in range(20, 60)
+        for i, a in enumerate((3, 4))
+    ]
+    rows = Rows.read(crystals, np.arange(80.0) ** 2)
+    keys = np.array(rows.formulas.keys())
+    units = list(measuring._units(rows, [20, 40], 3, 1000, 0))
+    assert [(unit.size, len(unit.train)) for unit in units] == [("20", 20)] * 3  # of 40 rows too few formulas are new
+    for unit in units:
+        assert not set(keys[unit.train]) & set(keys[unit.test])
 
 
 def test_a_ranking_of_crystals_uses_their_own_embeddings_and_says_for_how_many() -> None:

@@ -71,6 +71,7 @@ def fit(
         random_state=seed,
         target_unit=unit,
         on_error="skip",
+        polymorphs=given.polymorphs.value,
     ).fit(table.formulas, table.y)
     model.save(output)
     _tell(model, "error rate" if classes else "mean absolute error", guard=guard)

@@ -75,6 +75,7 @@ def rank(
         on_error="skip",
         target_unit=unit,
         random_state=seed,
+        polymorphs=given.polymorphs.value,
     )
     with progress_bar("ranking") as progress:
         ranking = ranker.fit(table.formulas, table.y, progress=progress).ranking_
@@ -95,6 +96,8 @@ def _next_command(given: GivenTable, unit: str) -> str:
     named = {"formula": given.formula, "target": given.target, "sheet": given.sheet, "unit": unit}
     if given.structures is not None:
         named["structures"] = str(given.structures)
+    if given.polymorphs != "together":
+        named["polymorphs"] = given.polymorphs.value
     options = [part for name, value in named.items() if value for part in (f"--{name}", value)]
     return shlex.join(["scotl-matgl", "fit", str(given.table), *options, "-o", "model.skops"])
 

@@ -21,7 +21,7 @@ from scotl_matgl.cli.options import (
     list_records,
     whole_numbers,
 )
-from scotl_matgl.cli.tables import GivenTable, takes_table
+from scotl_matgl.cli.tables import GivenTable, takes_split_table, takes_table
 
 
 @app.command()
@@ -66,7 +66,7 @@ def evaluate(
 
 
 @app.command()
-@takes_table
+@takes_split_table
 def curve(
     given: GivenTable,
     unit: UnitOption = "",
@@ -99,6 +99,7 @@ def curve(
             path=output,
             n_jobs=jobs,
             random_state=seed,
+            polymorphs=given.polymorphs.value,
             progress=progress,
         )
     say(curves.text(error))
@@ -109,7 +110,7 @@ def curve(
 
 
 @app.command("validate")
-@takes_table
+@takes_split_table
 def validate_command(
     given: GivenTable,
     unit: UnitOption = "",
@@ -145,6 +146,7 @@ def validate_command(
             path=output,
             n_jobs=jobs,
             random_state=seed,
+            polymorphs=given.polymorphs.value,
             progress=progress,
         )
     say(str(found))

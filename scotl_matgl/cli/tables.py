@@ -33,6 +33,13 @@ class Amounts(StrEnum):
     weight = "weight"
 
 
+class Polymorphs(StrEnum):
+    """Choices for --polymorphs."""
+
+    together = "together"
+    apart = "apart"
+
+
 @dataclass(frozen=True, kw_only=True)
 class GivenTable:
     """A table as the options name it.
@@ -53,6 +60,8 @@ class GivenTable:
         Further columns.
     structures : Path, optional
         Folder with the crystals that the column of formulas names.
+    polymorphs : Polymorphs
+        Whether crystals of one formula share a fold.
     """
 
     table: Path | None
@@ -63,6 +72,7 @@ class GivenTable:
     task: Task = Task.auto
     column: list[str] | None = field(default=None)
     structures: Path | None = None
+    polymorphs: Polymorphs = Polymorphs.together
 
     @property
     def name(self) -> str:
@@ -177,6 +187,14 @@ def _table_and_target(
     """Options of commands that learn from a table."""
 
 
+def _with_polymorphs(
+    polymorphs: Annotated[
+        Polymorphs, typer.Option(help="Crystals of one formula share a fold, or are split like all others.")
+    ] = Polymorphs.together,
+) -> None:
+    """Option of commands that split the table themselves."""
+
+
 def _with_columns(column: _Column = None) -> None:
     """Option of commands that take further columns."""
 
@@ -223,6 +241,8 @@ def _adds(*options: Callable[..., None]) -> Callable[[Callable[..., None]], Call
 #: Gives a command the options of a table with a target, as one parameter `given`.
 takes_table = _adds(_table_and_target)
 #: The same with ``--column``.
-takes_columns = _adds(_table_and_target, _with_columns)
+takes_columns = _adds(_table_and_target, _with_columns, _with_polymorphs)
+#: The same without ``--column``, for studies that split the table.
+takes_split_table = _adds(_table_and_target, _with_polymorphs)
 #: The same without a target, and the table itself an option.
 takes_formulas = _adds(_formulas_alone)

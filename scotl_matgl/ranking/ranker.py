@@ -21,7 +21,7 @@ from scotl_matgl.ranking.control import control_features
 from scotl_matgl.ranking.search import Search
 from scotl_matgl.ranking.stages import CardSource
 from scotl_matgl.sources.cards import GROUPS, all_cards, select
-from scotl_matgl.tables.rows import MIN_ROWS, Rows, read_rows
+from scotl_matgl.tables.rows import MIN_ROWS, Polymorphs, Rows, read_rows
 from scotl_matgl.views import Documented
 from scotl_matgl.vocabulary import Floats, Progress, check_whole
 
@@ -79,6 +79,9 @@ class TransferabilityRanker(Documented, BaseEstimator):  # type: ignore[misc]  #
         Unit of the target, for the result.
     random_state : int, default=0
         Seed of folds, heads, bootstrap, and of estimators given by name.
+    polymorphs : {"together", "apart"}, default="together"
+        Whether crystals of one formula share a fold, as new formulas ask for, or are split like all others, as new
+        polymorphs of known formulas do.
 
     Attributes
     ----------
@@ -135,6 +138,7 @@ class TransferabilityRanker(Documented, BaseEstimator):  # type: ignore[misc]  #
         on_error: Literal["warn", "raise", "skip"] = "warn",
         target_unit: str = "",
         random_state: int = 0,
+        polymorphs: Polymorphs = "together",
     ) -> None:
         self.sources = sources
         self.descriptor = descriptor
@@ -151,6 +155,7 @@ class TransferabilityRanker(Documented, BaseEstimator):  # type: ignore[misc]  #
         self.on_error = on_error
         self.target_unit = target_unit
         self.random_state = random_state
+        self.polymorphs = polymorphs
 
     def fit(self, formulas: Any, y: ArrayLike, *, progress: Progress | None = None) -> Self:
         """Rank the sources for a table.
@@ -182,6 +187,7 @@ class TransferabilityRanker(Documented, BaseEstimator):  # type: ignore[misc]  #
         self._check_parameters()
         strict = self.on_error == "raise"
         rows = Rows.read(formulas, y, formula=self.formula, task=self.task, strict=strict, estimator=self)
+        rows = rows.splitting(self.polymorphs)
         # Zoos that fail belong to the result if all sources were asked for; otherwise they are worth a warning.
         lost_zoos: dict[str, str] = {}
         everything = isinstance(self.sources, str) and self.sources in GROUPS

@@ -25,7 +25,7 @@ from scotl_matgl.studies.fitting import (
 )
 from scotl_matgl.studies.power_law import Estimate, PowerLaw
 from scotl_matgl.studies.records import ResultsFile
-from scotl_matgl.tables.rows import Rows
+from scotl_matgl.tables.rows import Polymorphs, Rows
 from scotl_matgl.vocabulary import check_whole, for_spreadsheets
 
 if TYPE_CHECKING:
@@ -264,6 +264,7 @@ def learning_curves(
     path: str | Path | None = None,
     n_jobs: int | None = None,
     random_state: int = 0,
+    polymorphs: Polymorphs = "together",
     progress: Progress | None = None,
 ) -> LearningCurves:
     """Measure the error of several methods at several numbers of training rows.
@@ -305,6 +306,9 @@ def learning_curves(
         Processes, as in joblib.
     random_state : int, default=0
         Seed of parts and orders. Methods keep the seeds they were given.
+    polymorphs : {"together", "apart"}, default="together"
+        Whether crystals of one formula share a fold, as new formulas ask for, or are split like all others, as new
+        polymorphs of known formulas do.
     progress : callable, optional
         Called with (done, total) fits.
 
@@ -329,7 +333,7 @@ def learning_curves(
     import pandas as pd
     from joblib import Parallel, delayed
 
-    table = Rows.read(formulas, y, task=task)
+    table = Rows.read(formulas, y, task=task).splitting(polymorphs)
     chosen = named_methods(methods, classification=table.classification)
     check_whole("repeats", repeats, 1)
     check_whole("folds", folds, 2)

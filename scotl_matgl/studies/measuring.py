@@ -190,7 +190,7 @@ def _described(name: str, rows: Rows, descriptor: Any, search: Search, cards: Se
 
 def _units(rows: Rows, sizes: Sequence[int | None], repeats: int, max_rows: int, random_state: int) -> Iterator[_Unit]:
     """Splits of a table. Folds and draws differ from those inside a ranking, which are of the same seed."""
-    n = len(rows)
+    n, formula = len(rows), rows.composition
     for size in sizes:
         if size is None:
             kept = rows.sample(max_rows, random_state)
@@ -200,7 +200,10 @@ def _units(rows: Rows, sizes: Sequence[int | None], repeats: int, max_rows: int,
         elif size + _MIN_TEST <= n:
             for draw in range(repeats):
                 order = np.random.default_rng([random_state, size, draw]).permutation(n)
-                yield _Unit(str(size), draw, np.sort(order[:size]), np.sort(order[size : size + max_rows]))
+                train, test = np.sort(order[:size]), np.sort(order[size : size + max_rows])
+                test = test[~np.isin(formula[test], formula[train])]  # no polymorph of what is learned from
+                if len(test) >= _MIN_TEST:
+                    yield _Unit(str(size), draw, train, test)
 
 
 def _measure(table: _Table, unit: _Unit) -> Iterator[dict[str, Any]]:

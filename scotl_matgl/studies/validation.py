@@ -26,7 +26,7 @@ from scotl_matgl.studies.fitting import (
 )
 from scotl_matgl.studies.records import ResultsFile, number
 from scotl_matgl.studies.splitters import SCHEMES, make_splitter
-from scotl_matgl.tables.rows import Rows
+from scotl_matgl.tables.rows import Polymorphs, Rows
 from scotl_matgl.vocabulary import check_whole
 
 if TYPE_CHECKING:
@@ -149,6 +149,7 @@ def validate(
     path: str | Path | None = None,
     n_jobs: int | None = None,
     random_state: int = 0,
+    polymorphs: Polymorphs = "together",
     progress: Progress | None = None,
 ) -> Validation:
     """Measure methods under several schemes, each beside random folds on the same rows.
@@ -177,6 +178,9 @@ def validate(
         table, fold and method is not measured again; fits that failed are, and those of more than 5,000 test rows.
     random_state : int, default=0
         Seed of the folds. Methods keep the seeds they were given.
+    polymorphs : {"together", "apart"}, default="together"
+        Whether crystals of one formula share a fold, as new formulas ask for, or are split like all others, as new
+        polymorphs of known formulas do.
     progress : callable, optional
         Called with (done, total) fits.
 
@@ -204,7 +208,7 @@ def validate(
 
     from scotl_matgl.storage import installed_versions
 
-    table = Rows.read(formulas, y, task=task)
+    table = Rows.read(formulas, y, task=task).splitting(polymorphs)
     methods = named_methods(estimator, classification=table.classification)
     name, loss = loss_of(metric, classification=table.classification)
     if max_folds is not None:
@@ -247,7 +251,12 @@ def _units(
 ) -> list[_Unit]:
     """Folds of a scheme; none if the table does not allow it, which is told in `left_out`."""
     try:
-        folds = splitter.folds(table.formulas)
+        if scheme == "random" and table.apart:  # the splitters know formulas alone
+            parts = table.folds(n_folds=splitter.n_splits, random_state=seed)
+            masks = [np.isin(np.arange(len(table)), test) for _, test in parts]
+            folds = [(f"part {number}", mask) for number, mask in enumerate(masks)]
+        else:
+            folds = splitter.folds(table.formulas)
     except InputError as error:
         if scheme == "random":
             raise

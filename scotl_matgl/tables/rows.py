@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +24,12 @@ from scotl_matgl.vocabulary import Floats, counted
 
 #: Fewest compositions that can be learned from: below, five folds leave next to nothing.
 MIN_ROWS = 10
+
+
+Polymorphs = Literal["together", "apart"]
+
+# How the remark on polymorphs ends.
+_SHARED = "and share a fold."
 
 
 class RowError(CompositionError, InputError):
@@ -62,6 +68,8 @@ class Rows:
         Rows that were merged into others.
     remarks : tuple of str
         How formulas and target were understood, a sentence each.
+    apart : bool
+        Whether polymorphs of one formula may be on both sides of a split.
     """
 
     compositions: Compositions | None
@@ -75,6 +83,7 @@ class Rows:
     classes: NDArray[Any] = field(default_factory=_no_objects)
     n_merged: int = 0
     remarks: tuple[str, ...] = ()
+    apart: bool = False
 
     @classmethod
     def read(
@@ -146,9 +155,10 @@ class Rows:
 
     @property
     def witnesses(self) -> NDArray[np.intp]:
-        """Number (n,) of each row's composition; of polymorphs of one formula alone, of each row."""
+        """Number (n,) of each row's composition; of its crystal where polymorphs are split, or of one formula alone."""
         found = self.composition
-        return np.arange(len(self)) if len(self.crystals) and not found.any() else found
+        each = len(self.crystals) and (self.apart or not found.any())
+        return np.unique(np.array(self.identities), return_inverse=True)[1].astype(np.intp) if each else found
 
     @property
     def materials(self) -> NDArray[np.object_]:
@@ -176,6 +186,21 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.kept)
+
+    def splitting(self, polymorphs: Polymorphs) -> Self:
+        """Rows whose polymorphs of one formula share a fold ("together"), or are split like other crystals ("apart").
+
+        Raises
+        ------
+        InputError
+            For anything else.
+        """
+        if polymorphs not in ("together", "apart"):
+            raise InputError(f"polymorphs is {polymorphs!r}; it must be 'together' or 'apart'")
+        if polymorphs == "together" or not len(self.crystals):
+            return self
+        told = tuple(remark.replace(_SHARED, "and may be in different folds.") for remark in self.remarks)
+        return replace(self, apart=True, remarks=told)
 
     # -- selecting ------------------------------------------------------------------------------------------------
 
@@ -372,7 +397,8 @@ class Rows:
     def folds(self, *, n_folds: int = 5, random_state: int = 0) -> Folds:
         """Folds in which all rows of one composition are on the same side, stratified for class labels.
 
-        They follow the compositions: a table in another order has the same folds.
+        Crystals of one composition too, unless they are `apart`. Folds follow what rows are: a table in another order
+        has the same.
         """
         y = self.y if len(self.y) else np.zeros(len(self))
         settings: dict[str, Any] = {
@@ -397,7 +423,7 @@ class Rows:
     def _keys(self) -> Sequence[str]:
         """What each row is known by: its composition, or its numbers where there is none."""
         if self.compositions is not None:
-            return self.compositions.keys()
+            return self.identities if self.apart else self.compositions.keys()
         return [row.tobytes().hex() for row in np.ascontiguousarray(self.numbers)]
 
 
@@ -527,7 +553,7 @@ def _read_materials(values: list[Any], index: list[Hashable] | None, *, strict: 
         )
     if len(crystals):
         n = sum(crystal is not None for crystal in crystals)
-        notes += (f"{n} of {len(read)} rows are crystals; polymorphs of one formula stay apart, and share a fold.",)
+        notes += (f"{n} of {len(read)} rows are crystals; polymorphs of one formula stay apart, {_SHARED}",)
         notes += _remarks_of_readers(crystals)
     positions = np.array(kept, dtype=np.intp)[read.rows]
     skipped.sort(key=lambda item: item.row)

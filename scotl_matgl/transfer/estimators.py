@@ -84,6 +84,9 @@ class TransferRegressor(RegressorMixin, TransferModel):  # type: ignore[misc]  #
         Threads of forests, as in joblib: None is one, -1 all. They change no number.
     random_state : int, default=0
         Seed of folds, heads and networks.
+    polymorphs : {"together", "apart"}, default="together"
+        Whether crystals of one formula share a fold, as new formulas ask for, or are split like all others, as new
+        polymorphs of known formulas do.
 
     Attributes
     ----------

@@ -38,7 +38,7 @@ from scotl_matgl.ranking.ranker import TransferabilityRanker
 from scotl_matgl.ranking.report import fallen_back
 from scotl_matgl.sources.cards import GROUPS, SourceCard
 from scotl_matgl.storage import write_whole
-from scotl_matgl.tables.rows import MIN_ROWS, Rows, read_rows
+from scotl_matgl.tables.rows import MIN_ROWS, Polymorphs, Rows, read_rows
 from scotl_matgl.training.bridge import FineTunedBridge
 from scotl_matgl.training.full import FullTransferRegressor, reason_against, refusals
 from scotl_matgl.transfer.features import FormulaEstimator
@@ -116,6 +116,7 @@ class TransferModel(FormulaEstimator):
         on_error: Literal["warn", "raise", "skip"] = "warn",
         n_jobs: int | None = None,
         random_state: int = 0,
+        polymorphs: Polymorphs = "together",
     ) -> None:
         self.sources = sources
         self.method = method
@@ -134,6 +135,7 @@ class TransferModel(FormulaEstimator):
         self.on_error = on_error
         self.n_jobs = n_jobs
         self.random_state = random_state
+        self.polymorphs = polymorphs
 
     # -- fitting --------------------------------------------------------------------------------------------------
 
@@ -274,7 +276,7 @@ class TransferModel(FormulaEstimator):
         if self._trains_networks and not len(rows):
             first = f"; row {rows.skipped[0].row}: {rows.skipped[0].reason}" if rows.skipped else ""
             raise InputError(f"method='full' trains on crystals, and none of the {rows.n_input} rows holds one{first}")
-        rows = rows.with_target(y, task=self._target_kind, strict=strict)
+        rows = rows.with_target(y, task=self._target_kind, strict=strict).splitting(self.polymorphs)
         if rows.compositions is None and rows.skipped:
             raise InputError("Input y contains NaN or infinity; leave these rows out")
         if len(rows) < 2:
