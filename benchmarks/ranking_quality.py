@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from scotl_matgl.studies.judging import judge_rankings, orders, reliability, static_lists, summarise
-from scotl_matgl.studies.measuring import evaluate
+from scotl_matgl.studies.measuring import EvaluationSettings, evaluate
 from scotl_matgl.tables.files import read_table
 
 RESULTS = Path(__file__).parent / "results" / "ranking_quality.csv.xz"
@@ -68,16 +68,19 @@ def measure(names: list[str], sizes: list[int | None], repeats: int, path: Path)
         rows = read_table(folder / f"{name}.csv", formula="composition", target="target")
         y = np.log10(rows["target"].astype(float)) if name in LOGARITHMS else rows["target"]
         task = "classification" if name in CLASSES else "regression"
-        evaluate(
-            rows["composition"],
-            y,
-            table=name,
-            path=path,
+        settings = EvaluationSettings(
             head="kernel ridge",
             task=task,
             estimators=ESTIMATORS if task == "regression" else None,
             sizes=some,
             repeats=repeat,
+        )
+        evaluate(
+            rows["composition"],
+            y,
+            table=name,
+            path=path,
+            settings=settings,
             progress=lambda line: print(line, file=sys.stderr, flush=True),
         )
 

@@ -31,7 +31,6 @@ ORDER = [room for level in LEVELS for room in level]
 # With more parameters than allowed, when the test was written. Take a name off when it is mended; add none.
 STILL_TOO_WIDE = {
     "studies.curves.learning_curves",
-    "studies.measuring.evaluate",
     "studies.validation.validate",
 }
 # Distinct names that modules import from each other, per 1,000 lines. Lower it as names go; the aim is 7.

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from scotl_matgl import load_example
 from scotl_matgl.cli.main import app
 from scotl_matgl.studies.judging import judge_rankings, orders
-from scotl_matgl.studies.measuring import evaluate
+from scotl_matgl.studies.measuring import EvaluationSettings, evaluate
 
 
 def test_evaluate_writes_what_it_summarises_and_resumes(tmp_path, monkeypatch) -> None:
@@ -20,8 +20,9 @@ def test_evaluate_writes_what_it_summarises_and_resumes(tmp_path, monkeypatch) -
     assert first.exit_code == 0, first.output
     before = output.read_text()
     frame = pd.read_csv(table, keep_default_na=False)
-    settings = {"table": "table", "path": output, "head": "kernel ridge", "repeats": 1}
-    records = evaluate(frame["formula"], frame["target"].astype(float), "MEGNet*Eform", **settings)
+    rows = (frame["formula"], frame["target"].astype(float))
+    settings = EvaluationSettings(head="kernel ridge", repeats=1)
+    records = evaluate(*rows, "MEGNet*Eform", table="table", path=output, settings=settings)
     assert output.read_text() == before  # it is all there
     assert {"no transfer", "MEGNet-MP-2018.6.1-Eform"} <= set(records["source"])
     assert set(records["size"]) == {"50", "whole"}  # 97 rows are too few to test subsets of 100 and 200

@@ -30,7 +30,7 @@ from scotl_matgl.studies.judging import (
     static_lists,
     summarise,
 )
-from scotl_matgl.studies.measuring import evaluate
+from scotl_matgl.studies.measuring import EvaluationSettings, evaluate
 from scotl_matgl.vocabulary import NO_TRANSFER
 
 ELEMENTS = ("Li", "Na", "K", "Mg", "Ca", "Sr", "Al", "Ga", "Ti", "Zr", "Fe", "Ni", "Cu", "Zn", "Sn")
@@ -295,18 +295,15 @@ def table() -> tuple[list[str], np.ndarray]:
     return [formulas[index] for index in unique], 5 * columns[:, 0] + 0.1 * columns[:, 1]
 
 
-SETTINGS: dict[str, Any] = {
-    "descriptor": "fractions",
-    "head": "kernel ridge",
-    "estimators": ("loo", "logme"),
-    "sizes": (50, None),
-    "repeats": 2,
-}
+SETTINGS = EvaluationSettings(
+    descriptor="fractions", head="kernel ridge", estimators=("loo", "logme"), sizes=(50, None), repeats=2
+)
+FEW = replace(SETTINGS, sizes=(50,), repeats=1)
 
 
 @pytest.fixture(scope="module")
 def result(table) -> pd.DataFrame:
-    return evaluate(*table, SOURCES, table="synthetic", **SETTINGS)
+    return evaluate(*table, SOURCES, table="synthetic", settings=SETTINGS)
 
 
 def test_one_row_for_each_ranking_and_source(result, table) -> None:
@@ -344,7 +341,7 @@ def test_rankings_see_nothing_of_the_rows_that_judge_them(table, result) -> None
     formulas, y = table
     train = set(np.random.default_rng([0, 50, 0]).permutation(len(y))[:50].tolist())
     other = np.array([value if row in train else 7.0 - 3 * value for row, value in enumerate(y)])
-    changed = evaluate(formulas, other, SOURCES, table="synthetic", **{**SETTINGS, "sizes": (50,), "repeats": 1})
+    changed = evaluate(formulas, other, SOURCES, table="synthetic", settings=FEW)
     before = result[(result["size"] == "50") & (result["draw"] == "0")].reset_index(drop=True)
     said = ["source", "place", "out_of_fold", "gain", "gain_low", "gain_high", "p_helps", "verdict", "loo", "logme"]
     pd.testing.assert_frame_equal(changed[said], before[said])
@@ -371,10 +368,10 @@ def test_stops_and_resumes_without_measuring_again(table, result, tmp_path, monk
 
     monkeypatch.setattr(measuring, "_measure", measure)
     with pytest.raises(KeyboardInterrupt):
-        evaluate(*table, SOURCES, table="synthetic", path=path, **SETTINGS)
+        evaluate(*table, SOURCES, table="synthetic", path=path, settings=SETTINGS)
     monkeypatch.setattr(measuring, "_measure", original)
     lines: list[str] = []
-    again = evaluate(*table, SOURCES, table="synthetic", path=path, progress=lines.append, **SETTINGS)
+    again = evaluate(*table, SOURCES, table="synthetic", path=path, progress=lines.append, settings=SETTINGS)
     assert len(lines) == 4
     columns = ["size", "draw", "source", "error", "gain", "loo"]
     pd.testing.assert_frame_equal(again[columns], result[columns])
@@ -382,17 +379,16 @@ def test_stops_and_resumes_without_measuring_again(table, result, tmp_path, monk
 
 def test_other_settings_are_measured_anew(table, tmp_path) -> None:
     path, lines = tmp_path / "result.csv", []
-    few: dict[str, Any] = {**SETTINGS, "sizes": (50,), "repeats": 1}
-    for settings in (few, few, {**few, "random_state": 1}):
-        evaluate(*table, SOURCES, table="synthetic", path=path, progress=lines.append, **settings)
+    for settings in (FEW, FEW, replace(FEW, random_state=1)):
+        evaluate(*table, SOURCES, table="synthetic", path=path, progress=lines.append, settings=settings)
     assert len(lines) == 2
 
 
 def test_class_labels_are_judged_by_the_brier_score(table) -> None:
     formulas, y = table
     labels = np.where(y > np.median(y), "high", "low")
-    settings = {**SETTINGS, "estimators": ("logme",), "sizes": (50,), "repeats": 1}
-    errors = evaluate(formulas, labels, SOURCES, **settings).set_index("source")["error"]
+    settings = replace(FEW, estimators=("logme",))
+    errors = evaluate(formulas, labels, SOURCES, settings=settings).set_index("source")["error"]
     order = np.random.default_rng([0, 50, 0]).permutation(len(y))
     train, test = np.sort(order[:50]), np.sort(order[50:])
     X = get_descriptor("fractions").fit_transform(formulas)
@@ -406,5 +402,5 @@ def test_class_labels_are_judged_by_the_brier_score(table) -> None:
 def test_sources_that_fail_are_told_and_left_out(table) -> None:
     broken = replace(source("broken", informative=True), loader="test_evaluation:nowhere")
     with pytest.warns(UserWarning, match="1 of 3 sources are not evaluated, the first is broken"):
-        found = evaluate(*table, [*SOURCES, broken], **{**SETTINGS, "sizes": (50,), "repeats": 1})
+        found = evaluate(*table, [*SOURCES, broken], settings=FEW)
     assert "broken" not in set(found["source"])

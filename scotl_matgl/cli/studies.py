@@ -38,6 +38,7 @@ def evaluate(
     check_output(output, given.table)
     table = given.read()  # before scikit-learn is imported: a wrong column costs no second
     from scotl_matgl.studies.judging import judge_rankings, orders, summarise
+    from scotl_matgl.studies.measuring import EvaluationSettings
     from scotl_matgl.studies.measuring import evaluate as measure
 
     records = measure(
@@ -46,10 +47,7 @@ def evaluate(
         asked(sources),
         table=given.name,
         path=output,
-        head=head,
-        task=given.task.value,
-        repeats=repeats,
-        random_state=seed,
+        settings=EvaluationSettings(head=head, task=given.task.value, repeats=repeats, random_state=seed),
         progress=lambda line: say(line, err=True),
     )
     for line in records.attrs["read"]:

@@ -84,6 +84,38 @@ class _Table:
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """How rankings are made and how often, when :func:`evaluate` measures how good they are.
+
+    Attributes
+    ----------
+    descriptor, head, layer, task
+        As for :class:`~scotl_matgl.TransferabilityRanker`; ``head="kernel ridge"`` is the fastest.
+    estimators : sequence of str or TransferabilityEstimator, optional
+        Default: all registered ones that are fitted on embeddings.
+    sizes : sequence of int or None
+        Numbers of rows that the ranking sees, drawn at random; those that leave fewer than 40 rows to judge by are left
+        out. None is the whole table (at most `max_rows`), in five folds of which each is judge once.
+    repeats : int, default=3
+        Draws of each size.
+    max_rows : int, default=1000
+        Rows at most that a ranking sees, and that judge it.
+    random_state : int, default=0
+        Seed of everything.
+    """
+
+    descriptor: Any = "standard"
+    head: Any = "auto"
+    layer: str = "readout"
+    task: Task = "auto"
+    estimators: Sequence[Any] | None = None
+    sizes: Sequence[int | None] = (50, 100, 200, 400, None)
+    repeats: int = 3
+    max_rows: int = 1000
+    random_state: int = 0
+
+
 def evaluate(
     formulas: Any,
     y: ArrayLike,
@@ -91,15 +123,7 @@ def evaluate(
     *,
     table: str = "table",
     path: str | Path | None = None,
-    descriptor: Any = "standard",
-    head: Any = "auto",
-    layer: str = "readout",
-    task: Task = "auto",
-    estimators: Sequence[Any] | None = None,
-    sizes: Sequence[int | None] = (50, 100, 200, 400, None),
-    repeats: int = 3,
-    max_rows: int = 1000,
-    random_state: int = 0,
+    settings: EvaluationSettings | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> pd.DataFrame:
     """Rank all sources on some rows of a table, and measure on the others what transfer from each really gives.
@@ -117,19 +141,8 @@ def evaluate(
         Name of the table in the result.
     path : path, optional
         CSV file to which each finished ranking is added at once; what it holds already is not measured again.
-    descriptor, head, layer, task
-        As for :class:`~scotl_matgl.TransferabilityRanker`; ``head="kernel ridge"`` is the fastest.
-    estimators : sequence of str or TransferabilityEstimator, optional
-        Default: all registered ones that are fitted on embeddings.
-    sizes : sequence of int or None
-        Numbers of rows that the ranking sees, drawn at random; those that leave fewer than 40 rows to judge by are left
-        out. None is the whole table (at most `max_rows`), in five folds of which each is judge once.
-    repeats : int, default=3
-        Draws of each size.
-    max_rows : int, default=1000
-        Rows at most that a ranking sees, and that judge it.
-    random_state : int, default=0
-        Seed of everything.
+    settings : EvaluationSettings, optional
+        How rankings are made, on how many rows, and how often.
     progress : callable, optional
         Called with one line of text for each ranking.
 
@@ -152,20 +165,22 @@ def evaluate(
     from threadpoolctl import threadpool_limits
 
     cards = select(all_cards(), sources)
-    read = Rows.read(formulas, y, task=task)
-    names = embedding_estimators() if estimators is None else list(estimators)
+    settings = EvaluationSettings() if settings is None else settings
+    read = Rows.read(formulas, y, task=settings.task)
+    names = embedding_estimators() if settings.estimators is None else list(settings.estimators)
+    seed = settings.random_state
     search = Search(
-        estimators=named_estimators(names, classification=read.classification, random_state=random_state),
-        head=head,
-        layer=layer,
-        max_rows=max_rows,
+        estimators=named_estimators(names, classification=read.classification, random_state=seed),
+        head=settings.head,
+        layer=settings.layer,
+        max_rows=settings.max_rows,
         max_measured=max(len(cards), 1),
-        random_state=random_state,
+        random_state=seed,
     )
-    measured = _described(table, read, descriptor, search, cards)
+    measured = _described(table, read, settings.descriptor, search, cards)
     key = measured.fingerprint
     results = ResultsFile(None if path is None else Path(path), key=KEY, columns=[*KEY, *MEASURED], grows=True)
-    for unit in _units(read, sizes, repeats, max_rows, random_state):
+    for unit in _units(read, settings):
         results.refresh()  # another run may share the file
         done = results.get(table, unit.size, unit.draw, NO_TRANSFER)
         if done is not None and done["fingerprint"] == key:
@@ -188,17 +203,18 @@ def _described(name: str, rows: Rows, descriptor: Any, search: Search, cards: Se
     return _Table(name, rows, described, features, search, cards)
 
 
-def _units(rows: Rows, sizes: Sequence[int | None], repeats: int, max_rows: int, random_state: int) -> Iterator[_Unit]:
+def _units(rows: Rows, settings: EvaluationSettings) -> Iterator[_Unit]:
     """Splits of a table. Folds and draws differ from those inside a ranking, which are of the same seed."""
     n, formula = len(rows), rows.composition
-    for size in sizes:
+    max_rows, random_state = settings.max_rows, settings.random_state
+    for size in settings.sizes:
         if size is None:
             kept = rows.sample(max_rows, random_state)
             folds: Folds = rows.take(kept).folds(random_state=10_007 + random_state)
             for draw, (train, test) in enumerate(folds):
                 yield _Unit("whole", draw, kept[train], kept[test])
         elif size + _MIN_TEST <= n:
-            for draw in range(repeats):
+            for draw in range(settings.repeats):
                 order = np.random.default_rng([random_state, size, draw]).permutation(n)
                 train, test = np.sort(order[:size]), np.sort(order[size : size + max_rows])
                 test = test[~np.isin(formula[test], formula[train])]  # no polymorph of what is learned from
