@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from sklearn.model_selection import cross_val_score
 
-from scotl_matgl import LeaveOneElementOut, TransferRegressor, load_example, validate
+from scotl_matgl import LeaveOneElementOut, StudySettings, TransferRegressor, load_example, validate
 
 
 def main() -> None:
     table = load_example().sample(400, random_state=0)
     # One fast head, so that the example takes seconds; leave it out to blend several.
-    print(validate("kernel ridge", table["formula"], table["target"], max_folds=10, unit="eV/atom"))
+    settings = StudySettings(unit="eV/atom")
+    print(validate("kernel ridge", table["formula"], table["target"], max_folds=10, settings=settings))
 
     # The splitters are scikit-learn's: they go wherever `cv` goes.
     elements = LeaveOneElementOut(min_formulas=50)

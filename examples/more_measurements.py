@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from scotl_matgl import TradeLaw, learning_curves, load_example
+from scotl_matgl import StudySettings, TradeLaw, learning_curves, load_example
 
 
 def main() -> None:
     table = load_example().sample(400, random_state=0)
     # One fast head, so that the example takes seconds; leave it out to blend several.
-    curves = learning_curves(table["formula"], table["target"], "kernel ridge", unit="eV/atom")
+    settings = StudySettings(unit="eV/atom")
+    curves = learning_curves(table["formula"], table["target"], "kernel ridge", settings=settings)
     print(curves.text(error=0.07))
 
     # A table of one's own: errors with so many measurements and so many calculations. Here they follow a known law.

@@ -21,6 +21,7 @@ _PUBLIC = {
     "PowerLaw": "studies.power_law",
     "Ranking": "ranking.result",
     "SourceCard": "sources.cards",
+    "StudySettings": "studies.settings",
     "TradeLaw": "studies.trade",
     "TransferClassifier": "transfer.estimators",
     "TransferFeaturizer": "transfer.featurizer",
@@ -48,6 +49,7 @@ __all__ = [
     "PowerLaw",
     "Ranking",
     "SourceCard",
+    "StudySettings",
     "TradeLaw",
     "TransferClassifier",
     "TransferFeaturizer",
@@ -74,6 +76,7 @@ if TYPE_CHECKING:
     from scotl_matgl.sources.cards import SourceCard, all_cards
     from scotl_matgl.studies.curves import LearningCurves, learning_curves
     from scotl_matgl.studies.power_law import PowerLaw
+    from scotl_matgl.studies.settings import StudySettings
     from scotl_matgl.studies.splitters import (
         ChemicalSystemKFold,
         CompositionKFold,

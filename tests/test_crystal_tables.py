@@ -32,6 +32,7 @@ from scotl_matgl.encoders.probes import reference_crystals
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.studies import measuring
 from scotl_matgl.studies.curves import learning_curves
+from scotl_matgl.studies.settings import StudySettings
 from scotl_matgl.studies.validation import validate
 from scotl_matgl.tables.crystal_cells import crystals_of
 from scotl_matgl.tables.rows import Rows, read_rows
@@ -156,10 +157,11 @@ def test_polymorphs_may_be_split_like_other_crystals() -> None:
     again = Rows.read([crystals[i] for i in order], y[order]).splitting("apart")
     assert [test.tolist() for _, test in again.folds()] == [test.tolist() for _, test in rows.folds()]
     assert any("may be in different folds" in remark for remark in rows.remarks)
-    found = validate(Volumes(), crystals, y, ["random"], n_splits=4, n_jobs=1, polymorphs="apart")
+    apart = StudySettings(polymorphs="apart")
+    found = validate(Volumes(), crystals, y, ["random"], n_splits=4, settings=apart)
     assert set(found.frame["failure"]) == {"ValueError: a formula that was learned from"}
     (one,) = (
-        validate(Volumes(), alike, np.arange(12.0), ["random"], n_splits=3, n_jobs=1, polymorphs="apart").n_rows
+        validate(Volumes(), alike, np.arange(12.0), ["random"], n_splits=3, settings=apart).n_rows
         for alike in [[Crystal((4 + i / 10) * np.eye(3), [[0] * 3], [26]) for i in range(12)]]
     )
     assert one == 12
@@ -180,7 +182,7 @@ def test_evaluate_never_judges_by_polymorphs_of_what_it_learned_from() -> None:
     ]
     rows = Rows.read(crystals, np.arange(80.0) ** 2)
     keys = np.array(rows.formulas.keys())
-    units = list(measuring._units(rows, [20, 40], 3, 1000, 0))
+    units = list(measuring._units(rows, measuring.EvaluationSettings(sizes=[20, 40])))
     assert [(unit.size, len(unit.train)) for unit in units] == [("20", 20)] * 3  # of 40 rows too few formulas are new
     for unit in units:
         assert not set(keys[unit.train]) & set(keys[unit.test])
@@ -341,14 +343,14 @@ class Volumes(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
 def test_validation_and_curves_hand_crystals_to_the_methods_and_keep_polymorphs_together(tmp_path: Path) -> None:
     crystals, _ = polymorphs()
     y = np.array([3 + 2 * crystal.volume for crystal in crystals])
-    found = validate(Volumes(), crystals, y, ["random", "cluster", "chemical system"], n_splits=3, n_jobs=1)
+    found = validate(Volumes(), crystals, y, ["random", "cluster", "chemical system"], n_splits=3)
     assert (found.n_rows, found.n_merged, found.left_out) == (32, 0, {})
     assert len(found.failures) == 0
     assert found.frame["n_test"].sum() == 3 * 32
     assert found.frame["error"].max() < 1e-9
     assert any("32 of 32 rows are crystals" in remark for remark in found.remarks)
     path = tmp_path / "curve.csv"
-    settings: dict[str, Any] = {"sizes": [8, 16], "repeats": 3, "path": path, "n_jobs": 1}
+    settings: dict[str, Any] = {"sizes": [8, 16], "repeats": 3, "settings": StudySettings(path=path)}
     curves = learning_curves(crystals, y, {"volumes": Volumes()}, **settings)
     assert curves.n_rows == 32
     assert curves.frame["error"].max() < 1e-9

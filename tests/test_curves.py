@@ -17,6 +17,7 @@ from scotl_matgl.cli.main import app
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.studies.curves import learning_curves
 from scotl_matgl.studies.power_law import PowerLaw
+from scotl_matgl.studies.settings import StudySettings
 from scotl_matgl.tables.rows import Rows
 from scotl_matgl.transfer.estimators import TransferRegressor
 
@@ -91,7 +92,9 @@ def test_mean_error_at_the_largest_size_is_that_of_cross_validation() -> None:
 
 
 def test_error_falls_with_rows_and_the_law_is_that_of_the_frame() -> None:
-    curves = learning_curves(TABLE["formula"], TABLE["target"], {"kernel": KERNEL}, unit="eV/atom")
+    curves = learning_curves(
+        TABLE["formula"], TABLE["target"], {"kernel": KERNEL}, settings=StudySettings(unit="eV/atom")
+    )
     means = curves.frame.groupby("n")["error"].mean()
     assert means.iloc[-1] < 0.75 * means.iloc[0]
     law = curves.law("kernel")
@@ -132,7 +135,7 @@ def test_failures_cost_their_own_line_and_are_listed() -> None:
 def test_a_run_goes_on_where_it_was(tmp_path) -> None:
     path = tmp_path / "curve.csv"
     arguments = (TABLE["formula"], TABLE["target"])
-    options = {"sizes": [20, 50], "repeats": 2, "path": path}
+    options = {"sizes": [20, 50], "repeats": 2, "settings": StudySettings(path=path)}
     first = learning_curves(*arguments, {"a": Recorder(fail_at=50), "mean": DummyRegressor()}, **options)
     assert len(Recorder.seen) == 2
     # Half of a file is never seen; what stands in it is not measured again, what failed is.
@@ -151,7 +154,7 @@ def test_a_run_goes_on_where_it_was(tmp_path) -> None:
     other = tmp_path / "other.csv"
     other.write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match="not the table of an earlier run"):
-        learning_curves(*arguments, {"a": Recorder()}, path=other)
+        learning_curves(*arguments, {"a": Recorder()}, settings=StudySettings(path=other))
 
 
 def test_class_labels_and_other_metrics() -> None:
@@ -162,7 +165,7 @@ def test_class_labels_and_other_metrics() -> None:
     assert curves.metric == "error rate"
     assert curves.frame["error"].between(0.3, 0.7).all()
     rows = (TABLE["formula"], TABLE["target"], {"zero": Recorder()})
-    squared = learning_curves(*rows, sizes=[50], repeats=1, metric="rmse").frame["error"][0]
+    squared = learning_curves(*rows, sizes=[50], repeats=1, settings=StudySettings(metric="rmse")).frame["error"][0]
     test = Recorder.seen[-1][2]
     values = TABLE.set_index("formula").loc[test, "target"]
     assert squared == pytest.approx(np.sqrt(np.mean(values**2)))
@@ -170,7 +173,7 @@ def test_class_labels_and_other_metrics() -> None:
     def largest(true, predicted):
         return np.abs(true - predicted).max()
 
-    found = learning_curves(*rows, sizes=[50], repeats=1, metric=largest)
+    found = learning_curves(*rows, sizes=[50], repeats=1, settings=StudySettings(metric=largest))
     assert found.metric == "largest"
     assert found.frame["error"][0] == pytest.approx(values.abs().max())
 
@@ -199,7 +202,7 @@ def test_what_was_understood_of_a_table_is_told() -> None:
         ({"sizes": [400]}, "the size 400 is more than the 116 rows"),
         ({"sizes": [1]}, "a size is 1"),
         ({"repeats": 0}, "repeats is 0"),
-        ({"metric": "mape"}, "metric is 'mape'"),
+        ({"settings": StudySettings(metric="mape")}, "metric is 'mape'"),
         ({"methods": {}}, "no method"),
         ({"methods": {"class": DummyRegressor}}, "unfitted estimator"),
     ],

@@ -18,6 +18,7 @@ from scotl_matgl.chemistry.compositions import parse_compositions
 from scotl_matgl.chemistry.formulas import CompositionError
 from scotl_matgl.cli.main import app
 from scotl_matgl.exceptions import InputError
+from scotl_matgl.studies.settings import StudySettings
 from scotl_matgl.studies.splitters import (
     SCHEMES,
     ChemicalSystemKFold,
@@ -146,7 +147,11 @@ def test_scikit_learn_takes_the_splitters() -> None:
 
 def test_validation_stands_beside_random_folds_on_the_same_rows() -> None:
     found = validate(
-        {"kernel": KERNEL, "mean": DummyRegressor()}, FORMULAS, TABLE["target"], min_formulas=40, unit="eV"
+        {"kernel": KERNEL, "mean": DummyRegressor()},
+        FORMULAS,
+        TABLE["target"],
+        min_formulas=40,
+        settings=StudySettings(unit="eV"),
     )
     frame = found.frame
     assert set(frame["scheme"]) == set(SCHEMES)

@@ -84,14 +84,10 @@ def curve(
         raise typer.BadParameter(f"{error} is no error to be reached; give a number above zero")
     table = given.read()
     from scotl_matgl.studies.curves import learning_curves
+    from scotl_matgl.studies.settings import StudySettings
 
     with progress_bar("fits") as progress:
-        curves = learning_curves(
-            table.formulas,
-            table.y,
-            head,
-            sizes=whole_numbers(sizes),
-            repeats=repeats,
+        settings = StudySettings(
             task=given.task.value,
             unit=unit,
             path=output,
@@ -99,6 +95,14 @@ def curve(
             random_state=seed,
             polymorphs=given.polymorphs.value,
             progress=progress,
+        )
+        curves = learning_curves(
+            table.formulas,
+            table.y,
+            head,
+            sizes=whole_numbers(sizes),
+            repeats=repeats,
+            settings=settings,
         )
     say(curves.text(error))
     if plot is not None:
@@ -127,10 +131,20 @@ def validate_command(
     """Errors when whole clusters, elements or chemical systems are held out, beside random folds."""
     check_output(output, given.table)
     table = given.read()
+    from scotl_matgl.studies.settings import StudySettings
     from scotl_matgl.studies.splitters import SCHEMES
     from scotl_matgl.studies.validation import validate
 
     with progress_bar("fits") as progress:
+        settings = StudySettings(
+            task=given.task.value,
+            unit=unit,
+            path=output,
+            n_jobs=jobs,
+            random_state=seed,
+            polymorphs=given.polymorphs.value,
+            progress=progress,
+        )
         found = validate(
             head,
             table.formulas,
@@ -139,13 +153,7 @@ def validate_command(
             n_splits=folds,
             min_formulas=min_formulas,
             max_folds=max_folds,
-            task=given.task.value,
-            unit=unit,
-            path=output,
-            n_jobs=jobs,
-            random_state=seed,
-            polymorphs=given.polymorphs.value,
-            progress=progress,
+            settings=settings,
         )
     say(str(found))
     if not found.frame["error"].notna().any():

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,7 +15,6 @@ from scotl_matgl.exceptions import InputError
 from scotl_matgl.storage import write_whole
 from scotl_matgl.studies.fitting import (
     Loss,
-    Metric,
     RowNumbers,
     fingerprint_of,
     fit_and_predict,
@@ -25,7 +24,8 @@ from scotl_matgl.studies.fitting import (
 )
 from scotl_matgl.studies.power_law import Estimate, PowerLaw
 from scotl_matgl.studies.records import ResultsFile
-from scotl_matgl.tables.rows import Polymorphs, Rows
+from scotl_matgl.studies.settings import StudySettings
+from scotl_matgl.tables.rows import Rows
 from scotl_matgl.vocabulary import check_whole, for_spreadsheets
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from scotl_matgl.plotting import Curve
-
-Progress = Callable[[int, int], None]
 
 #: Columns of the tidy frame, in order. The first four name a unit of work.
 COLUMNS = ("fingerprint", "method", "repeat", "n", "n_test", "error", "seconds", "failure", "warned")
@@ -258,14 +256,7 @@ def learning_curves(
     sizes: Sequence[int] | None = None,
     repeats: int = 5,
     folds: int = 5,
-    metric: Metric = "auto",
-    task: Literal["auto", "regression", "classification"] = "auto",
-    unit: str = "",
-    path: str | Path | None = None,
-    n_jobs: int | None = None,
-    random_state: int = 0,
-    polymorphs: Polymorphs = "together",
-    progress: Progress | None = None,
+    settings: StudySettings | None = None,
 ) -> LearningCurves:
     """Measure the error of several methods at several numbers of training rows.
 
@@ -292,25 +283,9 @@ def learning_curves(
         Fits of each method at each size.
     folds : int, default=5
         Parts of the table.
-    metric : {"auto", "rmse"} or callable, default="auto"
-        ``"auto"``: mean absolute error, or for class labels the share that is wrong. A callable takes true and
-        predicted values and returns an error.
-    task : {"auto", "regression", "classification"}, default="auto"
-        Kind of target, as for :class:`~scotl_matgl.TransferabilityRanker`.
-    unit : str, default=""
-        Unit of the target, for the result.
-    path : path, optional
-        CSV file to which every finished fit is added at once. What it holds of the same table, settings and method is
-        not measured again; fits that failed are.
-    n_jobs : int, optional
-        Processes, as in joblib.
-    random_state : int, default=0
-        Seed of parts and orders. Methods keep the seeds they were given.
-    polymorphs : {"together", "apart"}, default="together"
-        Whether crystals of one formula share a fold, as new formulas ask for, or are split like all others, as new
-        polymorphs of known formulas do.
-    progress : callable, optional
-        Called with (done, total) fits.
+    settings : StudySettings, optional
+        Metric, kind and unit of the target, file of results, processes, seed of parts and orders,
+        polymorphs, and progress.
 
     Returns
     -------
@@ -333,27 +308,29 @@ def learning_curves(
     import pandas as pd
     from joblib import Parallel, delayed
 
-    table = Rows.read(formulas, y, task=task).splitting(polymorphs)
+    settings = StudySettings() if settings is None else settings
+    progress, seed = settings.progress, settings.random_state
+    table = Rows.read(formulas, y, task=settings.task).splitting(settings.polymorphs)
     chosen = named_methods(methods, classification=table.classification)
     check_whole("repeats", repeats, 1)
     check_whole("folds", folds, 2)
-    splits = _splits(table, repeats=repeats, folds=folds, seed=random_state)
+    splits = _splits(table, repeats=repeats, folds=folds, seed=seed)
     counts = _sizes(sizes, min(len(train) for train, _ in splits), len(table.y))
-    name, loss = loss_of(metric, classification=table.classification)
-    base = [*table.identities, *map(str, table.y.tolist()), name, str(folds), str(random_state)]
+    name, loss = loss_of(settings.metric, classification=table.classification)
+    base = [*table.identities, *map(str, table.y.tolist()), name, str(folds), str(seed)]
     units = [
         _Unit(fingerprint_of(base, estimator), method, repeat, n, train[:n], test)
         for repeat, (train, test) in enumerate(splits)
         for n in counts
         for method, estimator in chosen.items()
     ]
-    results = ResultsFile(None if path is None else Path(path), key=COLUMNS[:4], columns=COLUMNS)
+    results = ResultsFile(None if settings.path is None else Path(settings.path), key=COLUMNS[:4], columns=COLUMNS)
     missing = [one for one in units if (results.get(*one.key) or {"failure": "not measured"})["failure"]]
     materials = table.materials
     if progress is not None:
         progress(len(units) - len(missing), len(units))
     jobs = (delayed(_measure)(one, chosen[one.method], materials, table.y, loss) for one in missing)
-    for done, record in enumerate(Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs), start=1):
+    for done, record in enumerate(Parallel(n_jobs=settings.n_jobs, return_as="generator_unordered")(jobs), start=1):
         results.add([record])
         if progress is not None:
             progress(len(units) - len(missing) + done, len(units))
@@ -366,9 +343,9 @@ def learning_curves(
         n_merged=table.n_merged,
         skipped=table.skipped,
         metric=name,
-        unit="" if table.classification else unit,
+        unit="" if table.classification else settings.unit,
         folds=folds,
-        settings={"random_state": random_state, "versions": installed_versions()},
+        settings={"random_state": seed, "versions": installed_versions()},
         remarks=table.remarks,
     )
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,7 +17,6 @@ from scotl_matgl.exceptions import InputError
 from scotl_matgl.studies.fitting import (
     Fit,
     Loss,
-    Metric,
     fingerprint_of,
     fit_and_predict,
     how_read,
@@ -25,15 +24,14 @@ from scotl_matgl.studies.fitting import (
     named_methods,
 )
 from scotl_matgl.studies.records import ResultsFile, number
+from scotl_matgl.studies.settings import Progress, StudySettings
 from scotl_matgl.studies.splitters import SCHEMES, make_splitter
-from scotl_matgl.tables.rows import Polymorphs, Rows
+from scotl_matgl.tables.rows import Rows
 from scotl_matgl.vocabulary import check_whole
 
 if TYPE_CHECKING:
     import pandas as pd
 
-
-Progress = Callable[[int, int], None]
 
 #: Columns of the file of a validation. The first two name a fit.
 COLUMNS = (
@@ -143,14 +141,7 @@ def validate(
     n_splits: int = 5,
     min_formulas: int = 10,
     max_folds: int | None = None,
-    metric: Metric = "auto",
-    task: Literal["auto", "regression", "classification"] = "auto",
-    unit: str = "",
-    path: str | Path | None = None,
-    n_jobs: int | None = None,
-    random_state: int = 0,
-    polymorphs: Polymorphs = "together",
-    progress: Progress | None = None,
+    settings: StudySettings | None = None,
 ) -> Validation:
     """Measure methods under several schemes, each beside random folds on the same rows.
 
@@ -171,18 +162,9 @@ def validate(
         See :func:`make_splitter`.
     max_folds : int, optional
         Of each scheme at most so many folds, drawn at random, are measured; the rest is said in ``left_out``.
-    metric, task, unit, n_jobs
-        As for :func:`~scotl_matgl.learning_curves`.
-    path : path, optional
-        CSV file to which every finished fit is added at once, with what it `predicted`. What it holds of the same
-        table, fold and method is not measured again; fits that failed are, and those of more than 5,000 test rows.
-    random_state : int, default=0
-        Seed of the folds. Methods keep the seeds they were given.
-    polymorphs : {"together", "apart"}, default="together"
-        Whether crystals of one formula share a fold, as new formulas ask for, or are split like all others, as new
-        polymorphs of known formulas do.
-    progress : callable, optional
-        Called with (done, total) fits.
+    settings : StudySettings, optional
+        Metric, kind and unit of the target, file of results, processes, seed of the folds, polymorphs, and progress.
+        The file holds what each fit `predicted` too; fits of more than 5,000 test rows are measured again.
 
     Returns
     -------
@@ -191,8 +173,8 @@ def validate(
     Raises
     ------
     InputError
-        If the table cannot be used, a parameter is wrong, or `path` is no file of an earlier run. A fit that fails is
-        listed and ends nothing.
+        If the table cannot be used, a parameter is wrong, or `settings.path` is no file of an earlier run. A fit that
+        fails is listed and ends nothing.
 
     Examples
     --------
@@ -208,30 +190,32 @@ def validate(
 
     from scotl_matgl.storage import installed_versions
 
-    table = Rows.read(formulas, y, task=task).splitting(polymorphs)
+    settings = StudySettings() if settings is None else settings
+    seed = settings.random_state
+    table = Rows.read(formulas, y, task=settings.task).splitting(settings.polymorphs)
     methods = named_methods(estimator, classification=table.classification)
-    name, loss = loss_of(metric, classification=table.classification)
+    name, loss = loss_of(settings.metric, classification=table.classification)
     if max_folds is not None:
         check_whole("max_folds", max_folds, 1)
     left_out: dict[str, str] = {}
     units: list[_Unit] = []
     for scheme in dict.fromkeys(("random", *schemes)):
-        splitter = make_splitter(scheme, n_splits=n_splits, min_formulas=min_formulas, random_state=random_state)
+        splitter = make_splitter(scheme, n_splits=n_splits, min_formulas=min_formulas, random_state=seed)
         # Random folds are whole: the other schemes are compared with them row by row.
         most = None if scheme == "random" else max_folds
-        units += _units(scheme, splitter, table, most, left_out, random_state)
+        units += _units(scheme, splitter, table, most, left_out, seed)
 
-    measured = _Measured(path, methods, units, table, name, loss)
-    measured.run(n_jobs, progress)
+    measured = _Measured(settings.path, methods, units, table, name, loss)
+    measured.run(settings.n_jobs, settings.progress)
     return Validation(
         frame=pd.DataFrame(measured.finish()),
         metric=name,
-        unit="" if table.classification else unit,
+        unit="" if table.classification else settings.unit,
         n_rows=len(table.y),
         n_merged=table.n_merged,
         skipped=table.skipped,
         left_out=left_out,
-        settings={"random_state": random_state, "versions": installed_versions()},
+        settings={"random_state": seed, "versions": installed_versions()},
         remarks=table.remarks,
     )
 
