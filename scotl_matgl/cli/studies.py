@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,9 @@ from scotl_matgl.cli.options import (
     whole_numbers,
 )
 from scotl_matgl.cli.tables import GivenTable, takes_split_table, takes_table
+
+if TYPE_CHECKING:
+    from scotl_matgl.studies.settings import StudySettings
 
 
 @app.command()
@@ -63,6 +66,13 @@ def evaluate(
         say(f"{title}\n{found.to_string(index=False, float_format=lambda value: f'{value:.3f}')}\n")
 
 
+def _settings(given: GivenTable, **run: Any) -> StudySettings:
+    """What the user says of the table, and how the fits are run."""
+    from scotl_matgl.studies.settings import StudySettings
+
+    return StudySettings(task=given.task.value, polymorphs=given.polymorphs.value, **run)
+
+
 @app.command()
 @takes_split_table
 def curve(
@@ -84,18 +94,9 @@ def curve(
         raise typer.BadParameter(f"{error} is no error to be reached; give a number above zero")
     table = given.read()
     from scotl_matgl.studies.curves import learning_curves
-    from scotl_matgl.studies.settings import StudySettings
 
     with progress_bar("fits") as progress:
-        settings = StudySettings(
-            task=given.task.value,
-            unit=unit,
-            path=output,
-            n_jobs=jobs,
-            random_state=seed,
-            polymorphs=given.polymorphs.value,
-            progress=progress,
-        )
+        settings = _settings(given, unit=unit, path=output, n_jobs=jobs, random_state=seed, progress=progress)
         curves = learning_curves(
             table.formulas,
             table.y,
@@ -131,20 +132,11 @@ def validate_command(
     """Errors when whole clusters, elements or chemical systems are held out, beside random folds."""
     check_output(output, given.table)
     table = given.read()
-    from scotl_matgl.studies.settings import StudySettings
     from scotl_matgl.studies.splitters import SCHEMES
     from scotl_matgl.studies.validation import validate
 
     with progress_bar("fits") as progress:
-        settings = StudySettings(
-            task=given.task.value,
-            unit=unit,
-            path=output,
-            n_jobs=jobs,
-            random_state=seed,
-            polymorphs=given.polymorphs.value,
-            progress=progress,
-        )
+        settings = _settings(given, unit=unit, path=output, n_jobs=jobs, random_state=seed, progress=progress)
         found = validate(
             head,
             table.formulas,
