@@ -860,6 +860,7 @@ def test_every_shipped_bridge_fits_its_card_and_the_standard_descriptor(home: Pa
         assert bridge.quality_.median_r2 > 0.5
 
 
+@pytest.mark.slow
 def test_applying_a_shipped_network_needs_neither_torch_nor_pymatgen(home: Path) -> None:
     code = (
         "import sys, numpy as np; from scotl_matgl.bridges.store import list_bridges; "

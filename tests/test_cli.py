@@ -182,6 +182,7 @@ def test_rank_as_json_csv_and_file_agree(command, table, tmp_path) -> None:
     assert [row["error"] for row in written["ranking"]] == [row["error"] for row in content["ranking"]]
 
 
+@pytest.mark.slow
 def test_rank_options_reach_the_ranker(command, table) -> None:
     options = ["--seed", "3", "--max-rows", "20", "--look-up", "off", "--jobs", "2", "--descriptor", "standard"]
     content = json.loads(command(*rank(table, "--format", "json", *options))[1])
@@ -338,6 +339,7 @@ def process(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
 
 
+@pytest.mark.slow
 def test_exit_codes_and_streams_of_the_process(table) -> None:
     done = process(*rank(table, "--format", "json"))
     assert done.returncode == 0, done.stderr

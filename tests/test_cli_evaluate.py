@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+import pytest
 from typer.testing import CliRunner
 
 from scotl_matgl import load_example
@@ -11,6 +12,7 @@ from scotl_matgl.studies.judging import judge_rankings, orders
 from scotl_matgl.studies.measuring import EvaluationSettings, evaluate
 
 
+@pytest.mark.slow
 def test_evaluate_writes_what_it_summarises_and_resumes(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("SCOTL_MATGL_HOME", str(tmp_path))
     table, output = tmp_path / "table.csv", tmp_path / "out.csv"

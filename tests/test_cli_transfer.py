@@ -36,6 +36,7 @@ def run(*arguments: object) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 def test_what_is_fitted_and_predicted_is_what_the_estimator_says(folder) -> None:
     said = run("fit", folder / "known.csv", "-o", folder / "m.skops", "-s", SOURCE, "--n-sources", 1)
     table = pd.read_csv(folder / "known.csv")
@@ -54,6 +55,7 @@ def test_what_is_fitted_and_predicted_is_what_the_estimator_says(folder) -> None
     assert not found["inside"][1]
 
 
+@pytest.mark.slow
 def test_further_columns_and_classes(folder) -> None:
     run("fit", folder / "known.csv", "-o", folder / "c.skops", "-s", SOURCE, "--target", "kind", "--classes",
         "--column", "load")  # fmt: skip
@@ -106,6 +108,7 @@ def test_percent_by_weight(folder) -> None:
     assert "without further columns" in str(result.exception)
 
 
+@pytest.mark.slow
 def test_shares_are_said_when_a_model_is_fitted(folder) -> None:
     table = pd.read_csv(folder / "known.csv")[["formula", "target"]]
     table.loc[0, "formula"] = "(Fe72Mo4B24)96Dy4"

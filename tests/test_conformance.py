@@ -53,7 +53,9 @@ def test_descriptor_of_the_scotl_table_conforms(assets: Path) -> None:
     check_descriptor(registry.load("descriptors", "scotl60")(assets / "reference" / "scotl_element_table.json"))
 
 
-@pytest.mark.parametrize("name", ours("bridges"))
+@pytest.mark.parametrize(
+    "name", [name if name == "ridge" else pytest.param(name, marks=pytest.mark.torch) for name in ours("bridges")]
+)
 def test_bridges_conform(name: str) -> None:
     if name != "ridge":
         pytest.importorskip("torch")

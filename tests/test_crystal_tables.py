@@ -188,6 +188,7 @@ def test_evaluate_never_judges_by_polymorphs_of_what_it_learned_from() -> None:
         assert not set(keys[unit.train]) & set(keys[unit.test])
 
 
+@pytest.mark.slow
 def test_a_ranking_of_crystals_uses_their_own_embeddings_and_says_for_how_many() -> None:
     crystals, y = polymorphs()
     caesium = Crystal(4.1 * np.eye(3), [[0, 0, 0], [0.5] * 3], [55, 17])

@@ -212,6 +212,7 @@ def test_wrong_input_is_said_in_a_sentence(options, message) -> None:
         learning_curves(TABLE["formula"], TABLE["target"], **{"methods": {"a": Recorder()}, **options})
 
 
+@pytest.mark.slow
 def test_methods_without_a_choice_are_with_and_without_transfer() -> None:
     curves = learning_curves(TABLE["formula"], TABLE["target"], "kernel ridge", sizes=[116], repeats=3)
     assert curves.methods == ("no transfer", "transfer")

@@ -492,6 +492,7 @@ def test_fingerprints_tell_descriptors_apart() -> None:
     assert len(set(prints)) == len(prints)
 
 
+@pytest.mark.slow
 def test_another_process_has_the_same_fingerprint_and_needs_neither_matminer_nor_pymatgen() -> None:
     code = (
         "import sys; from scotl_matgl.descriptors.composite import StandardDescriptor as S\n"

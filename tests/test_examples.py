@@ -25,6 +25,7 @@ SCRIPTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_the_example_runs(script: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     environment = os.environ | {"SCOTL_MATGL_HOME": str(tmp_path), "MPLBACKEND": "Agg"}

@@ -58,6 +58,7 @@ def test_a_wrong_column_is_told_before_scikit_learn_is_loaded(command, tmp_path)
     assert not loaded & {*HEAVY, "sklearn", "scipy"}
 
 
+@pytest.mark.slow
 def test_ranking_with_shipped_bridges_loads_neither_torch_nor_matgl(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("SCOTL_MATGL_HOME", str(tmp_path))
     loaded = loaded_after(

@@ -24,6 +24,8 @@ from scotl_matgl.ranking.ranker import TransferabilityRanker
 from scotl_matgl.sources.cards import all_cards
 from scotl_matgl.tables.files import load_example
 
+pytestmark = pytest.mark.slow  # starts processes
+
 ZOO = """
 import numpy as np
 from scotl_matgl.sources.cards import SourceCard

@@ -342,7 +342,7 @@ def test_a_folder_of_train_is_added_listed_ranked_and_removed(tmp_path: Path, ta
     )
     code, out, _ = command("zoo", "list", "--zoo", "own", "--format", "csv")
     assert "\nMine,p,1," in out
-    code, out, err = command("rank", table, "-s", "Mine", "--estimators", "loo", "--format", "csv")
+    code, out, err = command("rank", table, "-s", "Mine", "--head", "kernel ridge", "--format", "csv")
     assert (code, out.splitlines()[1].split(",")[1]) == (0, "Mine"), err
     assert command("zoo", "show", "mine")[0] == 0
     code, out, _ = command("zoo", "remove", "Mine")
@@ -381,6 +381,7 @@ def test_a_damaged_card_costs_itself_alone(tmp_path: Path) -> None:
         install(card, {"Mine.safetensors": b"others"})
 
 
+@pytest.mark.slow
 def test_a_function_of_formulas_is_ranked_and_one_of_crystals_bridged(tmp_path: Path) -> None:
     def counts(formulas: list[str]) -> np.ndarray:
         if any("Xe" in formula for formula in formulas):

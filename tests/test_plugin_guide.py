@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # starts processes
+
 GUIDE = Path(__file__).parents[1] / "plugins" / "README.md"
 
 

@@ -42,6 +42,7 @@ def test_slope_without_floor_is_that_of_weighted_regression_of_logarithms() -> N
     assert law.a == pytest.approx(np.exp(start), rel=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("b", "c", "repeats", "own", "shared"),
     [(0.5, 0.0, 5, 0.05, 0.1), (0.3, 0.0, 10, 0.1, 0.05), (0.5, 0.03, 5, 0.05, 0.0), (1.0, 0.1, 5, 0.05, 0.1)],

@@ -95,6 +95,7 @@ def test_rows_are_sorted_by_composition(rows) -> None:
     assert keys == sorted(set(keys))
 
 
+@pytest.mark.slow
 def test_control_is_the_best_of_all_heads_without_a_source(found, rows, described) -> None:
     fractions = rows.formulas.dense_fractions()
     fractions = fractions[:, fractions.any(axis=0)]
@@ -256,6 +257,7 @@ def reference(table) -> TransferabilityRanker:
     return rank(table["formula"], table["target"])
 
 
+@pytest.mark.slow
 def test_the_order_of_rows_changes_nothing(table, reference) -> None:
     for seed in (1, 2):
         shuffled = table.sample(frac=1, random_state=seed)

@@ -408,6 +408,7 @@ def test_errors_of_the_cards_are_those_on_the_held_out_formulas(assets: Path) ->
         assert 1 - (error**2).mean() / y[rows][known].var() == pytest.approx(expected["r2"], abs=0.01)
 
 
+@pytest.mark.slow
 def test_shipped_sources_are_ranked_without_torch_and_described_once(tmp_path: Path) -> None:
     code = (
         "import sys\n"

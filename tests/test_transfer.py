@@ -171,6 +171,7 @@ def test_forests_are_read_by_their_mean_and_their_median(known, new) -> None:
     )
 
 
+@pytest.mark.slow
 def test_what_the_search_has_compared_is_not_fitted_again(known, monkeypatch) -> None:
     """Where no rows are merged, heads without a source are compared once for the ranking and for the blend."""
     fits = []
@@ -186,6 +187,7 @@ def test_what_the_search_has_compared_is_not_fitted_again(known, monkeypatch) ->
         assert model.member_errors_[name] == pytest.approx(error, rel=1e-8 if "kernel" in name else 0.05)
 
 
+@pytest.mark.slow
 def test_threads_change_no_number(known, new) -> None:
     one, two = (
         TransferRegressor(ENTHALPY, n_jobs=n_jobs).fit(known["formula"], known["target"]) for n_jobs in (None, 2)
@@ -234,6 +236,7 @@ def test_a_class_that_a_fold_lacks_is_never_predicted_there(known) -> None:
     assert model.error_ <= 3 / len(known)
 
 
+@pytest.mark.slow
 def test_the_unit_of_the_target_does_not_matter(known, new) -> None:
     """Trees cannot tell values below 1e-8 apart; a power of two changes no digit."""
     factor = 2.0**-40
@@ -310,6 +313,7 @@ def test_what_all_sources_predict_stands_beside_the_descriptors(known, new) -> N
     )
 
 
+@pytest.mark.slow
 def test_transfer_helps_where_the_source_knows_the_property(known, new) -> None:
     model = TransferRegressor("MEGNet-MP-2018*", n_sources=1).fit(known["formula"], known["target"])
     alone = TransferRegressor(sources=()).fit(known["formula"], known["target"])
@@ -433,6 +437,7 @@ def test_the_unit_of_distance_is_what_training_rows_have_among_themselves() -> N
 # -- tables, bad rows, parameters -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_further_columns_stand_beside_the_formula(known, new) -> None:
     def with_column(part, seed):
         temperature = np.random.default_rng(seed).normal(size=len(part))
@@ -589,6 +594,7 @@ def test_grid_search_clone_and_pickle(fitted, known, new) -> None:
     assert not hasattr(clone(fitted), "members_")
 
 
+@pytest.mark.slow
 def test_featurizer_reads_a_generator_once_and_leaves_out_sources_that_fail(known) -> None:
     formulas = list(known["formula"])
     of_list = TransferFeaturizer("MEGNet-MP-*").fit(formulas, known["target"])

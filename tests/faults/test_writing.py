@@ -378,6 +378,7 @@ def test_what_a_full_disk_refuses_is_named(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_closed_stderr_costs_no_result(tmp_path: Path) -> None:
     command = f"{sys.executable} -m scotl_matgl zoo list 2>&-"
     done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False)  # noqa: S603

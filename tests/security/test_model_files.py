@@ -344,8 +344,8 @@ def test_models_of_every_descriptor_are_saved(table: Any, tmp_path: Path, descri
 @pytest.mark.parametrize(
     "options",
     [
-        {"head": "auto"},
-        {"head": "gradient boosting"},
+        pytest.param({"head": "auto"}, marks=pytest.mark.slow),
+        pytest.param({"head": "gradient boosting"}, marks=pytest.mark.slow),
         {"head": "kernel ridge", "combine": "residual"},
         {"head": "kernel ridge", "combine": "embedding", "guard": False, "predictions": False},
         {"head": make_pipeline(FunctionTransformer(), Ridge()), "layer": "final"},
@@ -357,6 +357,7 @@ def test_models_of_every_option_are_saved(table: Any, tmp_path: Path, options: d
     _round_trip(model.fit(table["formula"], table["target"]), table, tmp_path)
 
 
+@pytest.mark.slow
 def test_classifiers_are_saved(table: Any, tmp_path: Path) -> None:
     model = TransferClassifier(SOURCE).fit(table["formula"], table["target"] < -1)
     _round_trip(model, table, tmp_path)

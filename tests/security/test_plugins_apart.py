@@ -12,6 +12,8 @@ import pytest
 from scotl_matgl import all_cards
 from scotl_matgl.sources.apart import ended_a_process
 
+pytestmark = pytest.mark.slow  # starts processes
+
 LIST = (
     "from scotl_matgl import all_cards; found = []; "
     "n = len(all_cards(lambda *said: found.append(said))); print(n, found)"
