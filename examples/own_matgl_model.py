@@ -1,7 +1,7 @@
 """How is a model that MatGL's own trainer has just made ranked beside the published ones?
 
 Needs SCOTL_MATGL_ASSETS and matgl; under two minutes of two cores. It trains a small MEGNet on 500 crystals, which is
-far too little for a good source. The lines between the two rules are all that scotl_matgl asks for. The first argument
+far too little for a good source, and ranks it for a table of formulas and for one of crystals with bulk moduli. The lines between the two rules are all that scotl_matgl asks for. The first argument
 is where sources are kept; without it, a folder that is deleted at the end.
 """
 
@@ -58,12 +58,16 @@ def main(home: str | Path) -> None:
     crystals = Corpus(islice((crystal for crystal in read if len(crystal) <= 12), 500)).one_per_formula()
     module = train(crystals, crystals.values("formation_energy_eV_atom").tolist())
     table = load_example()
+    measured = [crystal for crystal in crystals if "bulk_modulus_vrh_GPa" in crystal.properties]
+    moduli = [crystal.properties["bulk_modulus_vrh_GPa"] for crystal in measured]
     # ------------------------------------------------------------------------------------------------------------------
     card = SourceCard.from_matgl(module, name="My-MEGNet", property="formation energy", unit="eV/atom", replace=True)
     build_bridge(card, crystals, get_descriptor("standard"), bridge="ridge")
     ranker = TransferabilityRanker(["My-MEGNet", "MEGNet*"]).fit(table["formula"], table["target"])
+    of_crystals = TransferabilityRanker(["My-MEGNet", "MEGNet-MP*"]).fit(measured, moduli)
     # ------------------------------------------------------------------------------------------------------------------
     print(ranker.ranking_)
+    print(of_crystals.ranking_)
 
 
 if __name__ == "__main__":
