@@ -1,8 +1,9 @@
 """How is a model that MatGL's own trainer has just made ranked beside the published ones?
 
 Needs SCOTL_MATGL_ASSETS and matgl; under two minutes of two cores. It trains a small MEGNet on 500 crystals, which is
-far too little for a good source, and ranks it for a table of formulas and for one of crystals with bulk moduli. The lines between the two rules are all that scotl_matgl asks for. The first argument
-is where sources are kept; without it, a folder that is deleted at the end.
+far too little for a good source, and ranks it for a table of formulas and for one of crystals with bulk moduli. The
+lines between the two rules are all that scotl_matgl asks for. The first argument is where sources are kept; without it,
+a folder that is deleted at the end.
 """
 
 from __future__ import annotations
