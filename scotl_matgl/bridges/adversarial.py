@@ -151,7 +151,7 @@ class AdversarialBridge(Bridge):
 def gradient_penalty(
     judge: Callable[[torch.Tensor], torch.Tensor], true: torch.Tensor, fake: torch.Tensor
 ) -> torch.Tensor:
-    """Mean of (‖∇ judge(z)‖ − 1)² at random points z between true and generated embeddings, one a row.
+    """Mean of (‖∇ judge(z)‖ − 1)² at random points z between true and generated embeddings, one per row.
 
     Parameters
     ----------

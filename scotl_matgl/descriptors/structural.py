@@ -33,7 +33,7 @@ def structural_features(crystals: Sequence[Crystal | None]) -> Floats:
 
     Notes
     -----
-    About 2 ms a crystal of ten atoms. Symmetry is spglib's.
+    About 2 ms per crystal of ten atoms. Symmetry is spglib's.
 
     Examples
     --------

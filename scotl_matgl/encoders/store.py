@@ -60,7 +60,7 @@ class StoredEmbeddings:
 class EmbeddingStore:
     """Embeddings on disk, by source and content of the crystal.
 
-    One folder a source, in it one safetensors file for each chunk of crystals; a file appears whole (written beside,
+    One folder per source, in it one safetensors file for each chunk of crystals; a file appears whole (written beside,
     then renamed) or not at all, so that a killed run loses one chunk at most.
 
     Parameters

@@ -318,7 +318,7 @@ class LaplacianKernelRidge(RegressorMixin, _LaplacianKernel):  # type: ignore[mi
 
 
 class LaplacianKernelClassifier(ClassifierMixin, _LaplacianKernel):  # type: ignore[misc]  # scikit-learn is not typed
-    """Kernel ridge regression of one indicator a class, with the kernel of :class:`LaplacianKernelRidge`.
+    """Kernel ridge regression of one indicator per class, with the kernel of :class:`LaplacianKernelRidge`.
 
     Parameters
     ----------
