@@ -261,6 +261,7 @@ def test_structural_descriptors_are_those_of_known_crystals_in_any_cell() -> Non
             assert other == pytest.approx(one, rel=1e-6, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_source_that_falls_back_to_its_bridge_is_listed_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -413,7 +414,8 @@ def test_rank_takes_crystals_in_every_form(form: str, tables: Path) -> None:
     assert any("32 of 32 rows are crystals" in remark for remark in said["remarks"])
 
 
-@pytest.mark.parametrize("form", [pytest.param("text", marks=pytest.mark.slow), "ids"])
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["text", "ids"])
 def test_fit_and_predict_take_crystals(form: str, tables: Path, tmp_path: Path) -> None:
     crystals, y = polymorphs()
     settings: dict[str, Any] = {"head": "kernel ridge", "on_error": "skip"}
