@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from scotl_matgl.tables.files import read_table
+from scotl_matgl.tables.files import TableError, read_table
 from scotl_matgl.tables.rows import Rows
 from scotl_matgl.tables.strange_cells import why_no_number
 
@@ -103,3 +105,125 @@ def test_two_decimal_signs_in_one_column(
         assert found == expected
     if separator and expected == 1234.0:
         assert "Commas in the target were read as separators of thousands." in told
+
+
+# --- what one column or one workbook says of its cells ---------------------------------------------------------------
+
+
+def test_points_group_thousands_where_one_cell_shows_it() -> None:
+    given = np.array([f"1.{500 + i}" for i in range(25)] + ["1121,5", "987,5", "1.269,5", "0,5", "7"], dtype=object)
+    rows = Rows.read(FORMULAS, given)
+    assert sorted(rows.y) == sorted([*range(1500, 1525), 1121.5, 987.5, 1269.5, 0.5, 7.0])
+    assert "Commas in the target were read as decimal signs, and points as separators of thousands." in rows.remarks
+
+
+def test_points_that_may_group_thousands_are_refused_where_commas_are_decimal_signs() -> None:
+    given = np.array([f"1.{500 + i}" for i in range(18)] + [f"{i},5" for i in range(12)], dtype=object)
+    rows = Rows.read(FORMULAS, given)
+    assert sorted(rows.y) == [i + 0.5 for i in range(12)]
+    assert len(rows.skipped) == 18
+    assert all("does it group thousands?" in row.reason for row in rows.skipped)
+
+
+def test_half_commas_half_points() -> None:
+    given = np.array([f"{i}.25" if i % 2 else f"{i},25" for i in range(30)], dtype=object)
+    rows = Rows.read(FORMULAS, given)
+    assert sorted(rows.y) == [i + 0.25 for i in range(1, 30, 2)]
+    assert all("is it the decimal sign?" in row.reason for row in rows.skipped)
+
+
+def test_numbers_in_brackets_are_not_positive() -> None:
+    assert read(POINTS, "(0.41)") == "stands in brackets: is it negative, or uncertain?"
+    assert read(POINTS, "(4.1±0.1)x10^1") == 41.0
+
+
+@pytest.mark.parametrize("group", ["'", "’", " ", "\u202f"])
+def test_signs_that_group_thousands(group: str) -> None:
+    assert read(POINTS, f"1{group}511") == 1511.0
+
+
+@pytest.mark.parametrize("mark", ["?", "unknown", "n/a", "-", "n.d.", "TBD"])
+def test_marks_of_missing_labels_are_no_classes(mark: str) -> None:
+    labels = np.array(["metal", "insulator"] * 14 + [mark, mark], dtype=object)
+    rows = Rows.read(FORMULAS, labels)
+    assert rows.classes.tolist() == ["insulator", "metal"]
+    assert [row.row for row in rows.skipped] == [28, 29]
+    assert f"is {mark!r}, which marks a missing label" in rows.skipped[0].reason
+
+
+@pytest.mark.parametrize("labels", [["+", "-"], ["known", "unknown"], ["p", "n", "-", "+"]])
+def test_labels_that_are_classes_after_all(labels: list[str]) -> None:
+    rows = Rows.read(FORMULAS[:20], np.array(labels * (20 // len(labels)), dtype=object))
+    assert set(rows.classes) == set(labels)
+
+
+def workbook(path: Path, rows: list[list[object]], percent: tuple[int, ...] = ()) -> Path:
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    sheet = book.active
+    assert sheet is not None
+    for row in rows:
+        sheet.append(row)
+    for row_number in percent:
+        sheet.cell(row_number + 2, 2).number_format = "0.0%"
+    book.save(path)
+    return path
+
+
+def test_cells_of_a_workbook_are_what_they_show(tmp_path: Path) -> None:
+    import datetime as dt
+
+    values: list[object] = [1.0 + i for i in range(30)]
+    values[3], values[5], values[7] = dt.datetime(2020, 1, 3), "=A2*2", "#DIV/0!"
+    values[9] = 0.5
+    rows = [["formula", "gap"], *map(list, zip(FORMULAS, values, strict=True))]
+    table = read_table(workbook(tmp_path / "a.xlsx", rows, percent=(9,)), formula="formula", target="gap")
+    found = Rows.read(table["formula"], table["gap"])
+    reasons = {row.row: row.reason.partition(" ")[2] for row in found.skipped}
+    assert sorted(reasons) == [3, 5, 7, 9]
+    for row, reason in ((3, "is a date"), (5, "never calculated"), (7, "error of a formula"), (9, "has the unit %")):
+        assert reason in reasons[row]
+
+
+def test_percent_of_a_workbook_is_a_unit(tmp_path: Path) -> None:
+    rows = [["formula", "gap"], *map(list, zip(FORMULAS, [0.011 * (i + 1) for i in range(30)], strict=True))]
+    table = read_table(workbook(tmp_path / "a.xlsx", rows, percent=tuple(range(30))), formula="formula", target="gap")
+    found = Rows.read(table["formula"], table["gap"])
+    np.testing.assert_allclose(sorted(found.y), [1.1 * (i + 1) for i in range(30)])
+    assert "The numbers of the target are in %." in found.remarks
+
+
+@pytest.mark.parametrize("kind", ["xlsx", "csv"])
+def test_one_name_above_two_columns_is_refused(kind: str, tmp_path: Path) -> None:
+    rows: list[list[object]] = [["compound", "gap", None, "Ref."], [None, "PBE", "exp.", None]]
+    rows += [[formula, 0.1 * i, 0.2 * i, i] for i, formula in enumerate(FORMULAS, 1)]
+    path = tmp_path / f"a.{kind}"
+    if kind == "xlsx":
+        workbook(path, rows)
+    else:
+        path.write_text("\n".join(",".join("" if cell is None else str(cell) for cell in row) for row in rows))
+    with pytest.raises(
+        TableError, match=r"'gap' stands over several columns, which the row below calls 'PBE' and 'exp\.'"
+    ):
+        read_table(path, formula="compound", target="gap")
+
+
+def test_an_index_without_a_name_is_no_missing_header(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"composition": FORMULAS, "gap": np.arange(30) / 7})
+    frame.to_csv(tmp_path / "a.csv")
+    table = read_table(tmp_path / "a.csv")
+    assert table.attrs["columns"] == {"formula": "composition", "target": "gap"}
+    np.testing.assert_allclose(table["gap"].astype(float), frame["gap"])
+
+
+def test_a_named_index_of_parquet_is_a_column(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    frame = pd.DataFrame({"target": np.arange(30) / 7}, index=pd.Index(FORMULAS, name="formula"))
+    frame.to_parquet(tmp_path / "a.parquet")
+    assert read_table(tmp_path / "a.parquet")["formula"].tolist() == FORMULAS
+
+
+def test_decimals_are_numbers() -> None:
+    rows = Rows.read(FORMULAS, np.array([Decimal(value) for value in POINTS], dtype=object))
+    assert sorted(rows.y) == sorted(map(float, POINTS))

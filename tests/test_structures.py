@@ -434,3 +434,13 @@ def test_published_corpus_is_primitive(corpus: Corpus) -> None:
         small = primitive(crystal)
         assert len(small) == len(crystal)
         assert small.volume == pytest.approx(crystal.volume, rel=1e-6)
+
+
+def test_magnetic_cif_is_a_cif(tmp_path: Path) -> None:
+    text = "data_a\n_cell_length_a 4\n_cell_length_b 4\n_cell_length_c 4\n_cell_angle_alpha 90\n_cell_angle_beta 90\n"
+    text += (
+        "_cell_angle_gamma 90\nloop_\n_atom_site_label\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\n"
+    )
+    (tmp_path / "fe.mcif").write_text(text + "Fe1 0 0 0\n")
+    (crystal,) = Corpus.read(tmp_path / "fe.mcif")
+    assert crystal.numbers.tolist() == [26]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from scotl_matgl import load_example
 from scotl_matgl.exceptions import InputError
-from scotl_matgl.tables.cells import read_cell
+from scotl_matgl.tables.cells import Signs, read_cell
 from scotl_matgl.tables.rows import Rows
 from scotl_matgl.tables.target import read_target
 
@@ -59,7 +59,7 @@ def test_cells_that_are_numbers(text: str, value: float, uncertainty: float | No
     [
         ("<0.1", "limit"), ("> 5 GPa", "limit"), ("≤3", "limit"),
         ("0.1-1.1", "range"), ("0.1–1.1", "range"), ("10 to 20 K", "range"), ("2-1", "range"),
-        ("metal", "other"), ("Fm-3m", "other"), ("2021-03-04", "other"), ("1_000", "other"), ("0,87", "other"),
+        ("metal", "other"), ("Fm-3m", "other"), ("2021-03-04", "other"), ("1_000", "other"), ("0,87", "doubtful"),
         ("1,23,4", "other"), ("1/2", "other"), ("٣", "other"), ("9" * 400, "other"), (True, "other"),
         ("", "empty"), (None, "empty"), (float("nan"), "empty"),
     ],
@@ -79,7 +79,7 @@ def test_every_float_is_read_as_python_reads_it(value: float) -> None:
 @given(st.text(max_size=30))
 def test_no_text_raises(text: str) -> None:
     read_cell(text)
-    read_cell(text, decimal_comma=True)
+    read_cell(text, Signs(comma=True))
 
 
 def column(*cells: object) -> np.ndarray:

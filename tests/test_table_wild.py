@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scotl_matgl import load_example
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.tables import files
-from scotl_matgl.tables.cells import Unreadable, read_numbers
+from scotl_matgl.tables.cells import Signs, Unreadable, read_numbers
 from scotl_matgl.tables.files import Limits, TableError, read_table
 from scotl_matgl.tables.rows import Rows
 from scotl_matgl.tables.target import read_target
@@ -113,7 +113,10 @@ def test_separators_are_found_without_names_of_columns(name: str, tmp_path: Path
 
 def test_a_point_without_a_comma_is_not_a_group() -> None:
     column = np.array(["1.234", "1,5"], dtype=object)
-    assert read_numbers(column).n_numbers == 1
+    found = read_numbers(column)
+    assert np.isnan(found.values[0])
+    assert found.values[1] == 1.5
+    assert "does it group thousands?" in found.reasons[0]
 
 
 def test_exponents_of_fortran_are_no_units() -> None:
@@ -139,7 +142,7 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_column_is_looked_through_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    monkeypatch.setattr(files, "has_decimal_commas", lambda cells, **_: calls.append(len(cells)))
+    monkeypatch.setattr(files, "decimal_signs", lambda cells, **_: calls.append(len(cells)) or Signs())
     path = tmp_path / "a.csv"
     path.write_text("formula,target\n" + "NaCl,1.5\n" * 500)
     read_table(path, formula="formula", target="target")

@@ -25,6 +25,7 @@ _FORMATS = "*.cif, POSCAR*, CONTCAR*, *.poscar, *.vasp, *.json, *.jsonl, *.ndjso
 
 _SUFFIXES = {
     "cif": "cif",
+    "mcif": "cif",
     "poscar": "poscar",
     "vasp": "poscar",
     "json": "json",

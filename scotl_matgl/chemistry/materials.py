@@ -13,7 +13,7 @@ from scotl_matgl.chemistry.reading import ReadingLimits
 from scotl_matgl.chemistry.refusals import StructureError
 
 #: Endings of files of one crystal, which no formula has.
-ENDINGS = (".cif", ".vasp", ".poscar", ".contcar", ".xyz", ".extxyz", ".json", ".gz")
+ENDINGS = (".cif", ".mcif", ".vasp", ".poscar", ".contcar", ".xyz", ".extxyz", ".json", ".gz")
 # Keys of which every record of a crystal has one; formulas have none.
 _KEYS = frozenset({"lattice", "sites", "structure", "atoms", "cell", "lattice_vectors", "lattice_mat", "cif"})
 

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ _TRANSLATION = {
     **dict.fromkeys(map(ord, "−–‐‑‒﹣－"), "-"),
     **dict.fromkeys(map(ord, "\u00a0\u2007\u2009\u202f\t"), " "),
     **dict.fromkeys(map(ord, "\u200b\u2060\ufeff"), ""),
+    **dict.fromkeys(map(ord, "’ʼ‘`´"), "'"),
     ord("μ"): "µ",
 }
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
@@ -71,7 +73,23 @@ class Unreadable(str):
         return Unreadable, (str(self), self.reason)
 
 
-Kind = Literal["number", "limit", "range", "other", "empty"]
+Kind = Literal["number", "limit", "range", "doubtful", "other", "empty"]
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What commas and points are in the numbers of a column.
+
+    Attributes
+    ----------
+    comma : bool
+        Whether a comma is the decimal sign; otherwise it may only group thousands.
+    points_group : bool
+        Whether points without a comma behind them group thousands, as those of ``1.234,5`` in the same column do.
+    """
+
+    comma: bool = False
+    points_group: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,8 +98,8 @@ class Cell:
 
     Attributes
     ----------
-    kind : {"number", "limit", "range", "other", "empty"}
-        What it is.
+    kind : {"number", "limit", "range", "doubtful", "other", "empty"}
+        What it is; a doubtful one is a number that can be read in two ways.
     value, uncertainty : float
         NaN where there is none.
     unit : str
@@ -103,15 +121,15 @@ class Cell:
     noted: bool = False
 
 
-def read_cell(value: Any, *, decimal_comma: bool = False) -> Cell:
+def read_cell(value: Any, signs: Signs = Signs()) -> Cell:
     """Read one cell.
 
     Parameters
     ----------
     value : object
         Number or text.
-    decimal_comma : bool, default=False
-        Whether a comma is the decimal sign; otherwise it may only group thousands.
+    signs : Signs, optional
+        What commas and points are in its column. Default: points are decimal signs.
 
     Examples
     --------
@@ -123,21 +141,25 @@ def read_cell(value: Any, *, decimal_comma: bool = False) -> Cell:
     if not isinstance(value, str):
         if value is None or (isinstance(value, float) and value != value):
             return Cell("empty")
-        numeric = isinstance(value, int | float | np.number) and not isinstance(value, bool | np.bool_)
+        numeric = isinstance(value, int | float | np.number | Decimal) and not isinstance(value, bool | np.bool_)
         return Cell("number", _float(value), plain=True) if numeric else Cell("other")
     if len(value) > MAX_CELL or isinstance(value, Unreadable):
         return Cell("other")
-    if _PLAIN.fullmatch(value) and not (decimal_comma and _MAYBE_GROUPED.search(value)):
+    if _PLAIN.fullmatch(value) and not (signs.comma and _MAYBE_GROUPED.search(value)):
         return Cell("number", float(value), plain=True)
     text = value.translate(_TRANSLATION).strip()
     if not text:
         return Cell("empty")
     text = _POWER.sub(lambda match: "10^" + match[1].translate(_SUPERSCRIPTS), text)
-    if decimal_comma:
+    if signs.comma:
         text = _ungrouped(text)
-        if _MAYBE_GROUPED.search(text):  # two readings
-            return Cell("other")
+        if signs.points_group:
+            text = _MAYBE_GROUPED.sub(lambda match: match[0].replace(".", ""), text[:MAX_CELL])
+        if _MAYBE_GROUPED.search(text):
+            return Cell("doubtful")
         text = text.replace(",", ".")
+    elif _DECIMAL_COMMA.fullmatch(text.lstrip("+-")):
+        return Cell("doubtful")
     # A spreadsheet marks text by an apostrophe, which some exports keep.
     found = _read_text(text[1:] if re.match(r"'[+-]?[0-9.]", text) else text)
     if found.kind == "other" and re.match(r"[+-]?[0-9.]", text):
@@ -167,6 +189,8 @@ def _read_text(text: str) -> Cell:
     found = _CELL.fullmatch(text)
     if found is None or bool(found["open"]) != bool(found["close"]) or (found["power"] and not found["open"]):
         return Cell("other")
+    if found["open"] and not (found["power"] or found["error"]):
+        return Cell("doubtful")  # negative, as in accounts, or uncertain
     digits = _bare(found["digits"])
     power = _power(found["exponent"]) + _power(found["power"])
     uncertainty = float("nan")
@@ -209,19 +233,26 @@ def _ungrouped(text: str) -> str:
     return _GROUPS.sub(lambda match: match[0].replace(".", ""), text[:MAX_CELL])
 
 
-def has_decimal_commas(values: Sequence[Any], *, semicolons: bool = False) -> bool:
-    """Whether the commas of a column are decimal signs.
+def decimal_signs(values: Sequence[Any], *, semicolons: bool = False) -> Signs:
+    """What the commas and points of a column are.
 
-    They are if one cannot group thousands (between semicolons any one will do), none does for certain, and more cells
-    have a comma than a point.
+    Commas are decimal signs if one cannot group thousands (between semicolons any one will do), none does for certain,
+    and points group thousands for certain, or no point is a decimal sign for certain while at most ten cells have one
+    for each with a comma, or more cells have a comma than a point.
     """
     read = [value for value in values if isinstance(value, str) and not isinstance(value, Unreadable)]
-    texts = [_ungrouped(value) for value in read if len(value) <= MAX_CELL]
+    given = [value for value in read if len(value) <= MAX_CELL]
+    texts = [_ungrouped(value) for value in given]
     with_comma = [text for text in texts if re.search("[0-9],[0-9]", text)]
     certain = with_comma if semicolons else [text for text in with_comma if _DECIMAL_COMMA.search(text)]
     if not certain or any(map(_COMMA_GROUPS.search, with_comma)):
-        return False
-    return len(with_comma) > sum(bool(re.search(r"[0-9]\.[0-9]", text)) for text in texts)
+        return Signs()
+    with_point = [text for text in texts if re.search(r"[0-9]\.[0-9]", text)]
+    sure = [text for text in with_point if not _MAYBE_GROUPED.search(text)]
+    if not sure and texts != given:
+        return Signs(comma=True, points_group=bool(with_point))
+    doubtful = not sure and len(with_point) <= 10 * len(certain)
+    return Signs(comma=doubtful or len(with_comma) > len(with_point))
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,7 +270,8 @@ class Numbers:
     remarks : tuple of str
         How the cells were understood.
     n_numbers, n_filled, n_dressed : int
-        Cells that are numbers, limits or ranges, cells that are not empty, and numbers with something around them.
+        Cells that are numbers, limits, ranges or doubtful, cells that are not empty, and numbers with something around
+        them.
     """
 
     values: Floats
@@ -261,13 +293,13 @@ def read_numbers(values: NDArray[Any]) -> Numbers:
         Cells, as they stand in the table. Units are read where they are the same in most cells; others are refused.
     """
     column = values.tolist()
-    commas = has_decimal_commas(column)
-    cells = [read_cell(value, decimal_comma=commas) for value in column]
+    signs = decimal_signs(column)
+    cells = [read_cell(value, signs) for value in column]
     numbers = [cell for cell in cells if cell.kind == "number"]
     units = Counter(cell.unit for cell in numbers)
     unit = units.most_common(1)[0][0] if units else ""
     reasons = [
-        value.reason if isinstance(value, Unreadable) else _reason(value, cell, unit, commas)
+        value.reason if isinstance(value, Unreadable) else _reason(value, cell, unit, signs)
         for value, cell in zip(column, cells, strict=True)
     ]
     good = np.array([not reason for reason in reasons], dtype=bool)
@@ -277,8 +309,9 @@ def read_numbers(values: NDArray[Any]) -> Numbers:
     remarks = []
     if unit:
         remarks.append(f"The numbers of the target are in {unit}.")
-    if commas:
-        remarks.append("Commas in the target were read as decimal signs.")
+    if signs.comma:
+        grouped = ", and points as separators of thousands" if signs.points_group else ""
+        remarks.append(f"Commas in the target were read as decimal signs{grouped}.")
     elif any(isinstance(value, str) and "," in value and ok for value, ok in zip(column, good.tolist(), strict=True)):
         remarks.append("Commas in the target were read as separators of thousands.")
     about = sum(cell.about for cell, ok in zip(cells, good.tolist(), strict=True) if ok)
@@ -299,23 +332,25 @@ def read_numbers(values: NDArray[Any]) -> Numbers:
         reasons,
         unit,
         tuple(remarks),
-        n_numbers=sum(cell.kind in ("number", "limit", "range") for cell in cells),
+        n_numbers=sum(cell.kind in ("number", "limit", "range", "doubtful") for cell in cells),
         n_filled=sum(cell.kind != "empty" for cell in cells),
-        n_dressed=sum(cell.kind in ("limit", "range") or (cell.kind == "number" and not cell.plain) for cell in cells),
+        n_dressed=sum(
+            cell.kind in ("limit", "range", "doubtful") or (cell.kind == "number" and not cell.plain) for cell in cells
+        ),
     )
 
 
-def _reason(value: Any, cell: Cell, unit: str, decimal_comma: bool) -> str:
+def _reason(value: Any, cell: Cell, unit: str, signs: Signs) -> str:
     """Why a cell has no value; empty where it has one."""
     if cell.kind == "limit":
         return "is a limit and no value"
     if cell.kind == "range":
         return "is a range and no value"
     if cell.kind != "number" or not np.isfinite(cell.value):
-        return why_no_number(value, decimal_comma=decimal_comma)
+        return why_no_number(value, decimal_comma=signs.comma)
     if cell.unit == unit:
         return ""
-    if why := why_no_number(value, decimal_comma=decimal_comma, otherwise=""):  # 0x1F, of which x1F is no unit
+    if why := why_no_number(value, decimal_comma=signs.comma, otherwise=""):  # 0x1F, of which x1F is no unit
         return why
     if not cell.unit:
         return f"has no unit where most have {unit}"

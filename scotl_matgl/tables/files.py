@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scotl_matgl.exceptions import InputError
-from scotl_matgl.tables.cells import Unreadable, has_decimal_commas, read_cell, read_numbers
+from scotl_matgl.tables.cells import Signs, Unreadable, decimal_signs, read_cell, read_numbers
 from scotl_matgl.tables.crystal_cells import CIF_SIGN, rows_of
 from scotl_matgl.tables.strange_cells import why_no_number
+from scotl_matgl.tables.workbooks import sheets_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,6 +148,7 @@ def read_table(
     roles = {"formula": column_of(frame, formula, "formula", name, known=columns)}
     if with_target:
         roles["target"] = column_of(frame, target, "target", name, known=(*roles.values(), *columns))
+        _check_one_header(frame, **roles, name=name)
     found = typed(frame, **roles, semicolons=semicolons)
     found.attrs["columns"] = roles
     return found
@@ -318,16 +320,13 @@ def _check_reach(sheet: bytes, name: str, limits: Limits) -> None:
 def _workbook(
     content: bytes, name: str, wanted: Sequence[str], sheet: str | None, *, with_target: bool, limits: Limits
 ) -> pd.DataFrame:
-    import pandas as pd
-
     _check_sheets(content, name, limits)
-    # Without keep_default_na=False pandas turns the formula "NaN" (and "NA", "None") into a missing value.
-    sheets = pd.read_excel(io.BytesIO(content), sheet_name=None, keep_default_na=False, header=None, dtype=object)
+    sheets = sheets_of(content)
     if sheet is not None:
         if sheet not in sheets:
             raise TableError(f"{name} has no sheet {sheet!r}; it has: {', '.join(map(str, sheets))}")
         sheets = {sheet: sheets[sheet]}
-    frames = {title: _with_header(cells.to_numpy(dtype=object).tolist(), wanted) for title, cells in sheets.items()}
+    frames = {title: _with_header(cells, wanted) for title, cells in sheets.items()}
     filled = {title: frame for title, frame in frames.items() if len(frame)}
     fitting = {title: frame for title, frame in filled.items() if _fits(frame, wanted, with_target=with_target)}
     chosen = fitting or filled
@@ -368,7 +367,8 @@ def _parquet(content: bytes, name: str) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        return pd.read_parquet(io.BytesIO(content))
+        frame = pd.read_parquet(io.BytesIO(content))
+        return frame.reset_index() if any(name is not None for name in frame.index.names) else frame
     except ImportError as error:
         raise TableError(f"{name} is a Parquet file: pip install 'scotl-matgl[parquet]', or save it as CSV") from error
 
@@ -577,7 +577,13 @@ def _header_at(records: Sequence[Sequence[str]], wanted: Sequence[str]) -> int |
             return at
     widths = [sum(1 for cell in record if cell.strip()) for record in records]
     counts = {width: widths.count(width) for width in widths if width}
-    return widths.index(max(counts, key=lambda width: (counts[width], width))) if counts else None
+    if not counts:
+        return None
+    at = widths.index(max(counts, key=lambda width: (counts[width], width)))
+    above = records[at - 1] if at else ()
+    # An index is often written without a name: a header with nothing in its first field.
+    unnamed = len(above) == len(records[at]) > 2 and not above[0].strip() and all(cell.strip() for cell in above[1:])
+    return at - 1 if unnamed and not any(read_cell(cell).kind == "number" for cell in above) else at
 
 
 def column_of(frame: pd.DataFrame, name: str | None, role: str, file: str, *, known: Sequence[str] = ()) -> str:
@@ -596,13 +602,36 @@ def column_of(frame: pd.DataFrame, name: str | None, role: str, file: str, *, kn
         what = f" for the {role}" if role else ""
         raise TableError(f"{file} has no column {name!r}{what}; it has: {listed}")
     holds = _holds_formulas if role == "formula" else _holds_numbers
-    candidates = [column for column in frame.columns if column not in known and holds(frame[column])]
+    free = [column for column in frame.columns if column not in known and not _is_index(column, frame[column])]
+    candidates = [column for column in free if holds(frame[column])]
     if len(candidates) == 1:
         return str(candidates[0])
     option = f"name it ({role}=, --{role})"
     if candidates:
         raise TableError(f"{file} has several columns that may be the {role}: {', '.join(candidates)}; {option}")
     raise TableError(f"{file} has no column {role!r}, and none that looks like it; {option}; it has: {listed}")
+
+
+def _is_index(name: Any, column: pd.Series) -> bool:
+    """Whether a column counts the rows, under no name or one that says so."""
+    if same_name(name) not in ("column 1", "unnamed: 0", "index", "#", "no", "no.", "nr", "nr.", "entry", "row"):
+        return False
+    cells = [str(cell).strip() for cell in column]
+    return cells in ([str(row) for row in range(len(cells))], [str(row + 1) for row in range(len(cells))])
+
+
+def _check_one_header(frame: pd.DataFrame, formula: str, target: str, name: str) -> None:
+    """Raise if the name of the target stands over several columns, which a second row names."""
+    place = frame.columns.tolist().index(target)
+    if not len(frame) or place + 1 >= len(frame.columns) or frame.columns[place + 1] != f"column {place + 2}":
+        return
+    first = frame.iloc[0]
+    below = [str(cell).strip() for cell in (first[target], first.iloc[place + 1])]
+    if str(first[formula] or "").strip() == "" and all(cell and read_cell(cell).kind == "other" for cell in below):
+        raise TableError(
+            f"{name}: {target!r} stands over several columns, which the row below calls {below[0]!r} and {below[1]!r}; "
+            "give each column a name of its own, and delete that row"
+        )
 
 
 def _is_row(cells: Sequence[str]) -> bool:
@@ -638,7 +667,8 @@ def _holds_formulas(column: pd.Series) -> bool:
 def _holds_numbers(column: pd.Series) -> bool:
     """Whether most cells are numbers."""
     cells = _sample(column)
-    kinds = [read_cell(cell, decimal_comma=has_decimal_commas(cells)).kind for cell in cells]
+    signs = decimal_signs(cells)
+    kinds = [read_cell(cell, signs).kind for cell in cells]
     return bool(cells) and kinds.count("number") >= _SHARE * len(cells)
 
 
@@ -651,12 +681,12 @@ def typed(frame: pd.DataFrame, formula: str, target: str | None = None, *, semic
         if column == formula or frame[column].dtype != object:
             continue
         given = frame[column].tolist()
-        comma = has_decimal_commas(given, semicolons=semicolons)
-        if column == target and not comma and any(map(_has_comma, given)):
-            # What the commas are is told where the target is read as a whole.
+        signs = decimal_signs(given, semicolons=semicolons)
+        if column == target and (signs.points_group or (not signs.comma and any(map(_has_comma, given)))):
+            # What commas and points are is told where the target is read as a whole.
             frame[column] = pd.Series([_stripped(cell) for cell in given], index=frame.index, dtype=object)
             continue
-        cells = [_number(cell, comma=comma) for cell in given]
+        cells = [_number(cell, signs) for cell in given]
         filled = [cell for cell in cells if cell is not None]
         numbers = sum(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in filled)
         if column == target:
@@ -679,16 +709,16 @@ def _stripped(cell: Any) -> Any:
     return cell.strip() or None
 
 
-def _number(value: Any, *, comma: bool) -> Any:
+def _number(value: Any, signs: Signs) -> Any:
     """A number where the text of a cell is one, None where it is empty, else the cell as it is."""
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         value = str(value)  # no array holds it; as text it is read as it would be from CSV
     if isinstance(value, Unreadable) or not isinstance(value, str):
         return value
-    cell = read_cell(value, decimal_comma=comma)
+    cell = read_cell(value, signs)
     if cell.kind == "empty":
         return None
-    if comma and cell.kind == "other":
+    if signs.comma and cell.kind in ("other", "doubtful"):
         return Unreadable(value.strip(), why_no_number(value, decimal_comma=True))
     if cell.kind != "number" or not cell.plain:
         return value.strip()

@@ -43,6 +43,7 @@ _COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
 _POINT = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)+")
 _CONFUSED = re.compile(r"[+-]?[0-9lIO]*[.,]?[0-9lIO]*")
 _SEVERAL = re.compile(r"[+-]?[0-9.]+(?:\s*[;/|]\s*[+-]?[0-9.]+|\s*,\s+[+-]?[0-9.]+)+")
+_IN_BRACKETS = re.compile(r"\(\s*[+-]?[0-9][0-9.,]*\s*\)")
 _BRACKET = re.compile(r"[(\[]?\s*[+-]?[0-9][0-9.,]*\s*(?:[(\[].*|.*[)\]])?")
 
 
@@ -82,6 +83,8 @@ def why_no_number(value: Any, *, decimal_comma: bool, otherwise: str = "is no fi
         return "has a comma that groups no thousands, and other numbers of the column a point: is it the decimal sign?"
     if decimal_comma and _POINT.fullmatch(text):
         return "has a point, and other numbers of the column a decimal comma: does it group thousands?"
+    if _IN_BRACKETS.fullmatch(text):
+        return "stands in brackets: is it negative, or uncertain?"
     if _SEVERAL.fullmatch(text):
         return "holds several numbers: give one for each row"
     if not text.isascii() or not re.search("[0-9]", text):

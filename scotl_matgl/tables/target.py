@@ -51,6 +51,12 @@ def is_classification(y: ArrayLike, task: Task) -> bool:
     return True
 
 
+# How people mark labels that they do not have; "-" is one only where there is no "+".
+_NO_LABEL = frozenset(
+    ["?", "??", "???", "-", "–", "—", "--", "---", "/", "n/a", "#n/a", "na", "n.a.", "nan", "null", "n.d.",
+     "n. d.", "nd", "unknown", "unknown?", "undetermined", "not determined", "not measured", "not available",
+     "not known", "missing", "tbd", "to be determined", "unbekannt", "inconnu", "k.a."]
+)  # fmt: skip
 _MARKS = tuple(float(10**k - 1) for k in range(2, 8))  # 99, 999, ...: numbers by which files mark missing values
 
 
@@ -122,8 +128,18 @@ def read_target(values: NDArray[Any], task: Task) -> Target:
         told = (*_marks_of_missing(numbers[usable]), *_told(numbers[usable], task, classification=False))
         return Target(numbers, usable, False, reasons, (*remarks, *told))
     labels, usable = _labels(values if numbers.dtype.kind != "f" else numbers)
+    marks = _missing_labels(labels[usable])
+    reasons = [
+        cell.reason
+        if isinstance(cell, Unreadable)
+        else f"is {cell!r}, which marks a missing label: name the class, or empty the cell"
+        if isinstance(cell, str) and cell in marks
+        else "is no class label"
+        for cell in labels.tolist()
+    ]
+    usable &= ~np.array([isinstance(cell, str) and cell in marks for cell in labels.tolist()], dtype=bool)
     told = (*_spellings(labels[usable]), *_told(labels[usable], task, classification=True))
-    return Target(labels, usable, True, ["is no class label"] * len(labels), (*remarks, *told))
+    return Target(labels, usable, True, reasons, (*remarks, *told))
 
 
 def _cells(values: NDArray[Any], *, booleans: bool) -> NDArray[np.object_]:
@@ -167,6 +183,15 @@ def _labels(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         if np.array_equal(values[usable], np.rint(values[usable])) and np.abs(values[usable]).max(initial=0) < 2**53:
             values = np.where(usable, values, 0).astype(np.int64)
     return values, usable
+
+
+def _missing_labels(labels: NDArray[Any]) -> set[str]:
+    """Labels that stand for a missing one, if at least two classes are left."""
+    given = {label for label in labels.tolist() if isinstance(label, str)}
+    marks = {label for label in given if label.strip().casefold() in _NO_LABEL}
+    if any(label.strip() == "+" for label in given):
+        marks = {label for label in marks if label.strip() not in ("-", "–", "—")}
+    return marks if len(set(labels.tolist()) - marks) > 1 else set()
 
 
 def _marks_of_missing(numbers: Floats) -> tuple[str, ...]:
