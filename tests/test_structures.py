@@ -437,10 +437,11 @@ def test_published_corpus_is_primitive(corpus: Corpus) -> None:
 
 
 def test_magnetic_cif_is_a_cif(tmp_path: Path) -> None:
-    text = "data_a\n_cell_length_a 4\n_cell_length_b 4\n_cell_length_c 4\n_cell_angle_alpha 90\n_cell_angle_beta 90\n"
-    text += (
-        "_cell_angle_gamma 90\nloop_\n_atom_site_label\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\n"
-    )
-    (tmp_path / "fe.mcif").write_text(text + "Fe1 0 0 0\n")
+    cell = [f"_cell_length_{axis} 4" for axis in "abc"] + [
+        f"_cell_angle_{angle} 90" for angle in ("alpha", "beta", "gamma")
+    ]
+    columns = [f"_atom_site_{name}" for name in ("label", "fract_x", "fract_y", "fract_z")]
+    lines = ["data_a", *cell, "_space_group_IT_number 1", "loop_", *columns, "Fe1 0 0 0", ""]
+    (tmp_path / "fe.mcif").write_text("\n".join(lines))
     (crystal,) = Corpus.read(tmp_path / "fe.mcif")
     assert crystal.numbers.tolist() == [26]
