@@ -16,7 +16,7 @@ ROOT = Path(scotl_matgl.__file__).parent
 
 # Imports go down only: from a level to the ones above it in this list, and within a level from right to left.
 LEVELS = (
-    ("exceptions", "vocabulary", "views", "chemistry"),
+    ("exceptions", "vocabulary", "progress", "views", "chemistry"),
     ("registry", "plotting", "tables", "learners"),
     ("storage", "sources", "descriptors", "estimators"),
     ("encoders",),

@@ -24,31 +24,10 @@ def progress_bar(label: str, *, delay: float = 2.0) -> Iterator[Callable[[int, i
     if not sys.stderr.isatty():
         yield lambda _done, _total: None
         return
-    import time
+    from scotl_matgl.progress import bar
 
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    task = bar.add_task(label, total=None)
-    started = time.monotonic()
-
-    def update(done: int, total: int) -> None:
-        if not bar.live.is_started and time.monotonic() - started > delay and done < total:
-            bar.start()
-        bar.update(task, completed=done, total=total)
-
-    try:
+    with bar(label, delay=delay) as update:
         yield update
-    finally:
-        bar.stop()
 
 
 def emit(text: str, output: Path | None) -> None:

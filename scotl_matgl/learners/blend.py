@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from scotl_matgl.exceptions import InputError, ScotlMatglWarning
 from scotl_matgl.learners.members import BlendMember, Features, FittedHead, LearningTask, Work, out_of_fold
-from scotl_matgl.vocabulary import Floats
+from scotl_matgl.vocabulary import Floats, Progress
 
 # A member that counts less than this is not worth its time.
 _LEAST_WEIGHT = 1e-3
@@ -71,6 +71,7 @@ class Blend:
         whole: LearningTask,
         *,
         guard: bool,
+        progress: Progress | None = None,
     ) -> tuple[Blend, list[Floats]]:
         """Weigh members by their out-of-fold losses, let the guard decide what transfer counts, and fit on all rows.
 
@@ -91,6 +92,8 @@ class Blend:
         guard : bool
             Whether the blend with transfer only gets its share by the evidence; the members without transfer have the
             rest. If not, they do not count.
+        progress : callable, optional
+            Called with (done, total) heads: each out of fold, and then all that count on all rows.
 
         Returns
         -------
@@ -104,12 +107,14 @@ class Blend:
             If the networks of all members fail.
         """
         failed: dict[str, str] = {}
-        kept, predictions, base = _out_of_fold(members, sampled, task, failed)
+        kept, predictions, base = _out_of_fold(members, sampled, task, failed, progress)
         heads: dict[str, FittedHead] = {}
         while kept:
             blend = cls._weighed(kept, predictions, task, base, failed, guard=guard)
             broken = blend._fit(features, whole, heads)
             if not broken:
+                if progress is not None:
+                    progress(1, 1)
                 return blend, predictions
             left = [i for i, member in enumerate(kept) if member.source != broken]
             kept, predictions = [kept[i] for i in left], [predictions[i] for i in left]
@@ -198,14 +203,20 @@ class Blend:
 
 
 def _out_of_fold(
-    members: Sequence[BlendMember], features: Features, task: LearningTask, failed: dict[str, str]
+    members: Sequence[BlendMember],
+    features: Features,
+    task: LearningTask,
+    failed: dict[str, str],
+    progress: Progress | None,
 ) -> tuple[list[BlendMember], list[Floats], int]:
     """Members that do not fail, their out-of-fold predictions, and the one that residuals are learned from."""
     kept: list[BlendMember] = []
     predictions: list[Floats] = []
     base = 0
-    for _, readings in itertools.groupby(members, key=lambda member: member.fit_name):
-        same = list(readings)
+    groups = [list(readings) for _, readings in itertools.groupby(members, key=lambda member: member.fit_name)]
+    for done, same in enumerate(groups):
+        if progress is not None:  # to fit them all again costs about a third as much
+            progress(3 * done, 4 * len(groups))
         try:
             with _surroundings(same[0]):
                 if same[0].residual:

@@ -16,18 +16,20 @@ from scotl_matgl.descriptors.composite import get_descriptor
 from scotl_matgl.descriptors.described import Described
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.learners.members import check_head
+from scotl_matgl.progress import Told, tells
 from scotl_matgl.ranking.control import control_features
 from scotl_matgl.ranking.memory import LastingSource, ScoresFile, fingerprint_of
 from scotl_matgl.ranking.result import Ranking
 from scotl_matgl.ranking.search import Search
 from scotl_matgl.tables.rows import Rows
 from scotl_matgl.tables.target import Task
-from scotl_matgl.vocabulary import Progress, check_whole
+from scotl_matgl.vocabulary import check_whole
 
 # Describes the table without a source: what transfer has to beat.
 _DESCRIPTOR = "standard"
 
 
+@tells("ranking")
 def rank_many(
     sources: Sequence[LastingSource],
     formulas: Any,
@@ -35,7 +37,7 @@ def rank_many(
     *,
     path: str | Path | None = None,
     task: Task = "auto",
-    progress: Progress | None = None,
+    progress: Told = None,
     **settings: Any,
 ) -> Ranking:
     """Rank very many sources for a table.
@@ -58,8 +60,8 @@ def rank_many(
         :class:`~scotl_matgl.ranking.memory.ScoresFile`.
     task : {"auto", "regression", "classification"}, default="auto"
         Kind of target.
-    progress : callable, optional
-        Called with (done, total) steps.
+    progress : callable or True, optional
+        A callable is called with (done, total) steps; True draws a bar, in a notebook below the cell.
     **settings
         Of :class:`~scotl_matgl.ranking.search.Search`: ``max_measured`` (20 by default), ``head``, ``estimators``,
         ``layer``, ``n_jobs``, ``random_state``.
@@ -91,7 +93,9 @@ def rank_many(
         memory = None
         if path is not None:
             memory = stack.enter_context(ScoresFile(Path(path), sources, fingerprint_of(rows, described, search)))
-        ranking = search.run(sources, rows, described, features, memory=memory, progress=progress).ranking
+        ranking = search.run(
+            sources, rows, described, features, memory=memory, progress=progress if callable(progress) else None
+        ).ranking
     if not ranking.screened:
         return ranking
     measured, screened = len(ranking.results), len(ranking.results) + len(ranking.screened)

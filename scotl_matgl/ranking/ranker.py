@@ -17,13 +17,14 @@ from scotl_matgl.descriptors.structural import structural_means
 from scotl_matgl.estimators import left_out, named_estimators
 from scotl_matgl.exceptions import InputError, ScotlMatglWarning, warn
 from scotl_matgl.learners.members import check_head
+from scotl_matgl.progress import Told, telling
 from scotl_matgl.ranking.control import control_features
 from scotl_matgl.ranking.search import Search
 from scotl_matgl.ranking.stages import CardSource
 from scotl_matgl.sources.cards import GROUPS, all_cards, select
 from scotl_matgl.tables.rows import MIN_ROWS, Polymorphs, Rows, read_rows
 from scotl_matgl.views import Documented
-from scotl_matgl.vocabulary import Floats, Progress, check_whole
+from scotl_matgl.vocabulary import Floats, check_whole
 
 
 class TransferabilityRanker(Documented, BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
@@ -82,6 +83,8 @@ class TransferabilityRanker(Documented, BaseEstimator):  # type: ignore[misc]  #
     polymorphs : {"together", "apart"}, default="together"
         Whether crystals of one formula share a fold, as new formulas ask for, or are split like all others, as new
         polymorphs of known formulas do.
+    verbose : bool, default=False
+        Whether to print to stderr what is logged: what is done, how far it has come, and how long it will take.
 
     Attributes
     ----------
@@ -139,6 +142,7 @@ class TransferabilityRanker(Documented, BaseEstimator):  # type: ignore[misc]  #
         target_unit: str = "",
         random_state: int = 0,
         polymorphs: Polymorphs = "together",
+        verbose: bool = False,
     ) -> None:
         self.sources = sources
         self.descriptor = descriptor
@@ -156,8 +160,9 @@ class TransferabilityRanker(Documented, BaseEstimator):  # type: ignore[misc]  #
         self.target_unit = target_unit
         self.random_state = random_state
         self.polymorphs = polymorphs
+        self.verbose = verbose
 
-    def fit(self, formulas: Any, y: ArrayLike, *, progress: Progress | None = None) -> Self:
+    def fit(self, formulas: Any, y: ArrayLike, *, progress: Told = None) -> Self:
         """Rank the sources for a table.
 
         Parameters
@@ -168,8 +173,8 @@ class TransferabilityRanker(Documented, BaseEstimator):  # type: ignore[misc]  #
             :func:`~scotl_matgl.chemistry.materials.read_material` reads; sources whose weights are here encode them.
         y : array-like of shape (n,)
             Measured property, or class labels.
-        progress : callable, optional
-            Called with (done, total) steps.
+        progress : callable or True, optional
+            A callable is called with (done, total) steps; True draws a bar, in a notebook below the cell.
 
         Returns
         -------
@@ -208,13 +213,11 @@ class TransferabilityRanker(Documented, BaseEstimator):  # type: ignore[misc]  #
             n_jobs=self.n_jobs,
             random_state=self.random_state,
         )
-        found = search.run(
-            [CardSource(card) for card in cards],
-            rows,
-            described,
-            control_features(described, rows.numbers, rows.names, elements, structural_means(rows.crystals.tolist())),
-            progress=progress,
+        features = control_features(
+            described, rows.numbers, rows.names, elements, structural_means(rows.crystals.tolist())
         )
+        with telling(progress, "ranking", verbose=self.verbose) as step:
+            found = search.run([CardSource(card) for card in cards], rows, described, features, progress=step)
         self.errors_ = dict(found.ranking.errors) | lost_zoos
         self.ranking_ = replace(
             found.ranking,

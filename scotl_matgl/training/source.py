@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from scotl_matgl.encoders.graphs import CrystalGraph, build_graph, check_crystal
 from scotl_matgl.encoders.matgl import BATCH_EDGES
 from scotl_matgl.encoders.network import Network
 from scotl_matgl.exceptions import InputError
+from scotl_matgl.progress import Told, tells
 from scotl_matgl.sources.cards import SourceCard, is_file_name, read_cards
 from scotl_matgl.sources.installed import install
 from scotl_matgl.storage import TensorKind, installed_versions, read_record, read_tensors, write_tensors, write_whole
@@ -134,6 +135,7 @@ class _Data:
     corpus_hash: str
 
 
+@tells("training")
 def train_source(
     corpus: Corpus,
     settings: TrainingSettings,
@@ -143,7 +145,7 @@ def train_source(
     dataset: str = "",
     resume: bool = False,
     device: str = "auto",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Told = None,
 ) -> TrainedSource:
     """Train a source model with SCOTL's objective.
 
@@ -167,8 +169,8 @@ def train_source(
         training is read.
     device : str, default="auto"
         ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
-    progress : callable, optional
-        Called with (steps done, steps in all).
+    progress : callable or True, optional
+        A callable is called with (steps done, steps in all); True draws a bar, in a notebook below the cell.
 
     Returns
     -------
@@ -212,7 +214,7 @@ def train_source(
         folder / _CHECKPOINTS,
         types=types,
         device=device,
-        progress=progress,
+        progress=progress if callable(progress) else None,
     )
     crystals, compositions = training_loop.embed(joint, rows, data.held_out, types, settings.batch_size)
     report = {

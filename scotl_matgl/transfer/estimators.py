@@ -87,6 +87,8 @@ class TransferRegressor(RegressorMixin, TransferModel):  # type: ignore[misc]  #
     polymorphs : {"together", "apart"}, default="together"
         Whether crystals of one formula share a fold, as new formulas ask for, or are split like all others, as new
         polymorphs of known formulas do.
+    verbose : bool, default=False
+        Whether to print to stderr what is logged: what is done, how far it has come, and how long it will take.
 
     Attributes
     ----------

@@ -102,7 +102,7 @@ class FormulaEstimator(Documented, BaseEstimator):  # type: ignore[misc]  # scik
 
         Rows of one composition and further columns are merged, as in a ranking; crystals are not.
         """
-        outputs = settings.pop("outputs", False)
+        outputs, progress = settings.pop("outputs", False), settings.pop("progress", None)
         search = Search(
             layer=self.layer,
             look_up=self.look_up,
@@ -113,10 +113,11 @@ class FormulaEstimator(Documented, BaseEstimator):  # type: ignore[misc]  # scik
         sources = [CardSource(card) for card in cards]
         if len(rows.crystals):
             place = np.arange(len(rows))
-            found = search.run(sources, rows, described, features, outputs=outputs)
+            found = search.run(sources, rows, described, features, outputs=outputs, progress=progress)
         else:
             merged, place, first = rows.merged_places()
-            found = search.run(sources, merged, described.take(first), features.take(first), outputs=outputs)
+            among = described.take(first), features.take(first)
+            found = search.run(sources, merged, *among, outputs=outputs, progress=progress)
         if not found.measured and cards:
             name, reason = next((card.name, found.ranking.errors[card.name]) for card in cards)
             raise InputError(f"no source can be used ({len(cards)} tried); {name}: {reason}")

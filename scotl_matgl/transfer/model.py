@@ -33,6 +33,7 @@ from scotl_matgl.learners.members import (
     members_without_transfer,
     with_medians,
 )
+from scotl_matgl.progress import Told, part, telling
 from scotl_matgl.ranking.control import without_fractions
 from scotl_matgl.ranking.ranker import TransferabilityRanker
 from scotl_matgl.ranking.report import fallen_back
@@ -43,7 +44,7 @@ from scotl_matgl.training.bridge import FineTunedBridge
 from scotl_matgl.training.full import FullTransferRegressor, reason_against, refusals
 from scotl_matgl.transfer.features import FormulaEstimator
 from scotl_matgl.transfer.files import load_model, save_model
-from scotl_matgl.vocabulary import NO_TRANSFER, TOGETHER, Floats, counted
+from scotl_matgl.vocabulary import NO_TRANSFER, TOGETHER, Floats, Progress, counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,6 +118,7 @@ class TransferModel(FormulaEstimator):
         n_jobs: int | None = None,
         random_state: int = 0,
         polymorphs: Polymorphs = "together",
+        verbose: bool = False,
     ) -> None:
         self.sources = sources
         self.method = method
@@ -136,6 +138,7 @@ class TransferModel(FormulaEstimator):
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.polymorphs = polymorphs
+        self.verbose = verbose
 
     # -- fitting --------------------------------------------------------------------------------------------------
 
@@ -144,7 +147,7 @@ class TransferModel(FormulaEstimator):
     predictors_: tuple[SourceEmbedding, ...]
     held_out_: HeldOut | None = None
 
-    def fit(self, X: Any, y: ArrayLike) -> Self:
+    def fit(self, X: Any, y: ArrayLike, *, progress: Told = None) -> Self:
         """Choose sources and fit.
 
         Parameters
@@ -155,6 +158,8 @@ class TransferModel(FormulaEstimator):
             the place of formulas, crystals: all that :func:`~scotl_matgl.chemistry.materials.read_material` reads.
         y : array-like of shape (n,)
             Measured property, or class labels.
+        progress : callable or True, optional
+            A callable is called with (done, total) steps; True draws a bar, in a notebook below the cell.
 
         Returns
         -------
@@ -167,6 +172,11 @@ class TransferModel(FormulaEstimator):
         CompositionError
             With ``on_error="raise"``, for the first formula that cannot be read.
         """
+        with telling(progress, "fitting", verbose=self.verbose) as step:
+            return self._fit(X, y, step)
+
+    def _fit(self, X: Any, y: ArrayLike, step: Progress) -> Self:
+        """:meth:`fit`, told to a callable."""
         self._check_common()
         heads = self._check_parameters()
         rows = self._read_training(X, y)
@@ -186,7 +196,7 @@ class TransferModel(FormulaEstimator):
         sample = rows.sample(self.max_rows, self.random_state)
         folds = rows.take(sample).folds(random_state=self.random_state)
         task = LearningTask(rows.y[sample], len(rows.classes), folds, self.random_state, self.n_jobs)
-        features, known = self._choose(rows, described, features)
+        features, known = self._choose(rows, described, features, part(step, 0, 40))
         task = replace(task, known=known)
         if self._trains_networks:
             crystals: dict[str, Any] = {CRYSTALS_BLOCK: rows.crystals[:, None]}
@@ -200,7 +210,9 @@ class TransferModel(FormulaEstimator):
             folds = rows.folds(random_state=self.random_state)
         whole = replace(task, y=rows.y, folds=folds, known={})
         members = self._members(heads, features)
-        self._blend, predictions = Blend.build(members, sampled, task, features, whole, guard=self.guard)
+        self._blend, predictions = Blend.build(
+            members, sampled, task, features, whole, guard=self.guard, progress=part(step, 40, 100)
+        )
         text = () if rows.compositions is None else rows.compositions.take(sample).text
         self._describe_blend(predictions, task, text)
         self._warn(self.skipped_, "skipped")
@@ -285,7 +297,7 @@ class TransferModel(FormulaEstimator):
         return rows
 
     def _choose(
-        self, rows: Rows, described: Described | None, features: Features
+        self, rows: Rows, described: Described | None, features: Features, progress: Progress
     ) -> tuple[Features, dict[str, Floats]]:
         """Choose sources; return the columns with theirs beside them, and out-of-fold predictions of the search."""
         ranker = self._given_ranker()
@@ -308,6 +320,7 @@ class TransferModel(FormulaEstimator):
             head=self.head,
             n_jobs=self.n_jobs,
             outputs=self.predictions and self.method == "frozen",
+            progress=progress,
         )
         self.errors_ |= found.ranking.errors
         self._warn_left_out(self.errors_)
