@@ -67,7 +67,9 @@ def main() -> None:
         (file,) = trained.card.weights
         write_whole(source_folders()[-1] / file, (trained.folder / file).read_bytes())
         card = dataclasses.replace(trained.card, property=LABELS[settings.property], dataset=DATASET, licence=LICENCE)
-        cards[name] = card.to_dict()
+        before = cards.get(name, {})
+        # Its training formulas stay those that tools/list_training_formulas.py wrote.
+        cards[name] = card.to_dict() | {key: before[key] for key in ("training_sets",) if key in before}
         text = json.dumps([cards[known] for known in SOURCES if known in cards], indent=1, ensure_ascii=False)
         write_whole(shipped, (text + "\n").encode())
         print(f"{name}: {trained.card.notes} {time.process_time() - started:.0f} s of CPU", flush=True)
