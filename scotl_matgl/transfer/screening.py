@@ -53,8 +53,8 @@ class Screening:
 
     Notes
     -----
-    Memory: the model, and some 100 MB, for each process; with `top` 0 the output once more at the end. Cost: see
-    docs/scaling.md.
+    Memory: the model, and some 100 MB, for each process; with `top` 0 the output once more at the end. Cost: 0.3 to
+    0.7 ms of CPU a formula for a model of 1,000 rows, and a third more for reading and writing.
     """
 
     model: Path
