@@ -22,6 +22,7 @@ The rule for the full stop
        after it (``Al2O3.2SiO2``) the formula is refused as ambiguous.
 
 A formula may be legal and still not what was meant: ``CO`` and ``Co``, or ``SIO2`` for ``SiO2``, cannot be told apart.
+What makes no sense as it stands (``NaCI``, ``CO3O4``, ``Cu(OAc)2``) is refused, see `shorthand`.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from scotl_matgl.chemistry.grammar import (
 )
 from scotl_matgl.chemistry.reasons import explain, refuse_amounts, refuse_zeros
 from scotl_matgl.chemistry.refusals import RefusalError, missing_message
+from scotl_matgl.chemistry.shorthand import SUSPECTS, refuse_percent_in_bracket, refuse_shorthand
 from scotl_matgl.chemistry.spelling import (
     MAX_LENGTH,
     MISSING,
@@ -149,6 +151,8 @@ def _unmistakable(text: str, content: dict[int, float]) -> str:
         if text in SHORT_NAMES:
             raise RefusalError(SHORT_NAMES[text])
         refuse_amounts(text, content)
+        if not SUSPECTS.isdisjoint(content):
+            refuse_shorthand(text, content)
     except RefusalError:
         return "".join(f"{SYMBOLS[z - 1]}{amount!r}" for z, amount in content.items())
     return text
@@ -301,6 +305,8 @@ def _read_plain(text: str) -> dict[int, float] | None:
             content = add_up(pairs)
     except KeyError:
         return None
+    if not SUSPECTS.isdisjoint(content):
+        refuse_shorthand(text, content)
     if max(content.values()) > 6.0:
         refuse_amounts(text, content)
     return content
@@ -333,8 +339,12 @@ def _read_any(text: str) -> tuple[dict[int, float], str]:
         if part:
             raise RefusalError(f"'{part}' has the digit 0 for the letter O: write '{part[:-1]}O'")
     content = add_up(pairs)
+    if not SUSPECTS.isdisjoint(content):
+        refuse_shorthand(plain, content)
     if max(content.values()) > 6.0:
         refuse_amounts(plain, content)
+        if not shares:
+            refuse_percent_in_bracket(plain, content)
     return content, SHARES if shares else ""
 
 

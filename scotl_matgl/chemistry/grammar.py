@@ -70,6 +70,8 @@ def resolve_dots(text: str) -> str:
     water = _WATER.search(text)
     if water:
         head = text[: water.start()]
+        if re.search("·[0-9]+$", head):  # a point in the number of waters: CoO2·1.3H2O
+            return text
         if not re.search(r"(?<![0-9.])0$", head):
             if "." in head:
                 raise RefusalError(

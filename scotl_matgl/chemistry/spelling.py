@@ -7,6 +7,7 @@ structure type, percent by weight), is refused under its own name.
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 
@@ -36,6 +37,10 @@ SHORT_NAMES: dict[str, str] = {
             "CIS": "CuInS2",
             "YSO": "Y2SiO5",
             "BSO": "Bi12SiO20",
+            "BTO": "BaTiO3",
+            "PTO": "PbTiO3",
+            "STO": "SrTiO3",
+            "CTO": "CaTiO3",
         }.items()
     },
     **{
@@ -118,6 +123,10 @@ def normalised(text: str) -> str:
         raise RefusalError(
             f"it has {len(text)} characters, and a formula has at most {MAX_LENGTH}: is this the right column?"
         )
+    if "&" in text:
+        text = html.unescape(text)
+    if "\\" in text or "$" in text:
+        text = _without_latex(text)
     if not text.isascii():
         text = _plain_characters(text)
     text = text.replace("*", "·").strip()
@@ -135,6 +144,16 @@ def normalised(text: str) -> str:
     if any(c.isspace() for c in text):
         text = _joined(text)
     return _without_commas(text) if "," in text or ";" in text else text
+
+
+def _without_latex(text: str) -> str:
+    r"""Text without what LaTeX and mhchem put around a formula: ``$\mathrm{Fe_2O_{3}}$``, ``\ce{Fe2O3}``."""
+    bare = text.strip()
+    bare = bare[1:-1].strip() if len(bare) > 2 and bare[0] == bare[-1] == "$" else bare
+    for _ in range(3):
+        bare = re.sub(r"^\\(?:mathrm|mathsf|text|textrm|rm|ce|chem)\s*\{(.*)\}$", r"\1", bare).strip()
+    bare = re.sub(r"_\{([0-9./]+)\}|_([0-9])", lambda found: found[1] or found[2], bare)
+    return bare.replace(r"\cdot", "·").replace(r"\,", "") if re.search(r"[A-Z]", bare) else text
 
 
 def refuse_bracket(text: str) -> None:
@@ -165,6 +184,10 @@ def refuse_bracket(text: str) -> None:
 
 
 def _plain_characters(text: str) -> str:
+    if re.search("[⁰¹²³⁴⁵⁶⁷⁸⁹]+(?=[A-Z])", text) and not re.search("[⁺⁻]", text):
+        raise RefusalError(
+            "raised digits before a symbol name an isotope: leave them out, for isotopes are not told apart"
+        )
     if _SUPERSCRIPTS.search(text):
         raise RefusalError(charge_message())
     if "\ufffd" in text or re.search("Â[·°]|â‚|â€", text):
@@ -256,7 +279,7 @@ def _refuse_dopants(text: str) -> None:
     if colon and host and rest:
         first, last = (_LONE_SYMBOLS.fullmatch(part.strip()) is not None for part in (host, rest))
         last = last or re.fullmatch(r"\s*[A-Z][a-z]?\s*[(\[].*%\s*[)\]]\s*", rest) is not None  # In2O3:Sn (5%)
-        after = last or (not first and len(rest) < len(host))  # Er3+:YAG beside ZnS:Mn2+
+        after = last or not first  # Er3+:YAG beside ZnS:Mn2+
         raise RefusalError(_dopant_message(f"'{rest.strip()}' after ':'" if after else f"'{host}' before ':'"))
     if re.search("[0-9A-Za-z] ?(?:wt|mass|w)\\.? ?%$", text):
         raise RefusalError(
