@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import shlex
 import warnings
@@ -156,6 +157,22 @@ def test_commands_have_the_options_they_are_given(command: str) -> None:
     current.make_context(current.name, arguments, resilient_parsing=False)
 
 
+def write_crystals(folder: Path) -> pd.DataFrame:
+    """CIFs of halides with the structure of CsCl, and a table that names them in two ways."""
+    folder.mkdir()
+    rows = []
+    for number, (metal, halogen) in enumerate(itertools.product(("Li", "Na", "K", "Rb", "Cs"), ("F", "Cl", "Br", "I"))):
+        edge = 3.0 + 0.07 * number
+        cell = [f"_cell_length_{axis} {edge}" for axis in "abc"]
+        cell += [f"_cell_angle_{angle} 90" for angle in ("alpha", "beta", "gamma")]
+        columns = [f"_atom_site_{name}" for name in ("label", "fract_x", "fract_y", "fract_z")]
+        sites = [f"{metal}1 0 0 0", f"{halogen}1 0.5 0.5 0.5"]
+        lines = ["data_a", *cell, "_space_group_IT_number 1", "loop_", *columns, *sites, ""]
+        (folder / f"mp-{number}.cif").write_text("\n".join(lines))
+        rows.append({"id": f"mp-{number}", "file": f"{folder.name}/mp-{number}.cif", "target": edge + (number % 3) / 7})
+    return pd.DataFrame(rows)
+
+
 @pytest.mark.slow
 def test_commands_run_in_the_order_of_the_guide(few_sources: None, tmp_path: Path) -> None:
     table = load_example().iloc[::20][["formula", "target"]]
@@ -165,6 +182,7 @@ def test_commands_run_in_the_order_of_the_guide(few_sources: None, tmp_path: Pat
     candidates.to_csv("candidates.csv", index=False)
     pytest.importorskip("pyarrow")
     candidates.to_parquet("candidates.parquet")
+    write_crystals(Path("folder_of_cifs")).to_csv("measured.csv", index=False)
     told: dict[str, str] = {}
     for command in commands():
         words = shlex.split(command)[1:]
