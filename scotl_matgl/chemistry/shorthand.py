@@ -5,14 +5,19 @@ from __future__ import annotations
 import math
 import re
 
-from scotl_matgl.chemistry.elements import NUMBER_OF, SYMBOLS
+from scotl_matgl.chemistry.elements import NUMBER_OF
 from scotl_matgl.chemistry.grammar import AMOUNT
 from scotl_matgl.chemistry.refusals import RefusalError
 
-# Of these no compound is a material.
-_SUPERHEAVY = frozenset(range(101, 119))
-SUSPECTS = frozenset(NUMBER_OF[symbol] for symbol in ("C", "N", "Pr", "Po", "Ac")) | _SUPERHEAVY
+SUSPECTS = frozenset(NUMBER_OF[symbol] for symbol in ("C", "N", "Pr", "Po", "Ac", "No", "Cn", "Ts"))
 """Elements of which one is there wherever something else may be meant, but for percents in a bracket."""
+
+# Anions whose capitals were lost, behind the metals that they are written with.
+_RARE = {"No": "nobelium", "Cn": "copernicium", "Po": "polonium"}
+_CAPITALS = re.compile(
+    r"(?:^(?:Li|Na|K|Rb|Cs|Ag|Tl|NH4|H)|\()(?P<symbol>No)[23]\b|(?:^(?:Na|K|Cu|Ag|Au|H)|\()(?P<symbol2>Cn)(?:$|\))"
+    r"|^(?:(?:Li|Na|K|H|Al|Fe|Ga|La|B|Mn|Co|Ni|V|Ti)[0-9]?)+(?P<symbol3>Po)4$|\((?P<symbol4>Po)4\)"
+)
 
 _GROUPS = (
     (re.compile(r"OAc(?![a-z])|\(Ac\)|^(?:AcOH|HAc|HOAc|Ac2O)$"), "Ac", "acetate", "C2H3O2"),
@@ -56,17 +61,15 @@ def refuse_shorthand(text: str, content: dict[int, float]) -> None:
                 f"'{symbol}1'"
             )
     metallic = not _MOLECULES.issuperset(content)
-    for z in content.keys() & _SUPERHEAVY:
-        symbol = SYMBOLS[z - 1]
-        if not re.search(rf"{symbol}[0-9]*\.", text):
-            hint = {"No": "NO", "Cn": "CN", "Nh": "NH"}.get(symbol, "")
-            meant = f"did you mean '{text.replace(symbol, hint)}'? " if hint else ""
-            raise RefusalError(
-                f"'{symbol}' is an element of which no compound is a material: {meant}If it is meant, write its amount "
-                f"with a decimal point, {symbol}1.0"
-            )
-    if NUMBER_OF["Po"] in content and NUMBER_OF["O"] not in content and re.search("Po[34](?![0-9.])", text):
-        raise RefusalError(f"'Po' is polonium: did you mean '{text.replace('Po', 'PO')}'? If it is meant, write Po4.0")
+    slip = _CAPITALS.search(text)
+    if slip:
+        at = next(slip.start(group) for group in _CAPITALS.groupindex if slip[group])
+        symbol = text[at : at + 2]
+        meant = f"{text[:at]}{symbol.upper()}{text[at + 2 :]}"
+        raise RefusalError(
+            f"'{symbol}' is {_RARE[symbol]}: did you mean '{meant}'? If the element is meant, write its amount with a "
+            f"decimal point, {symbol}1.0"
+        )
     if metallic and _CARBIDE_IODIDES.isdisjoint(content) and _IODINE_FOR_L.search(text):
         meant = re.sub(r"CI(?![nr])", "Cl", text)
         raise RefusalError(f"'CI' is carbon and iodine: did you mean '{meant}'? If they are meant, write 'C1I'")
