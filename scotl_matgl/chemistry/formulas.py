@@ -22,7 +22,7 @@ The rule for the full stop
        after it (``Al2O3.2SiO2``) the formula is refused as ambiguous.
 
 A formula may be legal and still not what was meant: ``CO`` and ``Co``, or ``SIO2`` for ``SiO2``, cannot be told apart.
-What makes no sense as it stands (``NaCI``, ``CO3O4``, ``Cu(OAc)2``) is refused, see `shorthand`.
+What makes no sense as it stands (``NaCI``, ``CO3O4``, ``Cu(OAc)2``) is refused, see `mistaken`.
 """
 
 from __future__ import annotations
@@ -47,10 +47,11 @@ from scotl_matgl.chemistry.grammar import (
     read_simple,
     resolve_dots,
 )
+from scotl_matgl.chemistry.mistaken import SUSPECTS, check_meaning
 from scotl_matgl.chemistry.reasons import explain, refuse_amounts, refuse_zeros
 from scotl_matgl.chemistry.refusals import RefusalError, missing_message
-from scotl_matgl.chemistry.shorthand import SUSPECTS, refuse_percent_in_bracket, refuse_shorthand
 from scotl_matgl.chemistry.spelling import (
+    GLUED_WEIGHTS,
     MAX_LENGTH,
     MISSING,
     SHORT_NAMES,
@@ -151,8 +152,7 @@ def _unmistakable(text: str, content: dict[int, float]) -> str:
         if text in SHORT_NAMES:
             raise RefusalError(SHORT_NAMES[text])
         refuse_amounts(text, content)
-        if not SUSPECTS.isdisjoint(content):
-            refuse_shorthand(text, content)
+        check_meaning(text, content)
     except RefusalError:
         return "".join(f"{SYMBOLS[z - 1]}{amount!r}" for z, amount in content.items())
     return text
@@ -270,7 +270,7 @@ def read_text(text: str, amounts: Amounts = "atoms") -> tuple[dict[int, float], 
     content : dict of int to float
         Amounts of atoms by atomic number, in order of first appearance.
     note : str
-        `SHARES` where brackets were read as shares, else empty.
+        `SHARES` where brackets were read as shares, what `check_meaning` says of two readings, else empty.
 
     Raises
     ------
@@ -285,14 +285,14 @@ def read_text(text: str, amounts: Amounts = "atoms") -> tuple[dict[int, float], 
         and text not in SHORT_NAMES
         and not (("." in text or "H2O" in text) and is_doubtful(text))
     ):
-        content = _read_plain(text)
-        if content is not None:
-            return content, ""
+        read = _read_plain(text)
+        if read is not None:
+            return read
     return _read_any(text)
 
 
-def _read_plain(text: str) -> dict[int, float] | None:
-    """Read symbols and amounts; None where a symbol is not known or the text is too long."""
+def _read_plain(text: str) -> tuple[dict[int, float], str] | None:
+    """Read symbols and amounts, and the note on them; None where a symbol is not known or the text is too long."""
     found = PAIR.findall(text)
     if len(text) > MAX_LENGTH:
         return None
@@ -305,11 +305,10 @@ def _read_plain(text: str) -> dict[int, float] | None:
             content = add_up(pairs)
     except KeyError:
         return None
-    if not SUSPECTS.isdisjoint(content):
-        refuse_shorthand(text, content)
+    note = check_meaning(text, content) if "Co3" in text or not SUSPECTS.isdisjoint(content) else ""
     if max(content.values()) > 6.0:
         refuse_amounts(text, content)
-    return content
+    return content, note
 
 
 def _read_any(text: str) -> tuple[dict[int, float], str]:
@@ -339,20 +338,17 @@ def _read_any(text: str) -> tuple[dict[int, float], str]:
         if part:
             raise RefusalError(f"'{part}' has the digit 0 for the letter O: write '{part[:-1]}O'")
     content = add_up(pairs)
-    if not SUSPECTS.isdisjoint(content):
-        refuse_shorthand(plain, content)
+    note = check_meaning(resolved, content)
     if max(content.values()) > 6.0:
         refuse_amounts(plain, content)
-        if not shares:
-            refuse_percent_in_bracket(plain, content)
-    return content, SHARES if shares else ""
+    return content, SHARES if shares else note
 
 
 def _read_weights(text: str) -> tuple[dict[int, float], str]:
     """Read an alloy in percent by weight as amounts of atoms, in percent."""
     plain = "-".join(text.translate({0x2013: "-", 0x2212: "-"}).split()) if len(text) <= MAX_LENGTH else text
     parts = WEIGHTS.fullmatch(plain)
-    if parts is not None and not _PLAIN.fullmatch(plain):
+    if (parts is not None or GLUED_WEIGHTS.fullmatch(plain)) and not _PLAIN.fullmatch(plain):
         masses = add_up((NUMBER_OF[symbol], amount) for symbol, amount in weight_parts(plain))
     else:
         masses, _ = _read_any(text)

@@ -70,9 +70,8 @@ def resolve_dots(text: str) -> str:
     water = _WATER.search(text)
     if water:
         head = text[: water.start()]
-        if re.search("·[0-9]+$", head):  # a point in the number of waters: CoO2·1.3H2O
-            return text
-        if not re.search(r"(?<![0-9.])0$", head):
+        # After '·0' or '·1' the point belongs to the amount of water.
+        if not re.search(r"(?<![0-9.])0$|·[0-9]+$", head):
             if "." in head:
                 raise RefusalError(
                     f"the '.' before '{water['n']}{water['w']}' may be a decimal point or may add water: write "
@@ -87,7 +86,7 @@ def resolve_dots(text: str) -> str:
             f"write '{head}O{oxygen[0]}·{oxygen[1:]}H2O' or '{head}O{oxygen}·H2O'"
         )
     single = _SINGLE_DOT.fullmatch(text)
-    if single:
+    if single and not re.search(r"·[0-9]+$", single["head"]):
         again = {m[0] for m in PAIR.findall(single["head"])} & {m[0] for m in PAIR.findall(single["tail"])}
         if again:
             head, tail = single["head"], single["tail"]

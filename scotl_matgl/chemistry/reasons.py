@@ -6,19 +6,9 @@ import re
 
 from scotl_matgl.chemistry.elements import NUMBER_OF, NUMBER_OF_NAME, SYMBOL_BY_LOWER_CASE, SYMBOLS
 from scotl_matgl.chemistry.grammar import AMOUNT, METALLOIDS, GrammarError, Pairs, add_up, read_groups, resolve_dots
+from scotl_matgl.chemistry.names import written_out
 from scotl_matgl.chemistry.refusals import RefusalError, charge_message, isotope_message
-from scotl_matgl.chemistry.shorthand import symbols_behind_amounts
-from scotl_matgl.chemistry.spelling import STRUCTURE_TYPES
 
-# Cations of hybrid perovskites.
-_CATIONS = {
-    "MA": ("methylammonium", "CH6N"),
-    "FA": ("formamidinium", "CH5N2"),
-    "EA": ("ethylammonium", "C2H8N"),
-    "GA": ("guanidinium", "CH6N3"),
-    "BA": ("butylammonium", "C4H12N"),
-    "PEA": ("phenethylammonium", "C8H12N"),
-}
 _PLACEHOLDERS = frozenset({*"AEGJLMQRXZ", "Ae", "An", "Lm", "Ln", "Ma", "Me", "Tr", "Va", "Vac", "Vc", "Xa", "Xx"})
 
 _NONMETALS = frozenset(
@@ -48,12 +38,15 @@ def explain(text: str, found: str) -> str:
         )
     if re.match(r"0[A-Z]|.*[(\[{]0", text) and (hint := zero_for_oxygen(text)):
         return f"the digit 0 stands where the letter O may be meant; did you mean '{hint}'?"
+    name, meaning, formula = written_out(text)
+    if name and _reads(formula):
+        return f"'{name}' may be short for {meaning}: write it out, '{formula}'"
     return _amount_reason(text) or _symbol_reason(text, found)
 
 
 def _amount_reason(text: str) -> str:
     """Reasons that lie in amounts, charges and what joins parts; empty if there is none."""
-    if len(re.findall(r"[A-Za-z][1-8]?[+](?=[A-Z0-9]|$)", text)) > 1 and re.search("[1-8][+]", text):
+    if len(re.findall(r"(?!O)[A-Z][a-z]?[1-8][+](?![a-zα-ω.])", text)) > 1:  # Mn2+Fe3+2O4
         return charge_message()
     joined = re.search(r"(?<=[A-Za-z0-9)\]}])(?:[/@|&]|\+(?=[0-9.]*[A-Z(\[])(?!.*[+-]$))", text)
     if joined:
@@ -90,21 +83,12 @@ def _as_mixture(text: str) -> str:
 def _symbol_reason(text: str, found: str) -> str:
     """Reasons that lie in symbols and words."""
     if found == "leading coefficient":
-        if swapped := symbols_behind_amounts(text):
-            return (
-                f"amounts stand before the symbols: write '{swapped}', and pass amounts='weight' (--amounts weight) if "
-                "they are percent by weight"
-            )
         rest = re.sub(rf"^{AMOUNT}", "", text)
         if _reads(rest):
             return f"it starts with a coefficient: write the formula of one unit, '{rest}'"
         return "it starts with a number and no formula follows: is it a designation? Write the formula of the material"
     if re.fullmatch("[A-Z]{2,5}[1-9]{3,4}", text) and not _reads(text):
         return f"'{text}' looks like a designation and no formula: write the formula of the material"
-    cation = re.match(r"\(?(MA|FA|PEA|GA|EA|BA)\)?[0-9.]*(?=[A-Z(].*(?:I|Br|Cl))", text)
-    if cation:
-        name, formula = _CATIONS[cation[1]]
-        return f"'{cation[1]}' may be short for {name} ({formula}): write that out"
     if text.lower() in NUMBER_OF_NAME:
         return f"'{text}' is the name of an element: write '{SYMBOLS[NUMBER_OF_NAME[text.lower()] - 1]}'"
     if re.fullmatch(r"[A-Z][a-z]{4,}|[a-z]{7,}", text):
@@ -137,11 +121,6 @@ def _name_beside(text: str) -> str:
     surface = re.fullmatch(r"(?P<rest>[A-Z].*[A-Za-z0-9])T[xz_]+", text)
     if surface and _reads(surface["rest"]):
         return "'Tx' stands for surface groups of unknown amount: write them out, as in 'Ti3C2O2'"
-    group = re.fullmatch(r"(?P<rest>[A-Z].*[A-Za-z0-9)\]])[_-](?P<name>[PIFRABC][-0-9a-z/]{1,9})", text)
-    named = group and (group["name"] in STRUCTURE_TYPES or not _reads(group["name"]))
-    if group and named and re.search("[0-9]", group["name"]) and _reads(group["rest"]):
-        name, rest = group["name"], group["rest"]
-        return f"'{name}' behind it names the space group or structure type: leave it out and write '{rest}'"
     found = re.fullmatch(
         r"(?P<rest>[A-Z].*?)(?:[ _](?P<word>[a-z]{2,12})|[(\[](?P<name>[A-Z][A-Za-z]{1,7})[)\]])", text
     )
@@ -174,7 +153,10 @@ def _suggestion(text: str) -> str:
     """Formula that the author probably meant: mark-up removed, capitals put right; empty if there is none."""
     bare = re.sub(r"</?su[bp]>|[_$~]|\\ce(?=\{)|\{(?=[0-9.]+\})|(?<=[0-9])\}", "", text)
     bare = bare[1:-1] if text.startswith("\\ce{") and bare.startswith("{") else bare
-    for candidate in (bare, re.sub(r"[A-Za-z]+", lambda run: _recapitalised(run.group()), bare)):
+    alike = re.sub(
+        "A[I1]|T[I1](?=[A-Z0-9]|$)", lambda run: run.group()[0] + "l", re.sub("(?<=[a-z0-9])l(?![a-z])", "I", bare)
+    )
+    for candidate in (bare, alike, re.sub(r"[A-Za-z]+", lambda run: _recapitalised(run.group()), bare)):
         if candidate != text and _reads(candidate):
             return candidate
     return ""

@@ -13,6 +13,7 @@ import unicodedata
 
 from scotl_matgl.chemistry.elements import NUMBER_OF, SYMBOLS
 from scotl_matgl.chemistry.grammar import AMOUNT, VACANCY
+from scotl_matgl.chemistry.names import name_behind
 from scotl_matgl.chemistry.refusals import RefusalError, charge_message, missing_message
 
 MAX_LENGTH = 2000
@@ -37,10 +38,47 @@ SHORT_NAMES: dict[str, str] = {
             "CIS": "CuInS2",
             "YSO": "Y2SiO5",
             "BSO": "Bi12SiO20",
+            "BBO": "BaB2O4",
+            "KBBF": "KBe2BO3F2",
+        }.items()
+    },
+    **{
+        name: f"'{name}' is the usual short name of {meaning}: write the formula of the material"
+        for name, meaning in {
             "BTO": "BaTiO3",
-            "PTO": "PbTiO3",
             "STO": "SrTiO3",
             "CTO": "CaTiO3",
+            "PTO": "PbTiO3",
+            "PZT": "Pb(Zr,Ti)O3, such as PbZr0.52Ti0.48O3",
+            "BST": "Ba0.5Sr0.5TiO3",
+            "LTO": "Li4Ti5O12",
+            "LCO": "LiCoO2",
+            "LMO": "LiMn2O4",
+            "LNO": "LiNiO2",
+            "LFP": "LiFePO4",
+            "NMC": "Li(Ni,Mn,Co)O2, such as LiNi0.8Mn0.1Co0.1O2",
+            "NCA": "LiNi0.8Co0.15Al0.05O2",
+            "LLZO": "Li7La3Zr2O12",
+            "LLTO": "Li0.33La0.56TiO3",
+            "LATP": "Li1.3Al0.3Ti1.7P3O12",
+            "LAGP": "Li1.5Al0.5Ge1.5P3O12",
+            "LGPS": "Li10GeP2S12",
+            "LSMO": "La0.7Sr0.3MnO3",
+            "LSCF": "La0.6Sr0.4Co0.2Fe0.8O3",
+            "LAO": "LaAlO3",
+            "SRO": "SrRuO3",
+            "ITO": "In2O3 with tin, such as In1.8Sn0.2O3",
+            "FTO": "SnO2 with fluorine",
+            "AZO": "ZnO with aluminium",
+            "IGZO": "InGaZnO4",
+            "YSZ": "ZrO2 with yttria, such as Zr0.85Y0.15O1.925",
+            "YAG": "Y3Al5O12",
+            "YIG": "Y3Fe5O12",
+            "KTP": "KTiOPO4",
+            "KDP": "KH2PO4",
+            "CZTS": "Cu2ZnSnS4",
+            "CIGS": "CuIn0.7Ga0.3Se2",
+            "GST": "Ge2Sb2Te5",
         }.items()
     },
     **{
@@ -68,6 +106,18 @@ _TRANSLATION = {
     **dict(zip(map(ord, "₊₋ₓ"), "+-x", strict=True)),
 }
 _SUPERSCRIPTS = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]")
+# Digits above the line before a symbol, as in ¹¹B, ^{11}B, <sup>11</sup>B.
+_ISOTOPE = re.compile(r"(?P<n>[⁰¹²³⁴⁵⁶⁷⁸⁹]+|\^\{?[0-9]{1,3}\}?|<sup>[0-9]{1,3}</sup>)(?P<symbol>[A-Z][a-z]?)")
+_TEX = re.compile(r"\\(?:ce|mathrm|mathsf|mathbf|mathit|text|textrm|rm)\s*\{(?P<inner>(?:[^{}]|\{[^{}]*\})*)\}")
+_TEX_NAMES = {
+    r"\cdot": "·",
+    r"\bullet": "·",
+    r"\times": "·",
+    r"\delta": "δ",
+    r"\alpha": "α",
+    r"\beta": "β",
+    r"\gamma": "γ",
+}
 
 _ROMAN = "(?:I|II|III|IV|V|VI|VII|VIII|IX|X|XI|XII)"
 _NUMERAL = re.compile(rf"\(({_ROMAN}(?:,{_ROMAN})*)\)")
@@ -94,7 +144,7 @@ _PREFIX = re.compile(
 )
 _SUFFIX = re.compile(
     rf"^(?P<rest>.+?[A-Za-z0-9)\]])"
-    rf"(?:[- ]{_POLYTYPE}| ?[(\[](?:{_POLYTYPE}|[α-ω]['′]*|{_GREEK})[)\]]|-[αβγ]| [α-ω]|[- ](?:{_GREEK}))$"
+    rf"(?:[-_ ]{_POLYTYPE}| ?[(\[](?:{_POLYTYPE}|[α-ω]['′]*|{_GREEK})[)\]]|-[αβγ]| [α-ω]|[- ](?:{_GREEK}))$"
 )
 _IDENTIFIER = re.compile(
     r"^(?:mp|mvc|mpts|jvasp|oqmd|cod|icsd|aflow|wbm|twod|2dm|nomad|mc3d|c2db|csd|pdf|jcpds)[-_: #][-0-9a-f:]+$"
@@ -109,6 +159,9 @@ _DATE = re.compile(
 _ELEMENT = "(?:" + "|".join(sorted(SYMBOLS, key=len, reverse=True)) + ")"
 _PERCENT = rf"(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+) ?(?:%|wt\.?%)?{_ELEMENT}(?![a-z])"
 WEIGHT_PART = re.compile(rf"([0-9]+(?:\.[0-9]+)?|\.[0-9]+) ?(?:%|wt\.?%)?({_ELEMENT})(?![a-z])")
+GLUED_WEIGHTS = re.compile(rf"(?:(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+){_ELEMENT}(?![a-z])){{2,}}")
+"""An alloy with the amounts before the symbols, ``63Sn37Pb``."""
+
 WEIGHTS = re.compile(rf"(?P<base>{_ELEMENT})?(?:(?:^|[- ]+){_PERCENT})+")
 """An alloy in the notation ``Ti-6Al-4V``, ``60Sn-40Pb``."""
 
@@ -123,10 +176,8 @@ def normalised(text: str) -> str:
         raise RefusalError(
             f"it has {len(text)} characters, and a formula has at most {MAX_LENGTH}: is this the right column?"
         )
-    if "&" in text:
-        text = html.unescape(text)
-    if "\\" in text or "$" in text:
-        text = _without_latex(text)
+    if any(mark in text for mark in "\\$<&^⁰¹²³⁴⁵⁶⁷⁸⁹"):
+        text = _without_markup(text)
     if not text.isascii():
         text = _plain_characters(text)
     text = text.replace("*", "·").strip()
@@ -138,22 +189,12 @@ def normalised(text: str) -> str:
         raise RefusalError(f"it holds the control character {control!r}: remove it")
     if _DICTIONARY.match(text):
         return _from_dictionary(text)
-    for refuse in (_refuse_phases, _refuse_names, _refuse_dopants, _refuse_weights):
+    for refuse in (_refuse_glued, _refuse_phases, _refuse_names, _refuse_dopants, _refuse_weights):
         refuse(text)
     text = re.sub(r"(?<=[0-9)\]}])\s*x\s*(?=[0-9.]+\s*H2O$)|(?<=\S)\s+x\s+(?=[0-9.]+\s*H2O$)", "·", text)
     if any(c.isspace() for c in text):
         text = _joined(text)
     return _without_commas(text) if "," in text or ";" in text else text
-
-
-def _without_latex(text: str) -> str:
-    r"""Text without what LaTeX and mhchem put around a formula: ``$\mathrm{Fe_2O_{3}}$``, ``\ce{Fe2O3}``."""
-    bare = text.strip()
-    bare = bare[1:-1].strip() if len(bare) > 2 and bare[0] == bare[-1] == "$" else bare
-    for _ in range(3):
-        bare = re.sub(r"^\\(?:mathrm|mathsf|text|textrm|rm|ce|chem)\s*\{(.*)\}$", r"\1", bare).strip()
-    bare = re.sub(r"_\{([0-9./]+)\}|_([0-9])", lambda found: found[1] or found[2], bare)
-    return bare.replace(r"\cdot", "·").replace(r"\,", "") if re.search(r"[A-Z]", bare) else text
 
 
 def refuse_bracket(text: str) -> None:
@@ -183,11 +224,36 @@ def refuse_bracket(text: str) -> None:
         )
 
 
-def _plain_characters(text: str) -> str:
-    if re.search("[⁰¹²³⁴⁵⁶⁷⁸⁹]+(?=[A-Z])", text) and not re.search("[⁺⁻]", text):
+def _without_markup(text: str) -> str:
+    """Text without the marks of HTML and LaTeX; refuse isotopes and charges above the line."""
+    text = html.unescape(text)
+    isotope = _ISOTOPE.search(text)
+    if isotope and isotope["symbol"] in NUMBER_OF:
         raise RefusalError(
-            "raised digits before a symbol name an isotope: leave them out, for isotopes are not told apart"
+            f"'{isotope.group()}': raised digits name an isotope, and isotopes are not told apart here: write "
+            f"'{text[: isotope.start()]}{text[isotope.start('symbol') :]}'"
         )
+    behind = re.search("(?<=[A-Za-z])[⁰¹²³⁴⁵⁶⁷⁸⁹]{2,3}(?![⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻])", text)
+    if behind:
+        raise RefusalError(
+            f"'{behind.group()}': raised digits name an isotope, and isotopes are not told apart here: write "
+            f"'{text[: behind.start()]}{text[behind.end() :]}'"
+        )
+    if re.search("</?su[bp]>", text):
+        if "<sup>" in text:
+            raise RefusalError(charge_message())
+        text = re.sub("</?sub>", "", text)
+    if "\\" not in text and "$" not in text:
+        return text
+    for name, character in _TEX_NAMES.items():
+        text = re.sub(re.escape(name) + "(?![a-z]) ?", character, text)
+    text = text.replace("$", "")
+    for _ in range(3):
+        text = _TEX.sub(lambda found: found["inner"], text)
+    return re.sub(r"_\{([^{}_]*)\}|_(?=[0-9δx])", lambda found: found[1] or "", text)
+
+
+def _plain_characters(text: str) -> str:
     if _SUPERSCRIPTS.search(text):
         raise RefusalError(charge_message())
     if "\ufffd" in text or re.search("Â[·°]|â‚|â€", text):
@@ -219,7 +285,12 @@ def _refuse_names(text: str) -> None:
         raise RefusalError(_dopant_message("it"))
     # Words: four letters and more that stand alone beside the formula.
     for piece in re.split(r"[\s,()\[\]/_-]+", text):
-        if piece != text and len(piece) >= 4 and re.fullmatch(r"[A-Z]?[a-zäöü]+", piece) and not _all_symbols(piece):
+        if (
+            piece not in (text, "acac", "phen")
+            and len(piece) >= 4
+            and re.fullmatch(r"[A-Z]?[a-zäöü]+", piece)
+            and not _all_symbols(piece)
+        ):
             raise RefusalError(
                 f"'{piece}' looks like a word: remove names of compounds and phases, and write the formula"
             )
@@ -241,9 +312,13 @@ def _refuse_phases(text: str) -> None:
         raise RefusalError(f"'{prefix['name']}' names the {kind}: leave it out and write '{prefix['rest']}'")
     suffix = _SUFFIX.match(text)
     if suffix and re.match("[A-Z(\\[]", suffix["rest"]):
-        name = text[len(suffix["rest"]) :].strip("- ()[]")
+        name = text[len(suffix["rest"]) :].strip("-_ ()[]")
         kind = "polytype" if name[0].isdigit() else "phase"
         raise RefusalError(f"'{name}' names the {kind}: leave it out and write '{suffix['rest'].strip()}'")
+    if "_" in text or "-" in text:
+        name, kind, rest = name_behind(text)
+        if name:
+            raise RefusalError(f"'{name}' behind it names the {kind}: leave it out and write '{rest}'")
     if "(" in text or "[" in text:
         refuse_bracket(text)
     head, blank, tail = text.rpartition(" ")
@@ -279,7 +354,8 @@ def _refuse_dopants(text: str) -> None:
     if colon and host and rest:
         first, last = (_LONE_SYMBOLS.fullmatch(part.strip()) is not None for part in (host, rest))
         last = last or re.fullmatch(r"\s*[A-Z][a-z]?\s*[(\[].*%\s*[)\]]\s*", rest) is not None  # In2O3:Sn (5%)
-        after = last or not first  # Er3+:YAG beside ZnS:Mn2+
+        last = last or ("%" in rest and "%" not in host)  # NaYF4:20%Yb,2%Er
+        after = last or (not first and len(rest) < len(host))  # Er3+:YAG beside ZnS:Mn2+
         raise RefusalError(_dopant_message(f"'{rest.strip()}' after ':'" if after else f"'{host}' before ':'"))
     if re.search("[0-9A-Za-z] ?(?:wt|mass|w)\\.? ?%$", text):
         raise RefusalError(
@@ -303,6 +379,19 @@ def _refuse_weights(text: str) -> None:
         "it looks like an alloy in percent by weight: pass amounts='weight' (--amounts weight) to read the column so; "
         f"if the percent count atoms, write '{meant}'"
     )
+
+
+def _refuse_glued(text: str) -> None:
+    """Refuse amounts before their symbols, as solders have them: 63Sn37Pb."""
+    if GLUED_WEIGHTS.fullmatch(text) is None:
+        return
+    parts = WEIGHT_PART.findall(text)
+    if abs(sum(float(amount) for amount, _ in parts) - 100) <= 1:
+        meant = "".join(f"{symbol}{float(amount):.6g}" for amount, symbol in parts)
+        raise RefusalError(
+            f"amounts stand before the symbols: write '{meant}', and pass amounts='weight' (--amounts weight) if they "
+            "are percent by weight"
+        )
 
 
 def weight_parts(text: str) -> list[tuple[str, float]]:
