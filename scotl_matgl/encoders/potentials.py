@@ -67,7 +67,7 @@ class PotentialEncoder(GraphEncoder):
     ...     licence="MIT", citation="me",
     ... )
     >>> encoder = Pairs(card, cutoff=3.0, batch_edges=10000)
-    >>> encoder.encode([reference_crystals()["NaCl"]]).round(3).tolist()
+    >>> print(encoder.encode([reference_crystals()["NaCl"]]).round(3))
     [[2.109]]
     """
 
