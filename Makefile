@@ -42,7 +42,8 @@ quick-newer: pyproject.toml
 	  .venv-$$version/bin/python -m pytest $(FAST); \
 	done
 
-# The site, into site/: warnings are errors (not with --quiet, under which mkdocs counts none), notebooks are run, and the questions of docs/questions.md are searched for.
+# The site, into site/: warnings are errors (not with --quiet, under which mkdocs counts none), notebooks are run, and
+# the questions of docs/questions.md are searched for.
 docs: .venv-docs/docs
 	NO_MKDOCS_2_WARNING=1 SCOTL_MATGL_ASSETS= .venv-docs/bin/mkdocs build --strict
 	.venv-docs/bin/python tools/search_docs.py

@@ -25,15 +25,16 @@ from scotl_matgl import FullTransferRegressor, TransferabilityRanker
 from scotl_matgl.chemistry.crystal_files import read_crystals
 from scotl_matgl.chemistry.crystals import Crystal
 from scotl_matgl.encoders.store import EmbeddingStore
+from scotl_matgl.exceptions import ScotlMatglWarning
 from scotl_matgl.sources.cards import all_cards
 
 EPOCHS, TUNED = 5, ("MEGNet-MP-2018.6.1-Eform", "M3GNet-MP-2018.6.1-Eform")
 
 
-def seconds(work: Callable[[], Any]) -> float:
+def seconds(work: Callable[..., Any], *given: Any, **options: Any) -> float:
     """CPU time of some work."""
     started = time.process_time()
-    work()
+    work(*given, **options)
     return time.process_time() - started
 
 
@@ -53,19 +54,19 @@ def main(n: int) -> None:
         with tempfile.TemporaryDirectory() as home:
             os.environ["SCOTL_MATGL_HOME"] = home
             ranker = TransferabilityRanker(list(cards), head=head, on_error="raise")
-            cold = seconds(lambda ranker=ranker: ranker.fit(crystals, y))  # type: ignore[misc]
-            warm = seconds(lambda ranker=ranker: ranker.fit(crystals, y))  # type: ignore[misc]
+            cold = seconds(ranker.fit, crystals, y)
+            warm = seconds(ranker.fit, crystals, y)
         print(f"ranking, {head}: cold {cold:.1f} s, warm {warm:.1f} s", flush=True)
     encoding = {}
     for name, card in cards.items():
         with tempfile.TemporaryDirectory() as home:
             os.environ["SCOTL_MATGL_HOME"] = home
             encoder = card.load()
-            encoding[name] = seconds(lambda e=encoder: EmbeddingStore().encode(e, crystals, layers=("readout",)))  # type: ignore[misc]
+            encoding[name] = seconds(EmbeddingStore().encode, encoder, crystals, layers=("readout",))
     ratio = {}
     for name in TUNED:
         model = FullTransferRegressor(name, epochs=EPOCHS, patience=EPOCHS, device="cpu")
-        tuned = seconds(lambda model=model: model.fit(crystals, y))  # type: ignore[misc]
+        tuned = seconds(model.fit, crystals, y)
         ratio[name.split("-")[0]] = tuned / encoding[name]
         print(f"{name}: encoding {encoding[name]:.2f} s, {EPOCHS} epochs of fine-tuning {tuned:.1f} s", flush=True)
     total = sum(spent * ratio.get(name.split("-")[0], ratio["M3GNet"]) for name, spent in encoding.items())
@@ -73,5 +74,6 @@ def main(n: int) -> None:
 
 
 if __name__ == "__main__":
-    warnings.simplefilter("ignore")
+    warnings.simplefilter("ignore")  # of torch and DGL; what this package says is shown
+    warnings.simplefilter("default", ScotlMatglWarning)
     main(int(sys.argv[1]) if len(sys.argv) > 1 else 500)

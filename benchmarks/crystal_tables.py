@@ -30,6 +30,7 @@ import pandas as pd
 from scotl_matgl import TransferRegressor
 from scotl_matgl.chemistry.crystal_files import read_crystals
 from scotl_matgl.chemistry.crystals import Crystal
+from scotl_matgl.exceptions import ScotlMatglWarning
 from scotl_matgl.sources.cards import all_cards
 from scotl_matgl.studies.measuring import EvaluationSettings, evaluate
 from scotl_matgl.vocabulary import NO_TRANSFER
@@ -129,5 +130,6 @@ def main(path: Path, draws: int) -> None:
 
 
 if __name__ == "__main__":
-    warnings.simplefilter("ignore")
+    warnings.simplefilter("ignore")  # of torch and DGL; what this package says is shown
+    warnings.simplefilter("default", ScotlMatglWarning)
     main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 3)

@@ -9,7 +9,14 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from scotl_matgl import TransferabilityRanker, TransferRegressor, load_example
+from scotl_matgl import (
+    StudySettings,
+    TransferabilityRanker,
+    TransferRegressor,
+    learning_curves,
+    load_example,
+    validate,
+)
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.progress import bar, telling
 
@@ -99,3 +106,13 @@ def test_a_bar_leaves_no_trace_on_stdout(rows, capsys):
 def test_what_is_no_progress_is_refused(rows):
     with pytest.raises(InputError, match="progress is 'yes'; it must be a callable"):
         TransferabilityRanker("CGCNN*").fit(*rows, progress="yes")
+
+
+def test_studies_tell_it_in_the_same_way(rows, capsys):
+    calls = []
+    learning_curves(*rows, "kernel ridge", repeats=2, settings=StudySettings(progress=lambda *step: calls.append(step)))
+    check_rising(calls)
+    validate("kernel ridge", *rows, schemes=(), settings=StudySettings(progress=True))
+    assert capsys.readouterr().out == ""
+    with pytest.raises(InputError, match="progress is 3"):
+        learning_curves(*rows, "kernel ridge", repeats=2, settings=StudySettings(progress=3))

@@ -41,6 +41,10 @@ from scotl_matgl.chemistry.formulas import CompositionError, format_formula, par
         ("(MA)PbBr3", "methylammonium"),
         ("FA0.85Cs0.15PbI3", "formamidinium (CH5N2)"),
         ("BTO", "short name of BaTiO3"),
+        ("Fe18Cr8Ni", "write 'Fe-18Cr-8Ni' and pass amounts='weight'"),
+        ("Ni20Cr5Al", "write 'Ni-20Cr-5Al' and pass amounts='weight'"),
+        ("63Na2O37SiO2", "did you mean '63Na2O·37SiO2'?"),
+        ("co2", "did you mean 'CO2' or 'Co2'?"),
     ],
 )
 def test_both_readings_are_named(text: str, fragment: str) -> None:
@@ -69,14 +73,17 @@ def test_both_readings_are_named(text: str, fragment: str) -> None:
         (r"$\mathrm{La_{0.7}Sr_{0.3}MnO_{3}}$", {"La": 0.7, "Sr": 0.3, "Mn": 1, "O": 3}),
         (r"\ce{Fe2O3}", {"Fe": 2, "O": 3}),
         ("Na1C1I1", {"Na": 1, "C": 1, "I": 1}),
+        ("Fe18Cr8Ni1", {"Fe": 18, "Cr": 8, "Ni": 1}),
+        ("Fe2Ni", {"Fe": 2, "Ni": 1}),
+        ("Ti7Al2Cu", {"Ti": 7, "Al": 2, "Cu": 1}),
     ],
 )
 def test_compounds_are_read(text: str, content: dict[str, float]) -> None:
     assert parse_formula(text) == pytest.approx(content)
 
 
-@pytest.mark.parametrize("numbers", [[11, 6, 53], [19, 102], [89, 8, 1], [28, 7, 53], [26, 84]])
+@pytest.mark.parametrize("numbers", [[11, 6, 53], [19, 102], [89, 8, 1], [28, 7, 53], [26, 84], [26, 24, 28]])
 def test_what_is_written_is_read_back(numbers: list[int]) -> None:
-    amounts = [1.0, 4.0, 3.0][: len(numbers)]
+    amounts = [18.0, 8.0, 1.0] if numbers[-1] == 28 else [1.0, 4.0, 3.0][: len(numbers)]
     read = parse_formula(format_formula(numbers, amounts))
     assert list(read.values()) == amounts

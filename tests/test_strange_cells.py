@@ -57,9 +57,7 @@ def read(column: list[str], odd: str) -> float | str:
     ],
 )
 def test_the_reason_says_what_a_cell_is(odd: str, reason: str) -> None:
-    found = read(POINTS, odd)
-    assert isinstance(found, str)
-    assert found.startswith(reason)
+    assert str(read(POINTS, odd)).startswith(reason)
 
 
 @pytest.mark.parametrize("text", ["eV", "1.2", "metal", "Fe2O3", "May", "august", "1e5", "10", "Iron"])
@@ -99,8 +97,7 @@ def test_two_decimal_signs_in_one_column(
     else:
         found, told = read(column, odd), ()
     if isinstance(expected, str):
-        assert isinstance(found, str)
-        assert found.startswith(expected)
+        assert str(found).startswith(expected)
     else:
         assert found == expected
     if separator and expected == 1234.0:
@@ -227,3 +224,63 @@ def test_a_named_index_of_parquet_is_a_column(tmp_path: Path) -> None:
 def test_decimals_are_numbers() -> None:
     rows = Rows.read(FORMULAS, np.array([Decimal(value) for value in POINTS], dtype=object))
     assert sorted(rows.y) == sorted(map(float, POINTS))
+
+
+@pytest.mark.parametrize("separator", [";", ",", "\t"])
+def test_points_that_may_group_thousands_are_told(separator: str, tmp_path: Path) -> None:
+    column = ["1.234", "2.345", "987", "370", "325", *(f"{i}.500" for i in range(1, 26))]
+    lines = [f"{formula}{separator}{value}" for formula, value in zip(FORMULAS, column, strict=True)]
+    (tmp_path / "table.csv").write_text("\n".join([f"formula{separator}Tm", *lines]))
+    table = read_table(tmp_path / "table.csv", formula="formula", target="Tm")
+    rows = Rows.read(table["formula"], table["Tm"])
+    assert sorted(rows.y) == sorted(map(float, column))
+    assert any("Every point of the target stands before three digits" in remark for remark in rows.remarks)
+
+
+@pytest.mark.parametrize("odd", ["0.512", "1.5", "12.3456"])
+def test_points_that_group_nothing_are_not_told(odd: str) -> None:
+    rows = Rows.read(FORMULAS, np.array(["987", odd, *(f"{i}.500" for i in range(1, 29))], dtype=object))
+    assert not any("three digits" in remark for remark in rows.remarks)
+
+
+def test_symbols_of_elements_are_labels() -> None:
+    rows = Rows.read(FORMULAS, np.array(["Na", "Nd", "K", "Li", "K"] * 6, dtype=object))
+    assert rows.classes.tolist() == ["K", "Li", "Na", "Nd"]
+    assert not rows.skipped
+
+
+def test_a_percent_sign_that_is_text_multiplies_nothing(tmp_path: Path) -> None:
+    import openpyxl
+
+    rows = [["formula", "gap"], *map(list, zip(FORMULAS, [1.5 + i for i in range(30)], strict=True))]
+    path = workbook(tmp_path / "a.xlsx", rows)
+    book = openpyxl.load_workbook(path)
+    assert book.active is not None
+    for row, form in ((2, '0.0"%"'), (3, "0.0\\%"), (4, '0.0" wt%"')):
+        book.active.cell(row, 2).number_format = form
+    book.save(path)
+    assert read_table(path, formula="formula", target="gap")["gap"].tolist()[:4] == [1.5, 2.5, 3.5, 4.5]
+
+
+def test_a_number_beyond_all_bounds_in_a_workbook_costs_its_row(tmp_path: Path) -> None:
+    import zipfile
+
+    rows = [["formula", "gap"], *map(list, zip(FORMULAS, [1.5 + i for i in range(30)], strict=True))]
+    path = workbook(tmp_path / "a.xlsx", rows)
+    with zipfile.ZipFile(path) as book:
+        parts = {name: book.read(name) for name in book.namelist()}
+    sheet = "xl/worksheets/sheet1.xml"
+    parts[sheet] = parts[sheet].replace(b"<v>4.5</v>", b"<v>1e999</v>")
+    with zipfile.ZipFile(path, "w") as book:
+        for name, content in parts.items():
+            book.writestr(name, content)
+    table = read_table(path, formula="formula", target="gap")
+    assert [row.row for row in Rows.read(table["formula"], table["gap"]).skipped] == [3]
+
+
+def test_a_long_blank_behind_a_formula_is_looked_through_once() -> None:
+    from scotl_matgl.tables.workbooks import _UNCALCULATED
+
+    # Twice as long takes twice as long, not four times: this would take hours otherwise.
+    assert _UNCALCULATED.search(b"<c><f>A1</f>" + b" " * 5_000_000 + b"<x/></c>") is None
+    assert _UNCALCULATED.search(b"<c><f>A1</f><v></v></c>") is not None

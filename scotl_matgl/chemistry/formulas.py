@@ -47,7 +47,7 @@ from scotl_matgl.chemistry.grammar import (
     read_simple,
     resolve_dots,
 )
-from scotl_matgl.chemistry.mistaken import SUSPECTS, check_meaning
+from scotl_matgl.chemistry.mistaken import SUSPECTS, check_meaning, refuse_steels
 from scotl_matgl.chemistry.reasons import explain, refuse_amounts, refuse_zeros
 from scotl_matgl.chemistry.refusals import RefusalError, missing_message
 from scotl_matgl.chemistry.spelling import (
@@ -153,6 +153,7 @@ def _unmistakable(text: str, content: dict[int, float]) -> str:
             raise RefusalError(SHORT_NAMES[text])
         refuse_amounts(text, content)
         check_meaning(text, content)
+        refuse_steels(text)
     except RefusalError:
         return "".join(f"{SYMBOLS[z - 1]}{amount!r}" for z, amount in content.items())
     return text
@@ -307,6 +308,7 @@ def _read_plain(text: str) -> tuple[dict[int, float], str] | None:
         return None
     note = check_meaning(text, content) if "Co3" in text or not SUSPECTS.isdisjoint(content) else ""
     if max(content.values()) > 6.0:
+        refuse_steels(text)
         refuse_amounts(text, content)
     return content, note
 

@@ -47,6 +47,8 @@ _ANIONS = (
     r"[)\]]"
 )
 _CO = re.compile(rf"CO(?![a-z])(?P<n>[1-9][0-9]?/[1-9][0-9]?|{AMOUNT})?")
+# Iron, nickel or cobalt is the balance, and nothing stands behind the last symbol; Ti7Al2Cu and the like are compounds.
+_STEEL = re.compile(r"(?:Fe|Ni|Co)(?:[0-9]{1,2}(?:\.[0-9]+)?(?:Cr|Ni|Mn|Mo|Al|Si|V|Nb|Ti|Cu|Co|W|Fe|Zr|Sn|Ta)){2,}")
 _SOLDER = re.compile(rf"Sn(?:(?:{AMOUNT})(?:Ag|Pb|Cu|Bi|Zn|In|Sb))+")
 _GROUPS = (
     (
@@ -235,11 +237,20 @@ def _may_be_cobalt(before: str, n: str, after: str) -> bool:
 
 def _refuse_solders(text: str) -> None:
     """Refuse ``Sn3.5Ag``: tin is the balance, and each amount stands before its symbol."""
-    if _SOLDER.fullmatch(text) is None or not re.search(r"[0-9]{2}|\.", text):
-        return
+    if _SOLDER.fullmatch(text) is not None and re.search(r"[0-9]{2}|\.", text):
+        _refuse_balance(text, "a solder")
+
+
+def refuse_steels(text: str) -> None:
+    """Refuse ``Fe18Cr8Ni``: iron is the balance, and each amount stands before its symbol."""
+    if _STEEL.fullmatch(text) is not None:
+        _refuse_balance(text, "an alloy")
+
+
+def _refuse_balance(text: str, kind: str) -> None:
     marked = re.sub(r"([0-9.]+)", r"-\1", text)
     raise RefusalError(
-        f"it may be a solder with the amounts before their symbols: write '{marked}' and pass amounts='weight' "
+        f"it may be {kind} with the amounts before their symbols: write '{marked}' and pass amounts='weight' "
         f"(--amounts weight) for percent by weight; if the amounts count what stands before them, write '{text}1'"
     )
 

@@ -75,6 +75,15 @@ def _amount_reason(text: str) -> str:
     return ""
 
 
+def _as_percents(text: str) -> str:
+    """Mixture of two parts whose coefficients add up to 100, such as ``63Na2O37SiO2``; empty if it is none."""
+    first = re.match("[1-9][0-9]?", text)
+    rest = f"{100 - int(first[0])}" if first else ""
+    found = re.fullmatch(rf"([0-9]+[A-Z].*[A-Za-z)\]])({rest}[A-Z(].*)", text) if rest else None
+    meant = f"{found[1]}·{found[2]}" if found else ""
+    return meant if meant and _reads(meant) else ""
+
+
 def _as_mixture(text: str) -> str:
     meant = re.sub(r"[(\[]([0-9.]+)[)\]](?=[A-Z(\[])", r"\1", text).replace("-", "·")
     return meant if _reads(meant) else ""
@@ -84,6 +93,8 @@ def _symbol_reason(text: str, found: str) -> str:
     """Reasons that lie in symbols and words."""
     if found == "leading coefficient":
         rest = re.sub(rf"^{AMOUNT}", "", text)
+        if mixed := _as_percents(text):
+            return f"it may be a mixture in percent: did you mean '{mixed}'?"
         if _reads(rest):
             return f"it starts with a coefficient: write the formula of one unit, '{rest}'"
         return "it starts with a number and no formula follows: is it a designation? Write the formula of the material"
@@ -97,6 +108,9 @@ def _symbol_reason(text: str, found: str) -> str:
         return beside
     suggestion = _suggestion(text)
     hint = f"; did you mean '{suggestion}'?" if suggestion else ""
+    carbon = suggestion.replace("Co", "CO")
+    if text.islower() and carbon != suggestion and _reads(carbon):
+        hint = f"; did you mean '{carbon}' or '{suggestion}'?"
     for symbol in re.findall(r"[A-Z][a-z]*|[a-z]+", text):
         if symbol in NUMBER_OF or (symbol[:2] in NUMBER_OF and len(symbol) == 3 and not hint):
             continue

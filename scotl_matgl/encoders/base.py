@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from scotl_matgl.chemistry.crystals import as_crystal, as_list
 from scotl_matgl.chemistry.refusals import StructureError
-from scotl_matgl.encoders.contracts import Encoded, Progress
+from scotl_matgl.encoders.contracts import Encoded
 from scotl_matgl.encoders.graphs import (
     MIN_DISTANCE,
     CrystalGraph,
@@ -23,6 +23,7 @@ from scotl_matgl.encoders.graphs import (
 )
 from scotl_matgl.encoders.probes import check_probes
 from scotl_matgl.sources.cards import SourceCard
+from scotl_matgl.vocabulary import Progress
 
 if TYPE_CHECKING:
     import torch

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scotl_matgl.chemistry.compositions import Compositions
 from scotl_matgl.sources.cards import SourceCard
-
-#: Called with (crystals done, crystals in all).
-Progress: TypeAlias = Callable[[int, int], None]
+from scotl_matgl.vocabulary import Progress
 
 
 @dataclass

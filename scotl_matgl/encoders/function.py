@@ -14,12 +14,13 @@ from scotl_matgl.chemistry.compositions import Compositions, parse_compositions
 from scotl_matgl.chemistry.crystals import Crystal, as_crystal, as_list
 from scotl_matgl.chemistry.formulas import format_formula
 from scotl_matgl.chemistry.refusals import StructureError
-from scotl_matgl.encoders.contracts import Encoded, Progress
+from scotl_matgl.encoders.contracts import Encoded
 from scotl_matgl.encoders.graphs import check_crystal
 from scotl_matgl.encoders.probes import reference_crystals
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.sources.bound import bound
 from scotl_matgl.sources.cards import CardError, SourceCard
+from scotl_matgl.vocabulary import Progress
 
 Function = Callable[[list[Any]], Any]
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from scotl_matgl.chemistry.formulas import SkippedRow
 from scotl_matgl.exceptions import InputError
+from scotl_matgl.progress import telling
 from scotl_matgl.storage import write_whole
 from scotl_matgl.studies.fitting import (
     Loss,
@@ -309,7 +310,7 @@ def learning_curves(
     from joblib import Parallel, delayed
 
     settings = StudySettings() if settings is None else settings
-    progress, seed = settings.progress, settings.random_state
+    seed = settings.random_state
     table = Rows.read(formulas, y, task=settings.task).splitting(settings.polymorphs)
     chosen = named_methods(methods, classification=table.classification)
     check_whole("repeats", repeats, 1)
@@ -327,13 +328,14 @@ def learning_curves(
     results = ResultsFile(None if settings.path is None else Path(settings.path), key=COLUMNS[:4], columns=COLUMNS)
     missing = [one for one in units if (results.get(*one.key) or {"failure": "not measured"})["failure"]]
     materials = table.materials
-    if progress is not None:
-        progress(len(units) - len(missing), len(units))
+    known = len(units) - len(missing)
     jobs = (delayed(_measure)(one, chosen[one.method], materials, table.y, loss) for one in missing)
-    for done, record in enumerate(Parallel(n_jobs=settings.n_jobs, return_as="generator_unordered")(jobs), start=1):
-        results.add([record])
-        if progress is not None:
-            progress(len(units) - len(missing) + done, len(units))
+    with telling(settings.progress, "learning curves") as step:
+        step(known, len(units))
+        for record in Parallel(n_jobs=settings.n_jobs, return_as="generator_unordered")(jobs):
+            results.add([record])
+            known += 1
+            step(known, len(units))
     from scotl_matgl.storage import installed_versions
 
     return LearningCurves(

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from scotl_matgl.progress import Told
 from scotl_matgl.studies.fitting import Metric
 from scotl_matgl.tables.rows import Polymorphs
 from scotl_matgl.tables.target import Task
-
-#: Called with (done, total) fits.
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +34,8 @@ class StudySettings:
     polymorphs : {"together", "apart"}, default="together"
         Whether crystals of one formula share a fold, as new formulas ask for, or are split like all others, as new
         polymorphs of known formulas do.
-    progress : callable, optional
-        Called with (done, total) fits.
+    progress : callable or True, optional
+        A callable is called with (done, total) fits; True draws a bar, in a notebook below the cell.
 
     Examples
     --------
@@ -53,4 +50,4 @@ class StudySettings:
     n_jobs: int | None = None
     random_state: int = 0
     polymorphs: Polymorphs = "together"
-    progress: Progress | None = None
+    progress: Told = None

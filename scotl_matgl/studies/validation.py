@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from scotl_matgl.chemistry.formulas import SkippedRow
 from scotl_matgl.exceptions import InputError
+from scotl_matgl.progress import telling
 from scotl_matgl.studies.fitting import (
     Fit,
     Loss,
@@ -24,10 +25,10 @@ from scotl_matgl.studies.fitting import (
     named_methods,
 )
 from scotl_matgl.studies.records import ResultsFile, number
-from scotl_matgl.studies.settings import Progress, StudySettings
+from scotl_matgl.studies.settings import StudySettings
 from scotl_matgl.studies.splitters import SCHEMES, make_splitter
 from scotl_matgl.tables.rows import Rows
-from scotl_matgl.vocabulary import check_whole
+from scotl_matgl.vocabulary import Progress, check_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -206,7 +207,8 @@ def validate(
         units += _units(scheme, splitter, table, most, left_out, seed)
 
     measured = _Measured(settings.path, methods, units, table, name, loss)
-    measured.run(settings.n_jobs, settings.progress)
+    with telling(settings.progress, "validation") as step:
+        measured.run(settings.n_jobs, step)
     return Validation(
         frame=pd.DataFrame(measured.finish()),
         metric=name,
@@ -288,14 +290,13 @@ class _Measured:
             return None
         return Fit(predicted, "", row["warned"], number(row["seconds"]))
 
-    def run(self, n_jobs: int | None, progress: Progress | None) -> None:
+    def run(self, n_jobs: int | None, progress: Progress) -> None:
         """Measure what is not known yet, and add each fit to the file at once."""
         from joblib import Parallel, delayed
 
         materials = self.table.materials
         missing = [place for place in self.keys if place not in self.fits]
-        if progress is not None:
-            progress(len(self.fits), len(self.keys))
+        progress(len(self.fits), len(self.keys))
         jobs = (
             delayed(_measure)(place, self.methods[place[0]], materials, self.table.y, self.units[place[1]].test)
             for place in missing
@@ -303,8 +304,7 @@ class _Measured:
         for place, fit in Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs):
             self.fits[place] = fit
             self._write({place: self._record(*place)})
-            if progress is not None:
-                progress(len(self.fits), len(self.keys))
+            progress(len(self.fits), len(self.keys))
 
     def finish(self) -> list[dict[str, Any]]:
         """Rows of the frame, which the file gets too: only now are the errors in random folds known."""

@@ -255,6 +255,18 @@ def decimal_signs(values: Sequence[Any], *, semicolons: bool = False) -> Signs:
     return Signs(comma=doubtful or len(with_comma) > len(with_point))
 
 
+def points_may_group(values: Sequence[Any], *, alone: bool) -> bool:
+    """Whether the points of a column may group thousands: each stands before three digits, as in ``1.234``.
+
+    Unless they may stand `alone`, there must be whole numbers below a thousand too, which have no point then.
+    """
+    texts = [value.strip() for value in values if isinstance(value, str) and not isinstance(value, Unreadable)]
+    pointed = [text for text in texts if "." in text]
+    whole = [text for text in texts if re.fullmatch("[+-]?[0-9]{1,3}", text)]
+    may = bool(pointed) and all(re.fullmatch(rf"[+-]?{_MAYBE_GROUPED.pattern}", text) for text in pointed)
+    return may and (alone or bool(whole))
+
+
 @dataclass(frozen=True, eq=False)
 class Numbers:
     """A column read as measurements.
@@ -314,6 +326,11 @@ def read_numbers(values: NDArray[Any]) -> Numbers:
         remarks.append(f"Commas in the target were read as decimal signs{grouped}.")
     elif any(isinstance(value, str) and "," in value and ok for value, ok in zip(column, good.tolist(), strict=True)):
         remarks.append("Commas in the target were read as separators of thousands.")
+    elif points_may_group(column, alone=True):
+        remarks.append(
+            "Every point of the target stands before three digits and was read as a decimal sign: if points group "
+            "thousands, write the numbers without them."
+        )
     about = sum(cell.about for cell, ok in zip(cells, good.tolist(), strict=True) if ok)
     if about:
         remarks.append(f"{about} values of the target are marked as approximate and were read as they stand.")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scotl_matgl.exceptions import InputError
-from scotl_matgl.tables.cells import Signs, Unreadable, decimal_signs, read_cell, read_numbers
+from scotl_matgl.tables.cells import Signs, Unreadable, decimal_signs, points_may_group, read_cell, read_numbers
 from scotl_matgl.tables.crystal_cells import CIF_SIGN, rows_of
 from scotl_matgl.tables.strange_cells import why_no_number
 from scotl_matgl.tables.workbooks import sheets_of
@@ -682,7 +682,8 @@ def typed(frame: pd.DataFrame, formula: str, target: str | None = None, *, semic
             continue
         given = frame[column].tolist()
         signs = decimal_signs(given, semicolons=semicolons)
-        if column == target and (signs.points_group or (not signs.comma and any(map(_has_comma, given)))):
+        told = not signs.comma and (any(map(_has_comma, given)) or points_may_group(given, alone=semicolons))
+        if column == target and (signs.points_group or told):
             # What commas and points are is told where the target is read as a whole.
             frame[column] = pd.Series([_stripped(cell) for cell in given], index=frame.index, dtype=object)
             continue

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from scotl_matgl.chemistry.elements import NUMBER_OF
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.tables.cells import Unreadable, are_names, read_numbers
 from scotl_matgl.vocabulary import Floats
@@ -188,7 +189,8 @@ def _labels(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
 def _missing_labels(labels: NDArray[Any]) -> set[str]:
     """Labels that stand for a missing one, if at least two classes are left."""
     given = {label for label in labels.tolist() if isinstance(label, str)}
-    marks = {label for label in given if label.strip().casefold() in _NO_LABEL}
+    # Na and Nd may be labels: dopants, cations.
+    marks = {label for label in given if label.strip().casefold() in _NO_LABEL and label.strip() not in NUMBER_OF}
     if any(label.strip() == "+" for label in given):
         marks = {label for label in marks if label.strip() not in ("-", "–", "—")}
     return marks if len(set(labels.tolist()) - marks) > 1 else set()

@@ -11,7 +11,11 @@ from typing import Any
 from scotl_matgl.tables.cells import Unreadable
 
 # A formula without a value: the program that wrote it calculated nothing.
-_UNCALCULATED = re.compile(rb"</(?:\w+:)?f>\s*(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v>\s*</(?:\w+:)?v>)?\s*</(?:\w+:)?c>")
+_UNCALCULATED = re.compile(
+    rb"</(?:\w{1,20}:)?f>(?:\s*<(?:\w{1,20}:)?v(?:\s*/>|>\s*</(?:\w{1,20}:)?v>))?\s*</(?:\w{1,20}:)?c>"
+)
+# Of a format: text in quotes, and single characters as they are. A % among them is shown, but multiplies nothing.
+_LITERAL = re.compile(r'"[^"]*"|\\.')
 _NEVER = "is a formula that was never calculated: open the workbook in a spreadsheet program and save it"
 
 
@@ -56,9 +60,9 @@ def _value(cell: Any) -> Any:
     if value is None:
         return ""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if "%" in (cell.number_format or ""):
+        if "%" in _LITERAL.sub("", cell.number_format or ""):
             return f"{100 * value:.15g}%"
-        return int(value) if value == int(value) else value
+        return int(value) if isinstance(value, float) and value.is_integer() else value
     if isinstance(value, dt.date | dt.time | dt.timedelta):
         return str(value)
     return value

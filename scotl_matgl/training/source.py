@@ -18,7 +18,7 @@ from scotl_matgl.chemistry.elements import SYMBOLS
 from scotl_matgl.descriptors.composite import get_descriptor
 from scotl_matgl.encoders import composition
 from scotl_matgl.encoders.base import encode_crystals
-from scotl_matgl.encoders.contracts import Encoded, Progress
+from scotl_matgl.encoders.contracts import Encoded
 from scotl_matgl.encoders.graphs import CrystalGraph, build_graph, check_crystal, check_graph
 from scotl_matgl.encoders.matgl import BATCH_EDGES
 from scotl_matgl.encoders.network import Network
@@ -29,6 +29,7 @@ from scotl_matgl.sources.installed import install
 from scotl_matgl.storage import TensorKind, installed_versions, read_record, read_tensors, write_tensors, write_whole
 from scotl_matgl.training import loop as training_loop
 from scotl_matgl.training.settings import TrainingSettings
+from scotl_matgl.vocabulary import Progress
 
 Floats32 = NDArray[np.float32]
 
