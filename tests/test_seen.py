@@ -129,3 +129,13 @@ def test_what_a_card_says_of_its_training_is_checked(fields: dict[str, object], 
     values = {**all_cards()[0].to_dict(), **fields}
     with pytest.raises(CardError, match=message):
         SourceCard.from_dict(values)
+
+
+def test_what_the_first_source_has_seen_is_told() -> None:
+    table = load_example().iloc[::30]
+    for source, expected in (("Kindred-Stability", True), ("CGCNN-MP-2017-Eform", False)):
+        ranking = TransferabilityRanker(source, head="kernel ridge").fit(table["formula"], table["target"]).ranking_
+        seen = ranking.results[0].seen
+        assert (seen is not None) is expected
+        text = " ".join(str(ranking).split())
+        assert (f"{source} may have been trained on calculated values of {seen} of these formulas" in text) is expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from scotl_matgl import TransferabilityRanker, TransferRegressor, load_example
 from scotl_matgl.cli.main import app
 from scotl_matgl.ranking.result import Ranking
+from scotl_matgl.tables.files import read_table
 from scotl_matgl.tables.rows import Rows
 
 SOURCES = "MEGNet-MP-2018*"
@@ -118,3 +120,10 @@ def test_rank_takes_columns_from_the_shell(heated, tmp_path) -> None:
 def test_a_column_of_text_is_named(heated) -> None:
     with pytest.raises(ValueError, match="the column 'T' holds no finite number"):
         ranked(heated[["formula", "T"]].assign(T="hot"), heated["target"])
+
+
+def test_the_only_column_is_that_of_the_formulas_whatever_is_in_it(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("compound\nLaF3\nTa2O5\nNaCI\n")
+    table = read_table(tmp_path / "a.csv", with_target=False)
+    assert table.attrs["columns"] == {"formula": "compound"}
+    assert table["compound"].tolist() == ["LaF3", "Ta2O5", "NaCI"]

@@ -84,6 +84,12 @@ def remarks(ranking: Ranking) -> list[str]:
     found += fallen_back(ranking.fallbacks)
     if ranking.results:
         found.append("error: out of fold; gain: on rows that nobody has seen, the choice of the source counted in")
+        first = ranking.results[0]
+        if first.seen:
+            found.append(
+                f"{first.source} may have been trained on calculated values of {first.seen} of these formulas; on "
+                "others its gain may be smaller (column seen)"
+            )
     if ranking.combine == "embedding":
         found.append("for training on the embedding alone: errors are out of bag, of a random forest")
     if ranking.results and not ranking.calibrated:
@@ -93,8 +99,8 @@ def remarks(ranking: Ranking) -> list[str]:
         )
     rest = [result.source for result in (*ranking.results[_SHOWN:], *ranking.screened)]
     if rest:
-        first = len(ranking.sources[:_SHOWN])
-        found.append(f"the first {first} sources; {len(rest)} others are in .to_frame() and .to_csv(): {listing(rest)}")
+        n = len(ranking.sources[:_SHOWN])
+        found.append(f"the first {n} sources; {len(rest)} others are in .to_frame() and .to_csv(): {listing(rest)}")
     if ranking.skipped:
         shown = "; ".join(f"row {row.row} ({row.value}): {row.reason}" for row in ranking.skipped[:3])
         more = f"; and {len(ranking.skipped) - 3} more, all in .skipped" if len(ranking.skipped) > 3 else ""

@@ -604,6 +604,8 @@ def column_of(frame: pd.DataFrame, name: str | None, role: str, file: str, *, kn
     holds = _holds_formulas if role == "formula" else _holds_numbers
     free = [column for column in frame.columns if column not in known and not _is_index(column, frame[column])]
     candidates = [column for column in free if holds(frame[column])]
+    if not candidates and role == "formula" and len(frame.columns) == 1:
+        candidates = list(frame.columns)  # nothing else can be meant: what is no formula is told row by row
     if len(candidates) == 1:
         return str(candidates[0])
     option = f"name it ({role}=, --{role})"
