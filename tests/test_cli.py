@@ -383,8 +383,12 @@ def test_rank_finds_columns_and_takes_a_sheet(command, tmp_path: Path) -> None:
             )
     _, _, err = command("rank", book, "--sheet", "B")
     assert "column 'compound' is taken as the formula (--formula)" in err
+    assert "sheet 'B' is taken" not in err
     code, _, err = command("rank", book)
     assert (code, "several sheets with such a table: A, B; name one (sheet=; `rank --sheet`)" in err) == (2, True)
+    with pd.ExcelWriter(book, mode="a", if_sheet_exists="replace") as writer:
+        pd.DataFrame({"note": ["typed from the paper"]}).to_excel(writer, sheet_name="A", index=False)
+    assert "sheet 'B' is taken (--sheet)" in command("rank", book)[2]
 
 
 # -- the two tables of the assets -------------------------------------------------------------------------------------

@@ -129,7 +129,9 @@ def test_sheets_without_formulas_are_no_choice(tmp_path: Path) -> None:
     with pd.ExcelWriter(tmp_path / "book.xlsx") as book:
         pd.DataFrame({"note": ["hello"], "date": [3]}).to_excel(book, sheet_name="Read me", index=False)
         table.to_excel(book, sheet_name="Data", index=False)
-    assert read_table(tmp_path / "book.xlsx")["gap"].tolist() == [0.5, 1.25]
+    found = read_table(tmp_path / "book.xlsx")
+    assert (found["gap"].tolist(), found.attrs["sheet"]) == ([0.5, 1.25], "Data")
+    assert "sheet" not in read_table(tmp_path / "book.xlsx", sheet="Data").attrs  # there was no choice
 
 
 def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,6 +165,9 @@ GLUED_WEIGHTS = re.compile(rf"(?:(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+){_ELEMENT}(?![a
 WEIGHTS = re.compile(rf"(?P<base>{_ELEMENT})?(?:(?:^|[- ]+){_PERCENT})+")
 """An alloy in the notation ``Ti-6Al-4V``, ``60Sn-40Pb``."""
 
+_PART = re.compile(r"[(\[]?(?P<share>0?\.[0-9]+)[)\]]?\s*(?P<compound>[A-Z(\[][A-Za-z0-9.()\[\]/]*)")
+"""A compound of a solid solution, with its share."""
+
 _DICTIONARY = re.compile(r"^\{\s*(?:(['\"])[A-Z][a-z]?\1\s*:\s*[0-9.eE+-]+\s*,?\s*)+\}$")
 _DICTIONARY_ITEM = re.compile(r"['\"]([A-Z][a-z]?)['\"]\s*:\s*([0-9.eE+-]+)")
 _COLONS = re.compile(rf"^(?:[A-Z][a-z]?: ?{AMOUNT}[,; ]*)+$")
@@ -189,12 +192,26 @@ def normalised(text: str) -> str:
         raise RefusalError(f"it holds the control character {control!r}: remove it")
     if _DICTIONARY.match(text):
         return _from_dictionary(text)
+    text = _as_solid_solution(text) or text
     for refuse in (_refuse_glued, _refuse_phases, _refuse_names, _refuse_dopants, _refuse_weights):
         refuse(text)
     text = re.sub(r"(?<=[0-9)\]}])\s*x\s*(?=[0-9.]+\s*H2O$)|(?<=\S)\s+x\s+(?=[0-9.]+\s*H2O$)", "·", text)
     if any(c.isspace() for c in text):
         text = _joined(text)
     return _without_commas(text) if "," in text or ";" in text else text
+
+
+def _as_solid_solution(text: str) -> str:
+    """Two or more compounds whose shares add up to one, ``0.94BaTiO3-0.06SrTiO3``, joined by points; else empty."""
+    if text[:1] not in "(0[." or re.match(r"[(\[]?0?\.[0-9]", text) is None:
+        return ""
+    found = [_PART.fullmatch(part) for part in re.split(r"\s*[-+·]\s*(?=[(\[]?0?\.[0-9])", text)]
+    parts = [(part["share"], part["compound"]) for part in found if part is not None]
+    if len(parts) < max(2, len(found)) or abs(sum(float(share) for share, _ in parts) - 1) > 1e-6:
+        return ""
+    if any(len(set(re.findall("[A-Z][a-z]?", compound))) < 2 for _, compound in parts):
+        return ""  # an alloy, whose percents may be of weight
+    return "·".join(share + compound for share, compound in parts)
 
 
 def refuse_bracket(text: str) -> None:
@@ -369,8 +386,18 @@ def _refuse_dopants(text: str) -> None:
 
 
 def _refuse_weights(text: str) -> None:
-    if "-" not in text or WEIGHTS.fullmatch(text) is None or len(WEIGHT_PART.findall(text)) < 1:
+    balance = re.fullmatch(r"(?P<rest>.*[0-9A-Za-z])[-, ]*[(\[]?[Bb]al(?:ance)?\.?[)\]]?", text)
+    if balance is not None and WEIGHTS.fullmatch(balance["rest"]) is not None:
+        text = balance["rest"]
+    listed = re.fullmatch(rf"{_ELEMENT}(?: {_PERCENT})+", text) is not None
+    if not (listed or "-" in text) or WEIGHTS.fullmatch(text) is None or len(WEIGHT_PART.findall(text)) < 1:
         return
+    if balance is not None or listed:
+        meant = "-".join(text.split())
+        raise RefusalError(
+            f"it looks like an alloy whose balance is its first element: write '{meant}', and pass amounts='weight' "
+            "(--amounts weight) if the amounts are percent by weight"
+        )
     try:
         meant = "".join(f"{symbol}{amount:.6g}" for symbol, amount in weight_parts(text))
     except RefusalError:

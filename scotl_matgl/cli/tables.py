@@ -110,6 +110,8 @@ class GivenTable:
             sheet=self.sheet,
             with_target=with_target,
         )
+        if self.sheet is None and "sheet" in frame.attrs:
+            say(f"sheet {frame.attrs['sheet']!r} is taken (--sheet)", err=True)
         for role, found in frame.attrs["columns"].items():
             if getattr(self, role) is None and found != role:
                 say(f"column {found!r} is taken as the {role} (--{role})", err=True)

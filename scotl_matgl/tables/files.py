@@ -130,7 +130,8 @@ def read_table(
     Returns
     -------
     pandas.DataFrame
-        ``attrs["columns"]`` says which columns are the formula and the target.
+        ``attrs["columns"]`` says which columns are the formula and the target, ``attrs["sheet"]`` which of several
+        sheets with rows was taken.
 
     Raises
     ------
@@ -337,7 +338,10 @@ def _workbook(
         )
     if not chosen:
         raise TableError(f"{name} has no sheet with rows")
-    return next(iter(chosen.values()))
+    title, frame = next(iter(chosen.items()))
+    if len(filled) > 1:
+        frame.attrs["sheet"] = str(title)
+    return frame
 
 
 def _fits(frame: pd.DataFrame, wanted: Sequence[str], *, with_target: bool) -> bool:
