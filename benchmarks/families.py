@@ -46,6 +46,7 @@ FAMILIES: dict[str, Callable[[str, str], bool]] = {
     "kindred properties": lambda zoo, name: zoo == "properties" and name.startswith("Kindred"),
     "all of calculated properties": lambda zoo, _: zoo == "properties",
     "element vectors": lambda zoo, _: zoo == "elements",
+    "CHGNet": lambda zoo, _: zoo == "chgnet",  # with its plugin installed
 }
 NEW = ("properties", "elements")
 

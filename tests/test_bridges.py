@@ -765,6 +765,34 @@ def test_the_bridge_of_the_user_comes_before_the_shipped_one(
     assert find_bridge(CARD, "readout", descriptor, folders=[shipped]).path == ours
 
 
+def test_bridges_inside_the_package_of_a_zoo_come_with_it_and_nothing_of_it_is_imported(
+    home: Path, shipped: Path, descriptor: CompositionDescriptor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info, package = tmp_path / "site" / "toys-1.0.dist-info", tmp_path / "site" / "bridged_toys"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toys\nVersion: 1.0\n")
+    zoos = "toys = bridged_toys.zoo:cards\nagain = bridged_toys:cards\nlost = no_such_package:cards\n"
+    (info / "entry_points.txt").write_text(f"[scotl_matgl.zoos]\n{zoos}")
+    theirs = put(package / "bridges", descriptor)
+    (package / "__init__.py").write_text("raise SystemExit('imported')")
+    with pytest.raises(BridgeError, match="there is no bridge"):
+        find_bridge(CARD, "readout", descriptor)
+
+    monkeypatch.syspath_prepend(str(info.parent))
+    registry.refresh()
+    try:
+        found = find_bridge(CARD, "readout", descriptor)
+        assert (found.path, found.shipped) == (theirs, True)
+        assert [file.path for file in list_bridges()] == [theirs]
+        # Neither what was built here nor what is shipped gives way to a plugin.
+        for folder, own in ((shipped, True), (home / "bridges", False)):
+            ours = put(folder, descriptor)
+            found = find_bridge(CARD, "readout", descriptor)
+            assert (found.path, found.shipped) == (ours, own)
+    finally:
+        registry.refresh()
+
+
 @pytest.mark.parametrize(
     ("changes", "remark"),
     [
@@ -846,7 +874,7 @@ def test_listing_leaves_out_what_it_cannot_use_and_says_so(
 def test_every_shipped_bridge_fits_its_card_and_the_standard_descriptor(home: Path) -> None:
     descriptor = get_descriptor("standard")
     cards = {card.name: card for card in (*zoo.matgl(), *zoo.published())}
-    found = list(list_bridges())
+    found = list(list_bridges([store.shipped_folder()]))
     assert len(found) == 2 * len(cards)
     formulas = ["NaCl", "Fe2O3", "Ba0.5Sr0.5TiO3"]
     for file in found:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
+import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -11,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from scotl_matgl import registry
 from scotl_matgl.bridges.base import MANIFEST as MANIFEST
 from scotl_matgl.bridges.base import Bridge, BridgeError, load_bridge, read_header
 from scotl_matgl.bridges.index import index_path, look_up_in_index
@@ -34,8 +37,8 @@ class BridgeFile:
 
     @property
     def shipped(self) -> bool:
-        """Whether it came with the package."""
-        return self.path.parent == shipped_folder()
+        """Whether it came with the package, or with a plugin."""
+        return self.path.parent in (shipped_folder(), *plugin_folders())
 
     def load(self) -> Bridge:
         """Read the bridge."""
@@ -47,9 +50,23 @@ def shipped_folder() -> Path:
     return Path(str(resources.files("scotl_matgl") / "data" / "bridges"))
 
 
+def plugin_folders() -> list[Path]:
+    """Folders ``bridges`` inside the packages of installed zoos, none of which is imported."""
+    found = []
+    for registration in registry.entries("zoos").values():
+        if registration.distribution == registry.OWN_DISTRIBUTION:
+            continue
+        places: Sequence[str] = ()
+        with contextlib.suppress(Exception):  # whatever a broken installation raises is told where cards are listed
+            spec = importlib.util.find_spec(registration.entry_point.module.partition(".")[0])
+            places = (spec.submodule_search_locations if spec is not None else None) or ()
+        found += [folder for place in places if (folder := Path(place) / "bridges").is_dir()]
+    return list(dict.fromkeys(found))
+
+
 def bridge_folders() -> list[Path]:
-    """Where bridges are looked for: the user's own first, then those shipped."""
-    return [home() / "bridges", shipped_folder()]
+    """Where bridges are looked for: the user's own first, then those shipped, then those of plugins."""
+    return [home() / "bridges", shipped_folder(), *plugin_folders()]
 
 
 def bridge_name(source: str, layer: str, fingerprint: str) -> str:

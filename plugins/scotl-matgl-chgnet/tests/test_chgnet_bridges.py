@@ -1,0 +1,77 @@
+"""CHGNet sources and their bridges, where neither the package chgnet nor torch is installed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import scotl_matgl_chgnet
+from scotl_matgl import TransferabilityRanker, load_example, registry
+from scotl_matgl.bridges.embedding import embed_source
+from scotl_matgl.bridges.store import MANIFEST, find_bridge, list_bridges
+from scotl_matgl.descriptors.described import Described
+from scotl_matgl.plugin import SourceCard, get_descriptor, parse_compositions
+from scotl_matgl.storage import read_record
+from scotl_matgl.testing.zoos import check_zoo
+
+FOLDER = Path(scotl_matgl_chgnet.__file__).with_name("bridges")
+BRIDGED = [card for card in scotl_matgl_chgnet.cards() if list(FOLDER.glob(f"{card.name}--*"))]
+
+
+@pytest.fixture(autouse=True)
+def _installed_without_chgnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The metadata of the plugin on a folder of sys.path, a home of its own, and no model to be imported."""
+    info = tmp_path / "site" / "scotl_matgl_chgnet-0.1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: scotl-matgl-chgnet\nVersion: 0.1.0\n")
+    (info / "entry_points.txt").write_text("[scotl_matgl.zoos]\nchgnet = scotl_matgl_chgnet:cards\n")
+    monkeypatch.syspath_prepend(str(info.parent))
+    monkeypatch.setenv("SCOTL_MATGL_HOME", str(tmp_path / "home"))
+    for package in ("chgnet", "torch"):
+        monkeypatch.setitem(sys.modules, package, None)
+    registry.refresh()
+    yield
+    registry.refresh()
+
+
+def test_the_zoo_conforms() -> None:
+    check_zoo(scotl_matgl_chgnet.cards)
+
+
+def test_a_table_of_formulas_is_ranked_by_the_bridges_of_the_plugin() -> None:
+    table = load_example()[::20]
+    names = [card.name for card in BRIDGED]
+    ranker = TransferabilityRanker(sources=[*names, "Elements-CHGNet"]).fit(table["formula"], table["target"])
+    assert not ranker.errors_
+    found = {result.source: result for result in ranker.ranking_.results}
+    assert found.keys() == {*names, "Elements-CHGNet"}
+    assert {found[name].bridged for name in names} == {len(table)}
+
+
+@pytest.mark.parametrize("card", BRIDGED, ids=lambda card: card.name)
+def test_energies_by_formula_are_near_those_of_the_reference_crystals(card: SourceCard) -> None:
+    compositions = parse_compositions(list(card.probes))
+    described = Described.of(compositions, get_descriptor("standard").fit(compositions))
+    ((_, embedded),) = embed_source(card, described, layers=("final",))["final"]
+    # Energies of the corpus have a standard deviation of 1.9 eV/atom, the bridge an error of 0.17.
+    assert np.abs(embedded.values[:, 0] - list(card.probes.values())).mean() < 0.25
+
+
+def test_every_bridge_fits_its_card_and_the_manifest_says_what_is_there() -> None:
+    files = {file.path.name: file for file in list_bridges([FOLDER])}
+    manifest = read_record(FOLDER / MANIFEST, "build the bridges again")
+    assert {row["file"] for row in manifest["bridges"]} == files.keys()
+    assert manifest["failed"] == {}
+    assert sum(file.path.stat().st_size for file in files.values()) == manifest["bytes"] <= 2e6
+    descriptor = get_descriptor("standard")
+    for card in BRIDGED:
+        for layer in ("readout", "final"):
+            found = find_bridge(card, layer, descriptor)
+            assert found.path == files[found.path.name].path
+            bridge = found.load()  # which compares the hash in the manifest
+            assert bridge.n_features_out_ == card.layers[layer]
+            assert bridge.quality_.median_r2 > 0.9
