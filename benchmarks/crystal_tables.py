@@ -9,9 +9,10 @@ is ranked first over that of the best, less one; `regret by bridges`: the same w
 the crystals are then encoded by it. `gain`: of the first source over no transfer on the same kind of rows. Model: the
 default `TransferRegressor` on half of the formulas, tested on the other half; `transfer, ...` are its mean absolute
 errors, and `no source, ...` those of the same heads without one. Each line is written when it is done; run again, it
-goes on. Needs SCOTL_MATGL_ASSETS, matgl 2.1 on DGL and torch; about 25 minutes of CPU for three draws.
+goes on. Needs SCOTL_MATGL_ASSETS, matgl 2.1 on DGL and torch; about 25 minutes of CPU for three draws. LAYER is that of
+the sources, by default their read-out; with auto each takes its best.
 
-Usage: python benchmarks/crystal_tables.py RESULTS.csv [DRAWS]
+Usage: python benchmarks/crystal_tables.py RESULTS.csv [DRAWS [LAYER]]
 """
 
 from __future__ import annotations
@@ -71,11 +72,13 @@ def table(crystals: list[Crystal], name: str, draw: int) -> tuple[list[Crystal],
 
 
 def rankings(
-    crystals: list[Crystal], formulas: list[str], y: np.ndarray, names: list[str], seed: int
+    crystals: list[Crystal], formulas: list[str], y: np.ndarray, names: list[str], *, seed: int, layer: str
 ) -> dict[str, Any]:
     """Regret and gain of the rankings of crystals and of formulas: the splits are the same, one crystal a formula."""
     firsts, errors, found = {}, {}, {}
-    settings = EvaluationSettings(head="kernel ridge", sizes=[ROWS // 2], estimators=["loo"], random_state=seed)
+    settings = EvaluationSettings(
+        head="kernel ridge", layer=layer, sizes=[ROWS // 2], estimators=["loo"], random_state=seed
+    )
     for kind, given in (("formulas", formulas), ("crystals", crystals)):
         measured = evaluate(given, y, names, settings=settings)
         errors[kind] = measured.pivot(index="draw", columns="source", values="error")
@@ -94,7 +97,9 @@ def rankings(
     return found
 
 
-def models(crystals: list[Crystal], formulas: list[str], y: Any, names: list[str], draw: int) -> dict[str, Any]:
+def models(
+    crystals: list[Crystal], formulas: list[str], y: Any, names: list[str], *, draw: int, layer: str
+) -> dict[str, Any]:
     """Errors of transferred models on the formulas that are held out."""
     group = np.unique([crystal.key for crystal in crystals], return_inverse=True)[1]
     test = np.isin(group, np.random.default_rng([draw, 8]).permutation(group.max() + 1)[::2])
@@ -103,12 +108,12 @@ def models(crystals: list[Crystal], formulas: list[str], y: Any, names: list[str
     for kind, given in (("formulas", formulas), ("crystals", crystals)):
         train, held = ([given[i] for i in np.flatnonzero(part)] for part in (~test, test))
         for label, chosen in (("no source", ()), ("transfer", names)):
-            model = TransferRegressor(chosen, on_error="skip", predictions=False).fit(train, y[~test])
+            model = TransferRegressor(chosen, layer=layer, on_error="skip", predictions=False).fit(train, y[~test])
             found[f"{label}, {kind}"] = float(np.mean(np.abs(model.predict(held) - y[test])))
     return found
 
 
-def main(path: Path, draws: int) -> None:
+def main(path: Path, draws: int, layer: str) -> None:
     done = pd.read_csv(path) if path.is_file() else pd.DataFrame({"table": [], "draw": []})
     file = Path(os.environ["SCOTL_MATGL_ASSETS"]) / "structures" / "crystals.json.gz"
     crystals = [crystal for crystal in read_crystals(file) if isinstance(crystal, Crystal)]
@@ -120,8 +125,8 @@ def main(path: Path, draws: int) -> None:
             chosen, y = table(crystals, name, draw)
             formulas = [crystal.to_structure().composition.formula.replace(" ", "") for crystal in chosen]
             names = sources(without)
-            line = models(chosen, formulas, y, names, draw)
-            line |= {} if several else rankings(chosen, formulas, y, names, draw)
+            line = models(chosen, formulas, y, names, draw=draw, layer=layer)
+            line |= {} if several else rankings(chosen, formulas, y, names, seed=draw, layer=layer)
             line |= {"table": name, "draw": draw, "cpu seconds": round(time.process_time() - started)}
             done = pd.concat([done, pd.DataFrame([line])])
             done.to_csv(path, index=False)
@@ -132,4 +137,4 @@ def main(path: Path, draws: int) -> None:
 if __name__ == "__main__":
     warnings.simplefilter("ignore")  # of torch and DGL; what this package says is shown
     warnings.simplefilter("default", ScotlMatglWarning)
-    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 3)
+    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 3, [*sys.argv[3:], "readout"][0])

@@ -241,20 +241,25 @@ def embed_source(
     -------
     dict of str to list of (SourceEmbedding, Embedded)
         By layer: what embeds other formulas in the same way, and the embeddings of these. For a source of composition
-        modality its own embedding.
+        modality its own embedding. Of several layers those without a bridge are missing where bridges are needed.
 
     Raises
     ------
     ValueError
-        If the source has no bridge to a layer, or refuses every formula.
+        If the source has no bridge to any of the layers, or refuses every formula.
     """
     if card.modality == "composition":
         return embed_by_encoder(card, _load(card), described, layers)
-    found = {}
+    found: dict[str, list[tuple[SourceEmbedding, Embedded]]] = {}
+    missing: list[BridgeError] = []
     encoder, fallback = _encoder_of_crystals(card, described, layers)
     encodes = encoder is not None
     for layer in layers:
-        bridge = _bridge(card, layer, described, folders, encodes)
+        try:
+            bridge = _bridge(card, layer, described, folders, encodes)
+        except BridgeError as error:
+            missing.append(error)
+            continue
         bridged = replace(SourceEmbedding.of(card, layer, bridge), encodes=encodes, fallback=fallback).sharing(encoder)
         options = [_fitted(bridged, *bridged.embed_raw(described))]
         if look_up and bridged.bridge is not None:
@@ -263,6 +268,8 @@ def embed_source(
             if raw[1].any():
                 options.append(_fitted(looking, *raw))
         found[layer] = options[-1:] if look_up is True else options
+    if not found:
+        raise missing[0]
     return found
 
 

@@ -13,12 +13,14 @@ from scotl_matgl.cli.console import emit, origin_of, progress_bar, say
 from scotl_matgl.cli.options import (
     HeadOption,
     JobsOption,
+    LayerOption,
     Method,
     ReportOption,
     SeedOption,
     SourcesOption,
     UnitOption,
     asked,
+    asked_layer,
     check_output,
 )
 from scotl_matgl.cli.tables import Amounts, GivenTable, Task, takes_columns, takes_formulas
@@ -34,6 +36,7 @@ def fit(
     output: Annotated[Path, typer.Option("--output", "-o", help="File for the model, such as model.skops.")],
     sources: SourcesOption = None,
     head: HeadOption = "auto",
+    layer: LayerOption = None,
     classes: Annotated[bool, typer.Option("--classes", hidden=True)] = False,
     method: Annotated[Method, typer.Option(help="Sources as they are, or trained on.")] = Method.frozen,
     n_sources: Annotated[
@@ -66,6 +69,7 @@ def fit(
         head=head,
         n_sources=TOGETHER if n_sources is None else n_sources,
         guard=guard,
+        layer=asked_layer(layer),
         formula=table.formula if table.columns else None,
         n_jobs=jobs,
         random_state=seed,

@@ -60,6 +60,12 @@ SourcesOption = Annotated[
 HeadOption = Annotated[
     str, typer.Option("--head", help="Head on top; 'auto' compares all, 'kernel ridge' is the fastest.")
 ]
+LayerOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layer", help="Layer of the sources; repeat, or 'auto' for all: each source takes its best. Default: readout."
+    ),
+]
 UnitOption = Annotated[str, typer.Option("--unit", help="Unit of the property, shown in the result.")]
 
 
@@ -87,6 +93,11 @@ def asked(sources: list[str] | None) -> list[str | SourceCard] | str:
     from scotl_matgl.sources.bound import card_of_file
 
     return [card_of_file(item) if item.lower().endswith(".json") else item for item in sources or ()] or "all"
+
+
+def asked_layer(layers: list[str] | None) -> str | list[str]:
+    """Layer as the option names it, or several."""
+    return layers if layers is not None and len(layers) > 1 else (layers or ["readout"])[0]
 
 
 def select_cards(sources: list[str] | None) -> list[SourceCard]:

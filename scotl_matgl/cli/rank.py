@@ -13,6 +13,7 @@ from scotl_matgl.cli.options import (
     Format,
     HeadOption,
     JobsOption,
+    LayerOption,
     OutputOption,
     ReportOption,
     SeedOption,
@@ -20,6 +21,7 @@ from scotl_matgl.cli.options import (
     Switch,
     UnitOption,
     asked,
+    asked_layer,
     check_output,
     check_registered,
 )
@@ -37,7 +39,7 @@ def rank(
     sources: SourcesOption = None,
     descriptor: Annotated[str, typer.Option(help="Descriptor of the formulas.")] = "standard",
     estimators: Annotated[str, typer.Option(help="Estimators, separated by commas.")] = "loo,logme,scotl",
-    layer: Annotated[str, typer.Option(help="Layer of the sources.")] = "readout",
+    layer: LayerOption = None,
     look_up: Annotated[Switch, typer.Option(help="Take embeddings of known crystals where that helps.")] = Switch.auto,
     combine: Annotated[
         Combine, typer.Option(help="What you will train on: descriptors beside the embedding, or the embedding alone.")
@@ -64,7 +66,7 @@ def rank(
         asked(sources),
         descriptor=descriptor,
         estimators=wanted,
-        layer=layer,
+        layer=asked_layer(layer),
         look_up=look_ups[look_up],
         formula=table.formula if table.columns else None,
         combine=combine.value,

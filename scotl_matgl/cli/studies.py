@@ -12,11 +12,13 @@ from scotl_matgl.cli.console import progress_bar, save_figure, say
 from scotl_matgl.cli.options import (
     HeadOption,
     JobsOption,
+    LayerOption,
     ResumedOption,
     SeedOption,
     SourcesOption,
     UnitOption,
     asked,
+    asked_layer,
     check_output,
     list_records,
     whole_numbers,
@@ -33,6 +35,7 @@ def evaluate(
     given: GivenTable,
     sources: SourcesOption = None,
     head: HeadOption = "kernel ridge",
+    layer: LayerOption = None,
     repeats: Annotated[int, typer.Option(help="Random subsets of 50, 100, 200 and 400 rows.")] = 3,
     seed: SeedOption = 0,
     output: ResumedOption = None,
@@ -50,7 +53,9 @@ def evaluate(
         asked(sources),
         table=given.name,
         path=output,
-        settings=EvaluationSettings(head=head, task=given.task.value, repeats=repeats, random_state=seed),
+        settings=EvaluationSettings(
+            head=head, layer=asked_layer(layer), task=given.task.value, repeats=repeats, random_state=seed
+        ),
         progress=lambda line: say(line, err=True),
     )
     for line in records.attrs["read"]:

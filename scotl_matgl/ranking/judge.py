@@ -98,6 +98,8 @@ class Judgement:
         Out-of-fold error of that prediction, which the choice of the five makes too small.
     probability_first : ndarray of shape (s,)
         Share of the resamples in which each source comes first, by source.
+    taken : ndarray of shape (s,)
+        Alternative that each source takes, by source; 0 where it has one.
     """
 
     order: NDArray[np.intp]
@@ -106,6 +108,7 @@ class Judgement:
     together: Gain
     together_error: float
     probability_first: Floats
+    taken: NDArray[np.intp]
 
     @property
     def answer(self) -> Gain:
@@ -140,9 +143,11 @@ def judge(
     ----------
     control : ndarray of shape (m,)
         Loss of each row out of fold without transfer, mean over the repeated folds.
-    concat, alone : ndarray of shape (s, m)
-        The same with each source, beside the descriptors and alone.
-    predictions : ndarray of shape (s, ...)
+    concat, alone : ndarray of shape (s, m) or (s, l, m)
+        The same with each source, beside the descriptors and alone; or with each of l alternatives of each source, such
+        as its layers, of which it takes the best by the criterion: in each resample anew, so that no row has a say in
+        that choice either. A source that has fewer repeats one, which changes nothing.
+    predictions : ndarray of shape (s, ...) or (s, l, ...)
         Out-of-fold predictions with each source beside the descriptors, of any shape that `loss` takes.
     loss : callable
         From predictions (...) to the loss of each row (m,), mean over the repeated folds.
@@ -159,14 +164,18 @@ def judge(
 
     Notes
     -----
-    Cost O(b s m) for b = 400 resamples. Source: Tsamardinos, Greasidou & Borboudakis, Mach. Learn. 107, 1895 (2018).
+    Cost O(b s l m) for b = 400 resamples. Source: Tsamardinos, Greasidou & Borboudakis, Mach. Learn. 107, 1895 (2018).
     """
-    (s, m), scale = concat.shape, float(control.mean())
+    s, m, scale = len(concat), concat.shape[-1], float(control.mean())
     if not s or scale <= 0 or m < 3:
         nothing = Gain(0.0, 0.0, 0.0, (0.0, 0.0), 0.0, "no")
-        return Judgement(np.arange(s), np.zeros(s), (nothing,) * s, nothing, scale, np.zeros(s))
+        none = np.zeros(s, dtype=np.intp)
+        return Judgement(np.arange(s), np.zeros(s), (nothing,) * s, nothing, scale, np.zeros(s), none)
+    if concat.ndim == 3:
+        predictions = predictions.reshape(-1, *predictions.shape[2:])
+    concat, alone = concat.reshape(-1, m), alone.reshape(-1, m)  # alternatives of all sources, one after the other
     drawn = np.random.default_rng(random_state).multinomial(m, np.full(m, 1.0 / m), size=_RESAMPLES)
-    orders = _order(criterion(drawn @ concat.T / (m * scale), drawn @ alone.T / (m * scale), m, alone_weight))
+    orders, _ = _order(criterion(drawn @ concat.T / (m * scale), drawn @ alone.T / (m * scale), m, alone_weight), s)
     unseen = drawn == 0
     n_unseen = np.maximum(unseen.sum(axis=0), 1)
 
@@ -182,17 +191,19 @@ def judge(
     together = np.where(unseen.any(axis=0), together / n_unseen, control)
 
     criteria = criterion(concat.mean(axis=1) / scale, alone.mean(axis=1) / scale, m, alone_weight)
-    order = _order(criteria[None])[0]
+    (order,), (best,) = _order(criteria[None], s)
+    each = len(concat) // s
     return Judgement(
-        order=order,
-        criterion=criteria,
+        order=order // each,
+        criterion=criteria[best],
         gains=tuple(
             _gain(control, losses, constant, _FLAT if place else (_LITTLE_ONE, _ANYTHING))
             for place, losses in enumerate(by_place)
         ),
         together=_gain(control, together, constant, (_LITTLE_TOGETHER, _ANYTHING)),
         together_error=float(loss(predictions[order[:TOGETHER]].mean(axis=0)).mean()),
-        probability_first=np.bincount(orders[:, 0], minlength=s) / _RESAMPLES,
+        probability_first=np.bincount(orders[:, 0] // each, minlength=s) / _RESAMPLES,
+        taken=best % each,
     )
 
 
@@ -215,9 +226,16 @@ def criterion(losses: Floats, alone: Floats, m: int, alone_weight: float | None 
     return found
 
 
-def _order(criteria: Floats) -> NDArray[np.intp]:
-    """Sources by criterion (b, s), best first; equal ones in the order given."""
-    return np.argsort(np.round(criteria, _DIGITS), axis=1, kind="stable")
+def _order(criteria: Floats, s: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The best alternative (b, s) of each of s sources by criterion (b, s * l): sources best first, and as given.
+
+    Equal ones stay in the order given.
+    """
+    rounded = np.round(criteria, _DIGITS).reshape(len(criteria), s, -1)
+    taken = rounded.argmin(axis=2)
+    order = np.argsort(np.take_along_axis(rounded, taken[:, :, None], axis=2)[:, :, 0], axis=1, kind="stable")
+    best = taken + np.arange(s) * rounded.shape[2]
+    return np.take_along_axis(best, order, axis=1), best
 
 
 def _gain(control: Floats, losses: Floats, constant: Floats, prior: tuple[Normal, ...]) -> Gain:

@@ -18,6 +18,7 @@ from scotl_matgl.exceptions import InputError
 from scotl_matgl.learners.members import check_head
 from scotl_matgl.progress import Told, tells
 from scotl_matgl.ranking.control import control_features
+from scotl_matgl.ranking.layers import check_layer
 from scotl_matgl.ranking.memory import LastingSource, ScoresFile, fingerprint_of
 from scotl_matgl.ranking.result import Ranking
 from scotl_matgl.ranking.search import Search
@@ -77,6 +78,7 @@ def rank_many(
         can be used, or there is nothing to learn.
     """
     search = Search(**{"screen": "ridge", "max_measured": 20, **settings})
+    check_layer(search.layer)
     check_whole("max_measured", search.max_measured, 1)
     try:
         check_head(search.head)

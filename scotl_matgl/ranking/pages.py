@@ -24,7 +24,7 @@ _FIRST = 8
 _LISTED = 200
 
 # Columns that a notebook shows, where the table has them.
-_IN_NOTEBOOKS = ("", "source", "trained on", "error", "gain %", "90 % interval", "P(helps)")
+_IN_NOTEBOOKS = ("", "source", "layer", "trained on", "error", "gain %", "90 % interval", "P(helps)")
 
 
 def notebook(ranking: Ranking) -> str:
@@ -60,7 +60,7 @@ def table_columns(ranking: Ranking, wanted: list[str] | None = None, *, most: in
         if wanted is not None and heading not in wanted:
             continue
         chosen = [texts[i] for i in shown]
-        words = heading in ("source", "trained on")
+        words = heading in ("source", "layer", "trained on")
         bars = [_bar(gains.get(names[i]), span) for i in shown] if heading == "90 % interval" else None
         values = None if words else [_number(text) for text in chosen]
         found.append(views.Column(heading or "rank", chosen, values, bars))

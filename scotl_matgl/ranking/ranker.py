@@ -19,6 +19,7 @@ from scotl_matgl.exceptions import InputError, ScotlMatglWarning, warn
 from scotl_matgl.learners.members import check_head
 from scotl_matgl.progress import Told, telling
 from scotl_matgl.ranking.control import control_features
+from scotl_matgl.ranking.layers import LayerChoice, check_layer
 from scotl_matgl.ranking.search import Search
 from scotl_matgl.ranking.stages import CardSource
 from scotl_matgl.sources.cards import GROUPS, all_cards, select
@@ -44,8 +45,11 @@ class TransferabilityRanker(Documented, BaseEstimator):  # type: ignore[misc]  #
     estimators : sequence of str or TransferabilityEstimator, default=("loo", "logme", "scotl")
         Registered names or unfitted objects. Those that do not take the kind of target, or need the source's own
         output, are left out and listed in ``ranking_.unscored``.
-    layer : str, default="readout"
-        Layer of the sources.
+    layer : str or sequence of str, default="readout"
+        Layer of the sources. Of several, or of all with ``"auto"``, each source takes the best by the criterion of the
+        order, and the choice is counted in as that of the source is. Crystals that are encoded have all layers,
+        formulas those to which there is a bridge. All layers of a source are measured where the screen measures all
+        sources (`max_measured`), else the first three.
     look_up : "auto", True or False, default="auto"
         Whether formulas that are crystals of the corpus take the embedding of their crystal; ``"auto"`` chooses for
         each source by the leave-one-out error of ridge regression.
@@ -129,7 +133,7 @@ class TransferabilityRanker(Documented, BaseEstimator):  # type: ignore[misc]  #
         *,
         descriptor: Any = "standard",
         estimators: Sequence[Any] = ("loo", "logme", "scotl"),
-        layer: str = "readout",
+        layer: LayerChoice = "readout",
         look_up: bool | Literal["auto"] = "auto",
         head: Any = "auto",
         formula: Hashable | None = None,
@@ -197,6 +201,7 @@ class TransferabilityRanker(Documented, BaseEstimator):  # type: ignore[misc]  #
         lost_zoos: dict[str, str] = {}
         everything = isinstance(self.sources, str) and self.sources in GROUPS
         cards = select(all_cards(lost_zoos.__setitem__ if everything else None), self.sources)
+        check_layer(self.layer, cards)
         descriptor = get_descriptor(self.descriptor).fit(rows.formulas)
         described = Described.of(rows.formulas, descriptor, rows.crystals)
         elements = np.unique(described.compositions.numbers).astype(np.intp)

@@ -90,6 +90,7 @@ def remarks(ranking: Ranking) -> list[str]:
                 f"{first.source} may have been trained on calculated values of {first.seen} of these formulas; on "
                 "others its gain may be smaller (column seen)"
             )
+    found += _layers(ranking)
     if ranking.combine == "embedding":
         found.append("for training on the embedding alone: errors are out of bag, of a random forest")
     if ranking.results and not ranking.calibrated:
@@ -121,6 +122,15 @@ def remarks(ranking: Ranking) -> list[str]:
             f"elements of which some tabulated property is unknown and was imputed: {listing(tuple(ranking.imputed))}"
         )
     return found
+
+
+def _layers(ranking: Ranking) -> list[str]:
+    """Of how many layers the best were taken; nothing where there was no choice."""
+    tried = [result.n_layers for result in (*ranking.results, *ranking.screened) if result.layer]
+    if not tried:
+        return []
+    of = f"{sum(tried)} layers that {counted(len(tried), 'source')} can be had by here"
+    return [f"each source by its best layer, of {of}; the choice is counted in as that of the source is"]
 
 
 def fallen_back(fallbacks: Mapping[str, str]) -> list[str]:
@@ -195,6 +205,7 @@ def columns(ranking: Ranking) -> dict[str, list[str]]:
     found = {
         "": [str(rank) for rank in frame.index],
         "source": list(frame["source"]),
+        "layer": list(frame["layer"]) if "layer" in frame else [],
         "trained on": [_shortened(words.removesuffix(" [1]")) for words in frame["property"]],
         ranking.measure if ranking.classification else "error": _cells(frame, "error", f".{places}f"),
         "gain %": [
@@ -206,7 +217,7 @@ def columns(ranking: Ranking) -> dict[str, list[str]]:
         "LOO": _cells(frame, "loo_rmse", f".{_decimals(float(frame['loo_rmse'].min()), 4)}f"),
         "looked up": _known(frame),
     }
-    optional = ("looked up", "LOO")
+    optional = ("looked up", "LOO", "layer")
     return {name: cells for name, cells in found.items() if name not in optional or any(cells)}
 
 
@@ -229,14 +240,14 @@ def _text_table(ranking: Ranking, width: int) -> list[str]:
     def widths() -> list[int]:
         return [max(len(heading), *map(len, cells)) for heading, cells in shown.items()]
 
-    for spare in ("looked up", "LOO", "trained on", "P(best)", "90 % interval", "P(helps)"):
+    for spare in ("looked up", "LOO", "trained on", "P(best)", "90 % interval", "P(helps)", "layer"):
         if sum(widths()) + 2 * (len(shown) - 1) <= width:
             break
         shown.pop(spare, None)
 
     def line(cells: Sequence[str]) -> str:
         padded = [
-            cell.ljust(size) if heading in ("source", "trained on") else cell.rjust(size)
+            cell.ljust(size) if heading in ("source", "layer", "trained on") else cell.rjust(size)
             for heading, cell, size in zip(shown, cells, widths(), strict=True)
         ]
         return "  ".join(padded).rstrip()

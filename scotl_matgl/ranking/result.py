@@ -50,6 +50,10 @@ class SourceResult:
         Crystals whose embedding the source itself has computed.
     fallback : str
         Why a source that reads crystals computed none of those of the table; empty where it did, or there are none.
+    layer : str
+        Layer that was taken, where there was a choice of layers.
+    n_layers : int
+        Of how many it is the best.
     """
 
     source: str
@@ -64,6 +68,8 @@ class SourceResult:
     seen: int | None = None
     encoded: int = 0
     fallback: str = ""
+    layer: str = ""
+    n_layers: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,7 +254,8 @@ class Ranking:
 
         Columns: ``source``, ``property``, one for each estimator, ``loo_rmse``, ``error`` (out of fold), ``gain``,
         ``gain_low``, ``gain_high``, ``gain_percent`` (on rows that nobody has seen), ``p_helps``, ``p_best``,
-        ``looked_up``, ``bridged``, ``refused``, ``seconds``, ``seen``; errors and gains are in the target's unit.
+        ``looked_up``, ``bridged``, ``refused``, ``seconds``, ``seen``; errors and gains are in the target's unit. With
+        crystals also ``encoded``, with a choice of layers ``layer``.
         Sources that were screened only come last, without error and gain.
         """
         import pandas as pd
@@ -256,7 +263,9 @@ class Ranking:
         errors = self.losses.mean(axis=1)
         rows: list[dict[str, Any]] = []
         for index, result in enumerate((*self.results, *self.screened)):
-            scores = {"source": result.source, "property": f"{result.property} [{result.unit}]", **result.scores}
+            layer = {"layer": result.layer} if result.layer else {}  # tables without a choice have no such column
+            named = {"source": result.source, **layer, "property": f"{result.property} [{result.unit}]"}
+            scores = {**named, **result.scores}
             measured = index < len(self.results)
             judged = self._judged(index, float(errors[index])) if measured else {}
             rows.append({**scores, "loo_rmse": result.loo_rmse, **judged, **_coverage(result)})
@@ -271,6 +280,8 @@ class Ranking:
             [*together, *rows[:at], control, *rows[at:]] if helpful else [*rows[:at], control, *together, *rows[at:]]
         )
         frame = pd.DataFrame(listed, columns=list(dict.fromkeys(name for row in (*rows, control) for name in row)))
+        if "layer" in frame:
+            frame["layer"] = frame["layer"].fillna("")
         frame.index = pd.RangeIndex(1, len(frame) + 1, name="rank")
         return frame
 

@@ -20,8 +20,9 @@ from scotl_matgl.exceptions import DegenerateScoreWarning
 from scotl_matgl.learners.members import Features
 from scotl_matgl.ranking.control import Control
 from scotl_matgl.ranking.judge import Judgement
+from scotl_matgl.ranking.layers import LayerChoice
 from scotl_matgl.ranking.result import Ranking, SourceResult
-from scotl_matgl.ranking.stages import OUTPUT_LAYER, Measured, Memory, Screened, Source, Stages
+from scotl_matgl.ranking.stages import Measured, Memory, Screened, Source, Stages
 from scotl_matgl.storage import installed_versions
 from scotl_matgl.tables.rows import Rows
 from scotl_matgl.vocabulary import Floats, Progress
@@ -57,13 +58,13 @@ class Search:
 
     `screen` is what the first sources are chosen by: the criterion of the order, by kernel ridge on at most
     `screen_rows` rows, or ``"ridge"``, the exact leave-one-out error of ridge regression on the embedding, for very
-    many small networks.
+    many small networks. Of several layers each source takes the best by the same criterion.
     """
 
     estimators: Mapping[str, TransferabilityEstimator] = field(default_factory=dict)
     head: Any = "auto"
     screen: Literal["kernel", "ridge"] = "kernel"
-    layer: str = "readout"
+    layer: LayerChoice = "readout"
     look_up: LookUpChoice = "auto"
     combine: Literal["concat", "embedding"] = "concat"
     max_rows: int = 1000
@@ -117,7 +118,6 @@ class Search:
         from joblib import Parallel, parallel_config
         from threadpoolctl import threadpool_limits
 
-        layers = (self.layer, OUTPUT_LAYER) if outputs and self.layer != OUTPUT_LAYER else (self.layer,)
         count = _Count(progress, 1 + len(sources) + min(len(sources), self.max_measured))
         parallel = Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")
         # One thread to algebra and boosting: small matrices gain nothing from more, and threads that wait for each
@@ -127,17 +127,15 @@ class Search:
             # A degenerate score shows as NaN in the table; a warning for each source would say no more. Here and not
             # in the threads, which restore each other's filters: those of scikit-learn's checks are undone here too.
             warnings.simplefilter("ignore", DegenerateScoreWarning)
-            stages = Stages(self, rows, described, features, layers)
+            stages = Stages(self, rows, described, features, outputs)
             stages.control_losses.mean()
             count.step()
             spread = partial(self._spread, parallel)
             screen = self._screen(sources, stages, count, memory, spread)
-            measured = self._measure(screen.first, stages, count, spread)
-            failed = screen.failed | {item.result.source: why for item, why in measured if isinstance(why, str)}
-            kept = [(item, found) for item, found in measured if not isinstance(found, str)]
-            judgement = stages.judge([found for _, found in kept])
-        kept = [kept[i] for i in judgement.order]
-        ranking = self._ranking(stages, judgement, kept, screen, failed)
+            measured, failed = self._measure(screen.first, stages, count, spread)
+            judgement = stages.judge([[found for _, found in by_layer] for by_layer in measured])
+        kept = [measured[i][judgement.taken[i]] for i in judgement.order]
+        ranking = self._ranking(stages, judgement, kept, screen, screen.failed | failed)
         measured_sources = tuple(item for item, _ in kept)
         return Found(ranking, stages.control, measured_sources, screen.outputs, stages.held_out)
 
@@ -174,7 +172,7 @@ class Search:
             settings={
                 "descriptor": repr(described.descriptor),
                 "descriptor_fingerprint": described.fingerprint(),
-                "layer": self.layer,
+                "layer": self.layer if isinstance(self.layer, str) else list(self.layer),
                 "look_up": self.look_up,
                 "max_rows": self.max_rows,
                 "max_measured": self.max_measured,
@@ -227,15 +225,27 @@ class Search:
 
     def _measure(
         self, first: Sequence[Screened], stages: Stages, count: _Count, spread: _Spread
-    ) -> list[tuple[Screened, Measured | str]]:
-        """Measure the first sources with the head."""
-        found = []
+    ) -> tuple[list[list[tuple[Screened, Measured]]], dict[str, str]]:
+        """Measure the first sources with the head, each by its layers; and why those failed that did by all of them."""
+        found: list[list[tuple[Screened, Measured]]] = [[] for _ in first]
+        failed: dict[str, str] = {}
+        layers = [(replace(item, others=()), *item.others) for item in first]
+        places = [place for place, of_source in enumerate(layers) for _ in of_source]
+        items = itertools.chain.from_iterable(layers)
         # scikit-learn's forests start threads of their own and handle warnings in them as no other thread may at that
         # time: they come one after the other.
-        for item in (spread if stages.measures_by_kernel else map)(stages.to_measure().measure, first):
-            found.append(item)
-            count.step()
-        return found
+        measure = (spread if stages.measures_by_kernel else map)(stages.to_measure().measure, items)
+        waiting = [len(of_source) for of_source in layers]
+        for place, (item, measured) in zip(places, measure, strict=True):
+            if isinstance(measured, str):
+                failed.setdefault(item.result.source, measured)
+            else:
+                found[place].append((item, measured))
+            waiting[place] -= 1
+            if not waiting[place]:
+                count.step()
+        lost = [item.result.source for item, of_source in zip(first, found, strict=True) if not of_source]
+        return [of_source for of_source in found if of_source], {name: failed[name] for name in lost}
 
     def _spread(self, parallel: Any, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         """Results in the order of the items, by threads or other workers where there may be any."""

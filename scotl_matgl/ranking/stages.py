@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from scotl_matgl.bridges.embedding import Embeddings, LookUpChoice, SourceEmbedding, embed_source, varying
+from scotl_matgl.bridges.embedding import (
+    Embedded,
+    Embeddings,
+    LookUpChoice,
+    SourceEmbedding,
+    embed_source,
+    varying,
+)
 from scotl_matgl.descriptors.described import Described
 from scotl_matgl.estimators import LOORidge
 from scotl_matgl.estimators.spectrum import Spectra
@@ -22,6 +30,7 @@ from scotl_matgl.learners.kernel import indicators_to_probabilities, kernel_out_
 from scotl_matgl.learners.members import COLUMNS, BlendMember, Features, LearningTask, out_of_fold
 from scotl_matgl.ranking.control import Control, column_distances, without_fractions
 from scotl_matgl.ranking.judge import Judgement, criterion, judge
+from scotl_matgl.ranking.layers import chooses, layers_of
 from scotl_matgl.ranking.result import SourceResult
 from scotl_matgl.sources.cards import SourceCard
 from scotl_matgl.sources.seen import count_seen, training_formulas
@@ -37,6 +46,9 @@ _HEAD_ROWS = 400
 
 # Sets of folds over which the losses of kernel ridge are averaged: they share a decomposition.
 _FOLD_SETS = 3
+
+# Layers of a source that are measured where there is a choice and the screen has not measured all: its first ones.
+_LAYERS = 3
 
 #: Layer with a source's own prediction.
 OUTPUT_LAYER = "final"
@@ -124,6 +136,8 @@ class Screened:
         Where the screen has measured it already.
     unscored : mapping of str to str
         Estimators that failed, and why.
+    others : tuple of Screened
+        The same source by the layers behind this one that may still be taken, where there is a choice.
     """
 
     result: SourceResult
@@ -134,6 +148,7 @@ class Screened:
     output: tuple[SourceEmbedding, Floats] | None
     measured: Measured | None
     unscored: Mapping[str, str]
+    others: tuple[Screened, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +215,7 @@ class Stages:
     rows: Rows
     described: Described
     features: Features
-    layers: tuple[str, ...]
+    outputs: bool = False
 
     def __post_init__(self) -> None:
         self.sampled = self.rows.sample(self.search.max_rows, self.search.random_state)
@@ -297,31 +312,59 @@ class Stages:
         except (Exception, SystemExit) as error:  # one source must not end the run, whatever it raises
             return str(error) or type(error).__name__
 
-    def _embed(self, source: Source) -> Embeddings:
-        """Embed by all layers that are wanted; one without an output is ranked without it."""
-        known = source.card.layers
-        layers = tuple(layer for layer in self.layers if layer in known or layer == self.search.layer)
+    def _embed(self, source: Source, layers: Sequence[str]) -> Embeddings:
+        """Embed by these layers, and the output where it is wanted; layers that cannot be had are left out."""
+        also = self.outputs and OUTPUT_LAYER in source.card.layers and OUTPUT_LAYER not in layers
+        wanted = (*layers, OUTPUT_LAYER) if also else tuple(layers)
         try:
-            return source.embed(self.described, layers, self.search.look_up)
+            found = source.embed(self.described, wanted, self.search.look_up)
         except (Exception, SystemExit):
-            if len(layers) == 1:
+            if len(wanted) == 1:
                 raise
-            return source.embed(self.described, (self.search.layer,), self.search.look_up)
+            found = {}
+            for layer in wanted:
+                with suppress(Exception, SystemExit):
+                    found |= source.embed(self.described, (layer,), self.search.look_up)
+        if any(layer in found for layer in layers):
+            return found
+        return source.embed(self.described, layers[:1], self.search.look_up)  # says why it cannot
 
     def _screen(self, source: Source, started: float) -> Screened:
-        found = self._embed(source)
-        options = varying(found[self.search.layer])
-        quick = [self._quick(embedded.values) for _, embedded in options]
-        best = min(range(len(options)), key=lambda i: quick[i].criterion)
-        embedding, embedded = options[best]
-        card = source.card
-        scores, unscored = self._scores(quick[best].spectra)
+        layers = layers_of(source.card, self.search.layer)
+        found = self._embed(source, layers)
+        candidates = []
+        reasons = []
+        for layer in layers:
+            try:
+                options = varying(found[layer]) if layer in found else []
+            except ValueError as error:
+                reasons.append(error)
+                continue
+            quick = [self._quick(embedded.values) for _, embedded in options]
+            candidates += [min(zip(quick, options, strict=True), key=lambda item: item[0].criterion)] if quick else []
+        if not candidates:
+            raise reasons[0]
+        n_layers = len(candidates)
+        candidates.sort(key=lambda item: item[0].criterion)
+        if candidates[0][0].measured is None:
+            del candidates[_LAYERS:]
+        first, *others = (self._screened(source.card, *item, n_layers, started) for item in candidates)
+        outputs = found.get(OUTPUT_LAYER, []) if self.outputs else []
+        output = (outputs[0][0], outputs[0][1].values) if outputs else None
+        return replace(first, output=output, others=tuple(others))
+
+    def _screened(
+        self, card: SourceCard, quick: _Quick, option: tuple[SourceEmbedding, Embedded], n_layers: int, started: float
+    ) -> Screened:
+        """A source by one of its layers."""
+        embedding, embedded = option
+        scores, unscored = self._scores(quick.spectra)
         result = SourceResult(
             source=card.name,
             property=card.property,
             unit=card.unit,
             scores=scores,
-            loo_rmse=quick[best].loo_rmse,
+            loo_rmse=quick.loo_rmse,
             looked_up=int(embedded.looked_up.sum()),
             bridged=int((~embedded.looked_up & ~embedded.encoded & ~embedded.refused).sum()),
             refused=int(embedded.refused.sum()),
@@ -329,13 +372,11 @@ class Stages:
             seen=count_seen(card, self._training_sets),
             encoded=int(embedded.encoded.sum()),
             fallback=embedding.fallback,
+            layer=embedding.layer if chooses(self.search.layer) else "",
+            n_layers=n_layers,
         )
-        outputs = found.get(OUTPUT_LAYER, []) if OUTPUT_LAYER in self.layers else []
-        output = (outputs[0][0], outputs[0][1].values) if outputs else None
-        penalties, measured = quick[best].penalties, quick[best].measured
-        return Screened(
-            result, quick[best].criterion, embedding, embedded.values, penalties, output, measured, unscored
-        )
+        values, penalties, measured = embedded.values, quick.penalties, quick.measured
+        return Screened(result, quick.criterion, embedding, values, penalties, None, measured, unscored)
 
     def _quick(self, values: Floats) -> _Quick:
         """Screen embeddings (n, d) of all rows."""
@@ -403,16 +444,21 @@ class Stages:
 
     # -- judge ----------------------------------------------------------------------------------------------------
 
-    def judge(self, measured: Sequence[Measured]) -> Judgement:
-        """Judge the sources that were measured; rows of one composition are drawn together."""
+    def judge(self, measured: Sequence[Sequence[Measured]]) -> Judgement:
+        """Judge the sources that were measured, each by one layer or more; rows of one composition go together."""
         part, task = self.whole, self.whole.task
-        (m, k), r = task.outputs.shape, len(measured[0].predictions) if measured else 1
+        (m, k), r = task.outputs.shape, len(measured[0][0].predictions) if measured else 1
         middle = task.outputs.mean(axis=0) if task.n_classes else np.median(task.outputs, axis=0)
+        most = max(map(len, measured), default=1)
+        # Sources that have fewer layers repeat their last one, which the judgement allows for.
+        layers = [[*of_source, *[of_source[-1]] * (most - len(of_source))] for of_source in measured]
+        shape = (len(measured), m) if most == 1 else (len(measured), most, m)
+        everything = [found for of_source in layers for found in of_source]
         return judge(
             part.by_composition(self.control_losses),
-            part.by_composition(np.array([found.losses for found in measured]).reshape(len(measured), m)),
-            part.by_composition(np.array([found.alone for found in measured]).reshape(len(measured), m)),
-            np.array([found.predictions for found in measured]).reshape(len(measured), r, m, k),
+            part.by_composition(np.array([found.losses for found in everything]).reshape(shape)),
+            part.by_composition(np.array([found.alone for found in everything]).reshape(shape)),
+            np.array([found.predictions for found in everything]).reshape(*shape[:-1], r, m, k),
             lambda predictions: part.by_composition(part.losses(predictions)),
             part.by_composition(part.losses(np.tile(middle, (1, m, 1)))),
             alone_weight=1.0 if self.search.combine == "embedding" else None,

@@ -357,7 +357,7 @@ def orders(
 
     rng = np.random.default_rng(seed)
     # The leave-one-out error is the score ``loo`` once more, and smaller is better.
-    ignored = {*KEY, *MEASURED, "loo_rmse"} - {"width", "parameters"}
+    ignored = {*KEY, *MEASURED, "loo_rmse", "layer"} - {"width", "parameters"}
     names = [name for name in frame.columns if name not in ignored]
     rows = []
     for table, size, unit in _units(frame):

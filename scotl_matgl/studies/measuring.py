@@ -20,6 +20,7 @@ from scotl_matgl.estimators import embedding_estimators, named_estimators
 from scotl_matgl.exceptions import ScotlMatglWarning, warn
 from scotl_matgl.learners.members import BlendMember, Features, LearningTask
 from scotl_matgl.ranking.control import control_features
+from scotl_matgl.ranking.layers import LayerChoice, check_layer
 from scotl_matgl.ranking.search import Found, Search
 from scotl_matgl.ranking.stages import CardSource
 from scotl_matgl.sources.cards import SourceCard, all_cards, select
@@ -42,7 +43,7 @@ MEASURED = (
     "gain_low", "gain_high", "p_helps", "error", "se", "blocks", "width", "parameters",
 )  # fmt: skip
 
-_TEXT = ("table", "size", "draw", "source", "fingerprint", "head", "control", "verdict", "blocks")
+_TEXT = ("table", "size", "draw", "source", "fingerprint", "head", "control", "verdict", "blocks", "layer")
 
 # Held-out rows are averaged in so many groups: enough for standard errors known to 15 %, few enough to store.
 _BLOCKS = 24
@@ -107,7 +108,7 @@ class EvaluationSettings:
 
     descriptor: Any = "standard"
     head: Any = "auto"
-    layer: str = "readout"
+    layer: LayerChoice = "readout"
     task: Task = "auto"
     estimators: Sequence[Any] | None = None
     sizes: Sequence[int | None] = (50, 100, 200, 400, None)
@@ -154,7 +155,8 @@ def evaluate(
         ``gain``, ``gain_low``, ``gain_high``, ``p_helps``: what it states, gains as shares of the error without
         transfer. ``verdict`` and ``probability`` are the same in all rows of a ranking. ``error``, ``se``, ``blocks``:
         realised error on the rows that judge, its standard error, and its means in groups of rows, from which paired
-        standard errors come. One column for each estimator. ``attrs["read"]``: sentences on how the table was read.
+        standard errors come. One column for each estimator, and ``layer`` where there is a choice of layers.
+        ``attrs["read"]``: sentences on how the table was read.
 
     Notes
     -----
@@ -166,6 +168,7 @@ def evaluate(
 
     cards = select(all_cards(), sources)
     settings = EvaluationSettings() if settings is None else settings
+    check_layer(settings.layer, cards)
     read = Rows.read(formulas, y, task=settings.task)
     names = embedding_estimators() if settings.estimators is None else list(settings.estimators)
     seed = settings.random_state
@@ -255,7 +258,7 @@ def _measure(table: _Table, unit: _Unit) -> Iterator[dict[str, Any]]:
         scale = ranking.error_of_control or math.nan
         place = ranking.sources.index(name) + 1 if name in ranking.sources else math.nan
         width = found.measured[place - 1].values.shape[1] if isinstance(place, int) else math.nan
-        scores = {score: row[score] for score in (*table.search.estimators, "loo_rmse") if score in row}
+        scores = {score: row[score] for score in (*table.search.estimators, "loo_rmse", "layer") if score in row}
         yield {
             **common,
             "source": name,

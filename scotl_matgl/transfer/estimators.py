@@ -63,8 +63,9 @@ class TransferRegressor(RegressorMixin, TransferModel):  # type: ignore[misc]  #
         Whether heads on descriptors beside what *all* sources predict (the layer ``"final"``) belong to the blend.
     descriptor : str or CompositionDescriptor, default="standard"
         Describes the formulas, for the bridges and for the heads.
-    layer : str, default="readout"
-        Layer of the sources.
+    layer : str or sequence of str, default="readout"
+        Layer of the sources; of several, or of all with ``"auto"``, each source takes the best, see
+        :class:`~scotl_matgl.TransferabilityRanker`. Formulas are embedded by a layer that has a bridge only.
     look_up : "auto", True or False, default="auto"
         Whether formulas that are crystals of the corpus take the embedding of their crystal, if a look-up is there;
         ``"auto"`` chooses for each source by out-of-fold loss.

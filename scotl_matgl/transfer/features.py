@@ -16,6 +16,7 @@ from scotl_matgl.descriptors.described import Described
 from scotl_matgl.exceptions import InputError, ScotlMatglWarning, warn
 from scotl_matgl.learners.members import Features
 from scotl_matgl.ranking.control import control_features
+from scotl_matgl.ranking.layers import LayerChoice, check_layer
 from scotl_matgl.ranking.ranker import TransferabilityRanker
 from scotl_matgl.ranking.result import Ranking
 from scotl_matgl.ranking.search import Found, Search
@@ -33,7 +34,7 @@ class FormulaEstimator(Documented, BaseEstimator):  # type: ignore[misc]  # scik
     on_error: str
     descriptor: Any
     sources: Any
-    layer: str
+    layer: LayerChoice
     look_up: Any
     max_rows: int
     random_state: int
@@ -102,6 +103,7 @@ class FormulaEstimator(Documented, BaseEstimator):  # type: ignore[misc]  # scik
 
         Rows of one composition and further columns are merged, as in a ranking; crystals are not.
         """
+        check_layer(self.layer, cards)
         outputs, progress = settings.pop("outputs", False), settings.pop("progress", None)
         search = Search(
             layer=self.layer,

@@ -16,6 +16,7 @@ from scotl_matgl.descriptors.described import Described
 from scotl_matgl.descriptors.structural import structural_means
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.learners.members import DESCRIPTORS
+from scotl_matgl.ranking.layers import LayerChoice, chooses
 from scotl_matgl.sources.cards import SourceCard
 from scotl_matgl.tables.rows import Rows, is_numeric, read_rows
 from scotl_matgl.transfer.features import FormulaEstimator
@@ -72,7 +73,7 @@ class TransferFeaturizer(TransformerMixin, FormulaEstimator):  # type: ignore[mi
         n_sources: int = 1,
         descriptor: Any = "standard",
         combine: Literal["concat", "embedding"] = "concat",
-        layer: str = "readout",
+        layer: LayerChoice = "readout",
         look_up: bool | Literal["auto"] = "auto",
         task: Literal["auto", "regression", "classification"] = "auto",
         max_rows: int = 1000,
@@ -115,7 +116,7 @@ class TransferFeaturizer(TransformerMixin, FormulaEstimator):  # type: ignore[mi
             raise InputError("combine='embedding' without sources leaves no features; name a source")
         if ranker is not None:
             self.ranking_, self.sources_ = ranker.ranking_, ranker.embeddings_[: self.n_sources]
-        elif len(cards) > self.n_sources:
+        elif len(cards) > self.n_sources or (cards and chooses(self.layer)):
             self._rank(cards, rows, y)
         elif cards:
             self._take_all(cards, Described.of(rows.formulas, self._descriptor, rows.crystals))
@@ -127,7 +128,8 @@ class TransferFeaturizer(TransformerMixin, FormulaEstimator):  # type: ignore[mi
         for card in cards:
             try:
                 # Without a target there is no telling which way is better: the bridge serves alone, unless asked.
-                options = embed_source(card, described, layers=(self.layer,), look_up=self.look_up is True)[self.layer]
+                layer = str(self.layer)
+                options = embed_source(card, described, layers=(layer,), look_up=self.look_up is True)[layer]
             except (Exception, SystemExit) as error:  # one source must not end the run, whatever it raises
                 self.errors_[card.name] = str(error) or type(error).__name__
             else:
@@ -147,7 +149,9 @@ class TransferFeaturizer(TransformerMixin, FormulaEstimator):  # type: ignore[mi
 
     def _rank(self, cards: Sequence[SourceCard], rows: Rows, y: ArrayLike | None) -> None:
         if y is None:
-            raise InputError(f"to choose {self.n_sources} of {len(cards)} sources takes a target: pass y, or name them")
+            what = f"{self.n_sources} of {len(cards)} sources" if len(cards) > self.n_sources else "a layer"
+            them = "them" if len(cards) > self.n_sources else "one"
+            raise InputError(f"to choose {what} takes a target: pass y, or name {them}")
         rows = rows.with_target(y, task=self.task, strict=self.on_error == "raise")
         self.skipped_ = rows.skipped
         described = Described.of(rows.formulas, self._descriptor, rows.crystals)

@@ -35,6 +35,7 @@ from scotl_matgl.learners.members import (
 )
 from scotl_matgl.progress import Told, part, telling
 from scotl_matgl.ranking.control import without_fractions
+from scotl_matgl.ranking.layers import LayerChoice, chooses
 from scotl_matgl.ranking.ranker import TransferabilityRanker
 from scotl_matgl.ranking.report import fallen_back
 from scotl_matgl.sources.cards import GROUPS, SourceCard
@@ -108,7 +109,7 @@ class TransferModel(FormulaEstimator):
         n_sources: int = TOGETHER,
         predictions: bool = True,
         descriptor: Any = "standard",
-        layer: str = "readout",
+        layer: LayerChoice = "readout",
         look_up: bool | Literal["auto"] = "auto",
         formula: Hashable | None = None,
         reinitialise: int = 1,
@@ -274,6 +275,8 @@ class TransferModel(FormulaEstimator):
                 raise InputError(f"{name} is {getattr(self, name)!r}; it must be one of {shown}")
         if self.method != "frozen" and self.combine != "concat":
             raise InputError(f"combine={self.combine!r} is for method='frozen'; {self.method!r} trains sources on")
+        if self.method != "frozen" and chooses(self.layer):
+            raise InputError(f"layer={self.layer!r} is for method='frozen'; {self.method!r} takes one layer")
         try:
             return check_head(self.head)
         except ValueError as error:
@@ -355,7 +358,7 @@ class TransferModel(FormulaEstimator):
                 "with crystals and method='full' name the one source"
             )
         self._warn_left_out(self.errors_)
-        self.sources_ = (SourceEmbedding.of(cards[0], self.layer, None),)
+        self.sources_ = (SourceEmbedding.of(cards[0], next(iter(cards[0].layers)), None),)  # it is trained whole
         return features
 
     def _usable_cards(self) -> list[SourceCard]:

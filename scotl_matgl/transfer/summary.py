@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scotl_matgl import views
+from scotl_matgl.ranking.layers import chooses
 from scotl_matgl.vocabulary import counted, listing
 
 _VERDICTS = {"yes": "Transfer helps", "likely": "Transfer is likely to help", "no": "Transfer is not likely to help"}
@@ -116,7 +117,8 @@ def _sentences(model: Any, measure: str, unit: str) -> list[str]:
     shown = f" {unit}" if unit else ""
     ranking = model.ranking_
     if model.transfers_:
-        names = listing([source.name for source in model.sources_])
+        among = chooses(model.layer)
+        names = listing([f"{one.name} (layer {one.layer})" if among else one.name for one in model.sources_])
         chosen = f"It transfers from {names}; the heads that see a source count for {model.share_:.0%}."
     elif ranking is not None:
         chosen = "No source is used: heads on descriptors alone were as good."
