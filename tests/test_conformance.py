@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
 import os
 import random
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +21,7 @@ import pytest
 
 from scotl_matgl import registry
 from scotl_matgl.bridges.ridge import RidgeBridge
+from scotl_matgl.bridges.store import MANIFEST, shipped_folder
 from scotl_matgl.chemistry.compositions import parse_compositions
 from scotl_matgl.chemistry.crystals import as_crystal
 from scotl_matgl.descriptors.fractions import StoichiometryDescriptor
@@ -29,11 +32,13 @@ from scotl_matgl.encoders.probes import reference_crystals
 from scotl_matgl.estimators import KNN
 from scotl_matgl.sources import zoo
 from scotl_matgl.sources.cards import SourceCard
+from scotl_matgl.storage import file_sha256
 from scotl_matgl.testing.bridges import check_bridge
 from scotl_matgl.testing.descriptors import check_descriptor
 from scotl_matgl.testing.encoders import check_encoder
 from scotl_matgl.testing.estimators import check_estimator
 from scotl_matgl.testing.samples import bad_crystals, sample_crystals, sample_formulas
+from scotl_matgl.testing.shipped import check_bridges
 from scotl_matgl.testing.zoos import check_card, check_zoo
 
 # --- what is built in -------------------------------------------------------------------------------------------------
@@ -908,6 +913,48 @@ def test_a_bridge_that_is_not_registered_is_found(registered: Callable[[Any], No
         check_bridge(Linear())
     with pytest.raises(AssertionError, match="KNN is no Bridge"):
         check_bridge(KNN())
+
+
+def test_bridges_that_a_zoo_brings_are_checked(tmp_path: Path) -> None:
+    folder, cards = tmp_path / "bridges", [*zoo.matgl(), *zoo.published()]
+    name = "MEGNet-MP-2018.6.1-Eform"
+    (readout,) = shipped_folder().glob(f"{name}--readout--*")
+    (final,) = shipped_folder().glob(f"{name}--final--*")
+    with pytest.raises(AssertionError, match="holds no bridge"):
+        check_bridges(cards, folder)
+    folder.mkdir()
+
+    def put(*files: Path, listed: Sequence[Path] = ()) -> None:
+        for path in folder.iterdir():
+            path.unlink()
+        for path in files:
+            shutil.copy(path, folder)
+        rows = [{"file": path.name, "sha256": file_sha256(path)} for path in listed or files]
+        (folder / MANIFEST).write_text(json.dumps({"bridges": rows}))
+
+    put(readout, final)
+    check_bridges(cards, folder)
+    with pytest.raises(AssertionError, match=f"is of '{name}', of which there is no card"):
+        check_bridges([card for card in cards if card.name != name], folder)
+    other = [dataclasses.replace(card, weights={"model.pt": "0" * 64}) for card in cards]
+    with pytest.raises(AssertionError, match="was fitted for other weights of it"):
+        check_bridges(other, folder)
+    narrow = [dataclasses.replace(card, layers={**card.layers, "readout": 3}) for card in cards]
+    with pytest.raises(AssertionError, match=r"estimates 160 values; the layer 'readout' of MEGNet.* has 3"):
+        check_bridges(narrow, folder)
+    put(final)
+    with pytest.raises(AssertionError, match=f"{name}: there is a bridge, but none to the readout"):
+        check_bridges(cards, folder)
+    put(readout, listed=[readout, final])
+    with pytest.raises(AssertionError, match=f"differ in \\['{final.name}'\\]; build the bridges again"):
+        check_bridges(cards, folder)
+    put(readout)
+    (folder / readout.name).write_bytes(readout.read_bytes()[:-1] + b"\0")
+    with pytest.raises(AssertionError, match=r"cannot be used: .* its sha256 is"):
+        check_bridges(cards, folder)
+    (folder / MANIFEST).write_text("[]")
+    with pytest.raises(AssertionError, match="does not list the bridges"):
+        check_bridges(cards, folder)
 
 
 # --- estimators -------------------------------------------------------------------------------------------------------

@@ -8,12 +8,14 @@ from scotl_matgl.testing.descriptors import check_descriptor
 from scotl_matgl.testing.encoders import check_encoder
 from scotl_matgl.testing.estimators import check_estimator
 from scotl_matgl.testing.samples import bad_crystals, sample_crystals, sample_formulas
+from scotl_matgl.testing.shipped import check_bridges
 from scotl_matgl.testing.zoos import check_card, check_zoo
 
 __all__ = [
     "assets_with",
     "bad_crystals",
     "check_bridge",
+    "check_bridges",
     "check_card",
     "check_descriptor",
     "check_encoder",
