@@ -11,6 +11,7 @@ import pytest
 
 import scotl_matgl_chgnet
 from scotl_matgl import TransferabilityRanker, load_example, registry
+from scotl_matgl.bridges.base import Bridge
 from scotl_matgl.bridges.embedding import embed_source
 from scotl_matgl.bridges.store import list_bridges
 from scotl_matgl.descriptors.described import Described
@@ -56,9 +57,13 @@ def test_a_table_of_formulas_is_ranked_by_the_bridges_of_the_plugin() -> None:
 def test_energies_by_formula_are_near_those_of_the_reference_crystals(card: SourceCard) -> None:
     compositions = parse_compositions(list(card.probes))
     described = Described.of(compositions, get_descriptor("standard").fit(compositions))
-    ((_, embedded),) = embed_source(card, described, layers=("final",))["final"]
-    # Energies of the corpus have a standard deviation of 1.9 eV/atom, the bridge an error of 0.17.
-    assert np.abs(embedded.values[:, 0] - list(card.probes.values())).mean() < 0.25
+    ((source, embedded),) = embed_source(card, described, layers=("final",))["final"]
+    bridge = source.bridge
+    assert isinstance(bridge, Bridge)
+    # The held-out error of the bridge, in eV/atom: of a corpus whose energies spread by 1.9 (r2SCAN: 9.7).
+    error = bridge.weights_["output_scale"][0] * np.sqrt(1 - bridge.quality_.mean_r2)
+    assert error < 0.3
+    assert np.abs(embedded.values[:, 0] - list(card.probes.values())).mean() < 3 * error
 
 
 def test_the_bridges_conform() -> None:
