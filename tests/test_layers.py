@@ -285,6 +285,10 @@ def test_crystals_have_all_layers_without_a_bridge(tmp_path: Path, monkeypatch: 
         model = TransferRegressor(card, layer=layer, head="kernel ridge").fit(crystals[::2], y[::2])
         errors[layer] = np.mean(np.abs(model.predict(crystals[1::2]) - y[1::2]))
     assert model.sources_[0].layer == "gc_1"
+    # Formulas are told apart: no bridge shows the source anything of them.
+    assert "without a bridge, so that rows must be crystals: Shells (layer gc_1)" in model.remarks_
+    again = [crystals[0], "LiF"]
+    assert model.domain(again)["inside"].tolist() == [True, False]
     assert errors["auto"] < errors["readout"]
     # Formulas beside them have neither layer: they are none of those that can be had.
     rows = read_rows([*list(reference_crystals().values())[:1], "NaCl"])

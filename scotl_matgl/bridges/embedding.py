@@ -153,6 +153,11 @@ class SourceEmbedding:
         found, known = table.find(described.compositions.keys())
         return np.where(known[:, None], found, values), known
 
+    @property
+    def needs_crystals(self) -> bool:
+        """Whether rows that are formulas alone hold the mean, because the layer has no bridge."""
+        return self.encodes and self.bridge is None
+
     @cached_property
     def _encoder(self) -> Any:
         """Encoder of the source, read once."""

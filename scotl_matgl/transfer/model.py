@@ -45,7 +45,7 @@ from scotl_matgl.training.bridge import FineTunedBridge
 from scotl_matgl.training.full import FullTransferRegressor, reason_against, refusals
 from scotl_matgl.transfer.features import FormulaEstimator
 from scotl_matgl.transfer.files import load_model, save_model
-from scotl_matgl.vocabulary import NO_TRANSFER, TOGETHER, Floats, Progress, counted
+from scotl_matgl.vocabulary import NO_TRANSFER, TOGETHER, Floats, Progress, counted, listing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -332,6 +332,9 @@ class TransferModel(FormulaEstimator):
         self.ranking_ = replace(found.ranking, target_unit=self.target_unit)
         self.remarks_ += tuple(fallen_back(self.ranking_.fallbacks))
         self.sources_ = tuple(item.embedding for item in chosen)
+        bridgeless = [f"{source.name} (layer {source.layer})" for source in self.sources_ if source.needs_crystals]
+        if bridgeless:
+            self.remarks_ += (f"without a bridge, so that rows must be crystals: {listing(bridgeless)}",)
         self.predictors_ = tuple(source for source, _ in found.outputs)
         columns = {item.embedding.name: item.values[place] for item in chosen}
         if found.outputs:
@@ -541,7 +544,8 @@ class TransferModel(FormulaEstimator):
             the training rows have to their own nearest. ``clipped``: descriptors that lie so far from the crystals of
             a bridge that it holds them back, the largest number of any source in use. ``inside``: no unseen and no
             unknown element, distance at most 1, and at most three descriptors clipped, which a rare element alone may
-            bring about. Rows that cannot be read are not inside, and have NaN elsewhere. Where some rows are crystals,
+            bring about; no formula alone where a source in use has no bridge, which shows it nothing of the row. Rows
+            that cannot be read are not inside, and have NaN elsewhere. Where some rows are crystals,
             ``embedded by`` says "crystal" of those whose embedding a source in use computes itself, and "formula" of
             those that its bridge estimates.
         """
@@ -598,7 +602,7 @@ class TransferModel(FormulaEstimator):
         n = len(seen.rows)
         unseen = unknown = [""] * n
         clipped = np.zeros(n, dtype=np.int64)
-        crystals = own = np.zeros(n, dtype=bool)
+        crystals = own = formulas_alone = np.zeros(n, dtype=bool)
         if seen.described is not None:
             used = self.sources_ if self.transfers_ else ()
             compositions, X = seen.described.compositions, seen.described.X
@@ -614,6 +618,7 @@ class TransferModel(FormulaEstimator):
             own = crystals & any(source.encodes for source in used)
             for source in () if self._trains_networks else used:
                 clipped = np.maximum(clipped, np.where(crystals & source.encodes, 0, source.clipped(X)))
+            formulas_alone = ~crystals & any(source.needs_crystals for source in used)
         here = np.array([not one and not other for one, other in zip(unseen, unknown, strict=True)], dtype=bool)
         return {
             "unseen": np.array(unseen, dtype=object),
@@ -622,7 +627,7 @@ class TransferModel(FormulaEstimator):
             "clipped": clipped,
             "is crystal": crystals,
             "embedded by": np.where(own, "crystal", "formula").astype(object),
-            "inside": here & (seen.distance <= 1) & (clipped <= _CLIPPED),
+            "inside": here & ~formulas_alone & (seen.distance <= 1) & (clipped <= _CLIPPED),
         }
 
     # -- predicting -----------------------------------------------------------------------------------------------
