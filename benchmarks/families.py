@@ -46,7 +46,11 @@ FAMILIES: dict[str, Callable[[str, str], bool]] = {
     "kindred properties": lambda zoo, name: zoo == "properties" and name.startswith("Kindred"),
     "all of calculated properties": lambda zoo, _: zoo == "properties",
     "element vectors": lambda zoo, _: zoo == "elements",
-    "CHGNet": lambda zoo, _: zoo == "chgnet",  # with its plugin installed
+    # With their plugins installed.
+    "CHGNet": lambda zoo, _: zoo == "chgnet",
+    "SevenNet": lambda zoo, _: zoo == "sevennet",
+    "DIEP": lambda zoo, _: zoo == "diep",
+    "potentials of plugins": lambda zoo, _: zoo in ("chgnet", "sevennet", "diep"),
 }
 NEW = ("properties", "elements")
 

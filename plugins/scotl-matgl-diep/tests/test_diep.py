@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import scotl_matgl_diep
 from scotl_matgl.encoders import probes
 from scotl_matgl.plugin import Crystal, IncompatibleWeightsError, reference_crystals
 from scotl_matgl.testing.encoders import check_encoder
+from scotl_matgl.testing.shipped import check_bridges
 from scotl_matgl.testing.zoos import check_zoo
 
 (CARD,) = scotl_matgl_diep.cards()
@@ -19,6 +21,12 @@ from scotl_matgl.testing.zoos import check_zoo
 
 def test_the_zoo_conforms() -> None:
     check_zoo(scotl_matgl_diep.cards)
+
+
+def test_the_bridges_conform() -> None:
+    folder = Path(scotl_matgl_diep.__file__).with_name("bridges")
+    check_bridges([CARD], folder)
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 1e6
 
 
 @pytest.fixture(scope="session")
