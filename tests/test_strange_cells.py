@@ -53,7 +53,9 @@ def read(column: list[str], odd: str) -> float | str:
         ("1.2]", "has a bracket that is not closed"),
         ("12 meV", "has the unit meV where most have none: convert it"),
         ("0,5", "has a comma that groups no thousands"),
-        ("not measured", "is no finite number; measure it or leave it out"),
+        ("not measured", "marks a missing value; measure it or leave it out"),
+        ("...", "marks a missing value"),
+        ("pending", "is no finite number; measure it or leave it out"),
     ],
 )
 def test_the_reason_says_what_a_cell_is(odd: str, reason: str) -> None:

@@ -338,6 +338,14 @@ def test_folder(tmp_path: Path) -> None:
     assert "not valid JSON" in corpus.refused[0].reason
 
 
+@pytest.mark.parametrize(
+    "name", ["POSCAR", "POSCAR_salt", "CONTCAR.relaxed", "NaCl_POSCAR", "mp-22862.POSCAR", "salt.vasp"]
+)
+def test_poscars_are_known_by_either_end_of_their_names(name: str, tmp_path: Path) -> None:
+    text = "salt\n1\n4 0 0\n0 4 0\n0 0 4\nNa Cl\n1 1\nDirect\n0 0 0\n0.5 0.5 0.5\n"
+    assert Corpus.read(_write(tmp_path / name, text)).compositions.text == ("NaCl",)
+
+
 def test_files_that_cannot_be_read_at_all(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no file or folder"):
         Corpus.read(tmp_path / "absent.cif")

@@ -134,6 +134,28 @@ def test_sheets_without_formulas_are_no_choice(tmp_path: Path) -> None:
     assert "sheet" not in read_table(tmp_path / "book.xlsx", sheet="Data").attrs  # there was no choice
 
 
+def test_marks_of_missing_values_hide_no_column_of_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    marks = ["-", "—", "N/A", "..", "*", "n.m.", "not reported"]
+    cells = [mark if at % 2 else f"{at}.5" for at, mark in enumerate(3 * marks)]
+    path.write_text("formula,gap,note\n" + "".join(f"Na{at + 1}Cl,{cell},as grown\n" for at, cell in enumerate(cells)))
+    table = read_table(path)
+    rows = Rows.read(table["formula"], table["gap"])
+    assert sorted(rows.y.tolist()) == [at + 0.5 for at in range(0, 21, 2)]
+    assert {row.value.strip("'") for row in rows.skipped} == set(marks)
+    assert all("marks a missing value" in row.reason for row in rows.skipped)
+
+
+def test_the_only_other_column_is_the_target_also_of_labels(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("compound,class\nNaCl,insulator\nFe,metal\n")
+    found = read_table(path)
+    assert found.attrs["columns"] == {"formula": "compound", "target": "class"}
+    path.write_text("compound,class,note\nNaCl,insulator,a\nFe,metal,b\n")
+    with pytest.raises(TableError, match="has no column 'target', and none that looks like it; name it"):
+        read_table(path)
+
+
 def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     class Stream:
         buffer = io.BytesIO(b"formula,target\nNaCl,1.5\n")

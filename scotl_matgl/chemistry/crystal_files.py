@@ -21,7 +21,7 @@ from scotl_matgl.chemistry.poscar import read_poscar
 from scotl_matgl.chemistry.reading import Reading, ReadingLimits, how_to_raise
 from scotl_matgl.chemistry.refusals import StructureError
 
-_FORMATS = "*.cif, POSCAR*, CONTCAR*, *.poscar, *.vasp, *.json, *.jsonl, *.ndjson, *.xyz, *.extxyz, each also with .gz"
+_FORMATS = "*.cif, POSCAR*, CONTCAR*, *POSCAR, *CONTCAR, *.vasp, *.json, *.jsonl, *.ndjson, *.xyz, *.extxyz, also .gz"
 
 _SUFFIXES = {
     "cif": "cif",
@@ -148,7 +148,7 @@ def _format(path: Path) -> str:
     suffix = name.rpartition(".")[2] if "." in name else ""
     if suffix in _SUFFIXES:
         return _SUFFIXES[suffix]
-    return "poscar" if name.startswith(("poscar", "contcar")) else ""
+    return "poscar" if name.startswith(("poscar", "contcar")) or name.endswith(("poscar", "contcar")) else ""
 
 
 def _stem(path: Path) -> str:

@@ -98,7 +98,7 @@ def _symbol_reason(text: str, found: str) -> str:
         if _reads(rest):
             return f"it starts with a coefficient: write the formula of one unit, '{rest}'"
         return "it starts with a number and no formula follows: is it a designation? Write the formula of the material"
-    if re.fullmatch("[A-Z]{2,5}[1-9]{3,4}", text) and not _reads(text):
+    if re.fullmatch("[A-Z]{2,5}(?:[1-9]{3,4}|[1-9][0-9]{2}L[NC]?)", text) and not _reads(text):
         return f"'{text}' looks like a designation and no formula: write the formula of the material"
     if text.lower() in NUMBER_OF_NAME:
         return f"'{text}' is the name of an element: write '{SYMBOLS[NUMBER_OF_NAME[text.lower()] - 1]}'"

@@ -380,6 +380,12 @@ def _refuse_dopants(text: str) -> None:
         )
     if re.search("[0-9A-Za-z] ?(?:at|mol)\\.? ?%$", text):
         raise RefusalError("its amounts are percent of atoms or moles: write the formula without 'at.%' or 'mol%'")
+    pure = re.fullmatch(r"(?P<rest>[A-Z].*?)[, ]*(?P<purity>[(\[ ,](?:9[0-9](?:\.[0-9]+)?|100) ?%[)\]]?)", text)
+    if pure:
+        raise RefusalError(
+            f"'{pure['purity'].strip(' ,')}' behind it states a purity or a density: leave it out and write "
+            f"'{pure['rest']}'"
+        )
     if "%" in text and re.search("[A-Z]", text) and WEIGHTS.fullmatch(text) is None:
         percent = re.search(r"[0-9.]+ ?[a-z.]*%", text)
         raise RefusalError(_dopant_message(f"'{percent.group() if percent else '%'}'"))

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from scotl_matgl.tables.strange_cells import why_no_number
+from scotl_matgl.tables.strange_cells import marks_missing, why_no_number
 from scotl_matgl.vocabulary import Floats
 
 #: Longer cells are no measurements; reading them would cost time and memory for nothing.
@@ -282,8 +282,8 @@ class Numbers:
     remarks : tuple of str
         How the cells were understood.
     n_numbers, n_filled, n_dressed : int
-        Cells that are numbers, limits, ranges or doubtful, cells that are not empty, and numbers with something around
-        them.
+        Cells that are numbers, limits, ranges or doubtful, cells that are neither empty nor mark a missing value, and
+        numbers with something around them.
     """
 
     values: Floats
@@ -350,7 +350,9 @@ def read_numbers(values: NDArray[Any]) -> Numbers:
         unit,
         tuple(remarks),
         n_numbers=sum(cell.kind in ("number", "limit", "range", "doubtful") for cell in cells),
-        n_filled=sum(cell.kind != "empty" for cell in cells),
+        n_filled=sum(
+            cell.kind != "empty" and not marks_missing(value) for value, cell in zip(column, cells, strict=True)
+        ),
         n_dressed=sum(
             cell.kind in ("limit", "range", "doubtful") or (cell.kind == "number" and not cell.plain) for cell in cells
         ),

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.tables.cells import Signs, Unreadable, decimal_signs, points_may_group, read_cell, read_numbers
 from scotl_matgl.tables.crystal_cells import CIF_SIGN, rows_of
-from scotl_matgl.tables.strange_cells import why_no_number
+from scotl_matgl.tables.strange_cells import marks_missing, why_no_number
 from scotl_matgl.tables.workbooks import sheets_of
 
 if TYPE_CHECKING:
@@ -608,8 +608,9 @@ def column_of(frame: pd.DataFrame, name: str | None, role: str, file: str, *, kn
     holds = _holds_formulas if role == "formula" else _holds_numbers
     free = [column for column in frame.columns if column not in known and not _is_index(column, frame[column])]
     candidates = [column for column in free if holds(frame[column])]
-    if not candidates and role == "formula" and len(frame.columns) == 1:
-        candidates = list(frame.columns)  # nothing else can be meant: what is no formula is told row by row
+    left = list(frame.columns) if role == "formula" else free
+    if not candidates and len(left) == 1:
+        candidates = left  # nothing else can be meant: what is no formula, no number or no class is told row by row
     if len(candidates) == 1:
         return str(candidates[0])
     option = f"name it ({role}=, --{role})"
@@ -671,8 +672,8 @@ def _holds_formulas(column: pd.Series) -> bool:
 
 
 def _holds_numbers(column: pd.Series) -> bool:
-    """Whether most cells are numbers."""
-    cells = _sample(column)
+    """Whether most cells are numbers, marks of missing ones left out."""
+    cells = [cell for cell in _sample(column) if not marks_missing(cell)]
     signs = decimal_signs(cells)
     kinds = [read_cell(cell, signs).kind for cell in cells]
     return bool(cells) and kinds.count("number") >= _SHARE * len(cells)
@@ -698,7 +699,7 @@ def typed(frame: pd.DataFrame, formula: str, target: str | None = None, *, semic
         numbers = sum(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in filled)
         if column == target:
             # Mostly numbers: the rest are rows to be skipped and listed, not a sign of class labels.
-            if 2 * numbers <= len(filled):
+            if 2 * numbers <= sum(not marks_missing(cell) for cell in filled):
                 cells = [_stripped(cell) for cell in given]
         elif numbers < len(filled) or not filled:
             continue

@@ -37,6 +37,16 @@ _TRUTH = frozenset(
     ]
 )
 _FORMULA_ERRORS = frozenset(("#div/0!", "#ref!", "#name?", "#num!", "#value!", "#null!", "#n/a", "#####", "#spill!"))
+MISSING_LABELS = frozenset(
+    ["?", "??", "???", "-", "–", "—", "−", "--", "---", "/", "n/a", "#n/a", "na", "n.a.", "nan", "null", "n.d.",
+     "n. d.", "nd", "n.r.", "unknown", "unknown?", "undetermined", "not determined", "not measured", "not available",
+     "not known", "not reported", "missing", "tbd", "to be determined", "unbekannt", "inconnu", "k.a."]
+)  # fmt: skip
+"""How people mark class labels that they do not have, in small letters."""
+
+MISSING_MARKS = MISSING_LABELS | {"..", "...", "…", "*", "none", "n.m.", "nm"}
+"""The same of numbers: NM may be the class of what has no moment."""
+
 _FRACTION = re.compile(r"[+-]?[0-9]+(?:\s+[0-9]+)?\s*/\s*[0-9]+|[0-9]*\s*[¼½¾⅓⅔⅛⅜⅝⅞]")
 _HEXADECIMAL = re.compile(r"[+-]?0[xX][0-9A-Fa-f]+")
 _COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
@@ -45,6 +55,11 @@ _CONFUSED = re.compile(r"[+-]?[0-9lIO]*[.,]?[0-9lIO]*")
 _SEVERAL = re.compile(r"[+-]?[0-9.]+(?:\s*[;/|]\s*[+-]?[0-9.]+|\s*,\s+[+-]?[0-9.]+)+")
 _IN_BRACKETS = re.compile(r"\(\s*[+-]?[0-9][0-9.,]*\s*\)")
 _BRACKET = re.compile(r"[(\[]?\s*[+-]?[0-9][0-9.,]*\s*(?:[(\[].*|.*[)\]])?")
+
+
+def marks_missing(value: Any) -> bool:
+    """Whether a cell of numbers says that there is none."""
+    return isinstance(value, str) and value.strip().casefold() in MISSING_MARKS
 
 
 def why_no_number(value: Any, *, decimal_comma: bool, otherwise: str = "is no finite number") -> str:
@@ -67,6 +82,8 @@ def why_no_number(value: Any, *, decimal_comma: bool, otherwise: str = "is no fi
     if not isinstance(value, str):
         return "is a truth value and no number" if isinstance(value, bool) else otherwise
     text = value.strip()
+    if marks_missing(text):
+        return "marks a missing value"
     if _DATE.fullmatch(text):
         return "is a date, which a spreadsheet may have made of a number: restore the number"
     if _TIME.fullmatch(text):

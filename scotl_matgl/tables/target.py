@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scotl_matgl.chemistry.elements import NUMBER_OF
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.tables.cells import Unreadable, are_names, read_numbers
+from scotl_matgl.tables.strange_cells import MISSING_LABELS
 from scotl_matgl.vocabulary import Floats
 
 Task = Literal["auto", "regression", "classification"]
@@ -52,12 +53,6 @@ def is_classification(y: ArrayLike, task: Task) -> bool:
     return True
 
 
-# How people mark labels that they do not have; "-" is one only where there is no "+".
-_NO_LABEL = frozenset(
-    ["?", "??", "???", "-", "–", "—", "--", "---", "/", "n/a", "#n/a", "na", "n.a.", "nan", "null", "n.d.",
-     "n. d.", "nd", "unknown", "unknown?", "undetermined", "not determined", "not measured", "not available",
-     "not known", "missing", "tbd", "to be determined", "unbekannt", "inconnu", "k.a."]
-)  # fmt: skip
 _MARKS = tuple(float(10**k - 1) for k in range(2, 8))  # 99, 999, ...: numbers by which files mark missing values
 
 
@@ -190,9 +185,9 @@ def _missing_labels(labels: NDArray[Any]) -> set[str]:
     """Labels that stand for a missing one, if at least two classes are left."""
     given = {label for label in labels.tolist() if isinstance(label, str)}
     # Na and Nd may be labels: dopants, cations.
-    marks = {label for label in given if label.strip().casefold() in _NO_LABEL and label.strip() not in NUMBER_OF}
+    marks = {label for label in given if label.strip().casefold() in MISSING_LABELS and label.strip() not in NUMBER_OF}
     if any(label.strip() == "+" for label in given):
-        marks = {label for label in marks if label.strip() not in ("-", "–", "—")}
+        marks = {label for label in marks if label.strip() not in ("-", "–", "—", "−")}
     return marks if len(set(labels.tolist()) - marks) > 1 else set()
 
 
