@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import itertools
+import json
 import re
 import shlex
 import warnings
@@ -145,6 +147,53 @@ def test_blocks_of_python_run(page: Path, known: dict[str, Any], monkeypatch: py
             if not needs_models:
                 exec(compile(code, str(page), "exec"), names)  # noqa: S102 - our own documents
     assert len(names) > len(known)
+
+
+def write_what_the_models_read(file: Path, chosen: int = 60) -> None:
+    """The first small crystals of the Materials Project, and a source that was trained on them for an epoch."""
+    from scotl_matgl import Corpus
+    from scotl_matgl.training.settings import TrainingSettings
+    from scotl_matgl.training.source import train_source
+
+    with gzip.open(file, "rt", encoding="utf-8") as opened:
+        records = json.load(opened)
+    unit = {"property": "formation_energy_eV_atom", "unit": "eV/atom"}
+    small = [record for record in records if record["natoms"] <= 8 and unit["property"] in record["properties"]]
+    with gzip.open("crystals.json.gz", "wt", encoding="utf-8") as opened:
+        json.dump(small[:chosen], opened)
+    settings = TrainingSettings(**unit, epochs=1, hidden=(8,), width=8, held_out=0.2, validation=0.1)
+    train_source(Corpus.read("crystals.json.gz"), settings, "eform", device="cpu", name="My-Eform")
+
+
+def small_megnet() -> Any:
+    """What the reader has trained: an untrained MEGNet."""
+    from scotl_matgl.encoders.weights import pick_backend
+
+    pick_backend().import_matgl()
+    from matgl.ext.pymatgen import get_element_list
+    from matgl.models import MEGNet
+
+    elements = get_element_list([crystal.to_structure() for crystal in rock_salts()])
+    return MEGNet(element_types=elements, cutoff=4.0, dim_edge_embedding=40)
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+def test_blocks_of_python_that_need_the_models_run(
+    assets: Path, known: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("dgl")
+    pytest.importorskip("lightning")
+    monkeypatch.setattr(f"{__name__}.FEW", FEW | {"My-MEGNet", "My-Eform"})
+    write_what_the_models_read(assets / "structures" / "crystals.json.gz")
+    crystals = rock_salts()
+    names = {**known, "crystals": crystals, "new_crystals": crystals[:3], "module": small_megnet()}
+    codes = [(page, code) for page in PAGES for needs_models, code in blocks(page) if needs_models]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ScotlMatglWarning)
+        for page, code in codes:
+            exec(compile(code.replace("epochs=50", "epochs=1"), str(page), "exec"), names)  # noqa: S102 - our own
+    assert len(codes) == 6
 
 
 @pytest.mark.parametrize("command", commands())
