@@ -24,12 +24,12 @@ test: .venv/test
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest -q --doctest-modules scotl_matgl
 
-# The fast tests alone: without torch, without third-party data, without what is marked slow.
-FAST := -q -m "not slow and not assets and not torch" tests
+# While you work, in less than a minute: without torch, without third-party data, without what is marked slow.
 quick: .venv/test
-	$(BIN)/python -m pytest $(FAST)
+	$(BIN)/python -m pytest -q -n auto -m "not slow and not assets and not torch" tests
 
-# The fast tests under every newer Python that is installed here, without torch; those that are not are named.
+# All tests of the package alone, under every newer Python that is installed here; those that are not are named.
+ALONE := -q -m "not assets and not torch" tests
 NEWER := 3.12 3.13
 quick-newer: pyproject.toml
 	set -e; for version in $(NEWER); do \
@@ -39,7 +39,7 @@ quick-newer: pyproject.toml
 	  test -x .venv-$$version/bin/python || "$$python" -m venv .venv-$$version; \
 	  .venv-$$version/bin/python -m pip install --quiet --upgrade pip; \
 	  .venv-$$version/bin/python -m pip install --quiet --editable '.[test]'; \
-	  .venv-$$version/bin/python -m pytest $(FAST); \
+	  .venv-$$version/bin/python -m pytest $(ALONE); \
 	done
 
 # The site, into site/: warnings are errors (not with --quiet, under which mkdocs counts none), notebooks are run, and
@@ -61,9 +61,9 @@ release: dist
 	curl --fail --silent --show-error --location --output /dev/null $$(sed -n 's/^Documentation = "\(.*\)"/\1/p' pyproject.toml)
 	.venv-docs/bin/twine upload dist/*
 
-# The fast tests with the lowest versions that pyproject.toml allows, and no torch.
+# The same tests with the lowest versions that pyproject.toml allows, and no torch.
 test-lowest: .venv-lowest/test
-	.venv-lowest/bin/python -m pytest $(FAST)
+	.venv-lowest/bin/python -m pytest $(ALONE)
 
 test-pyg: .venv-pyg/test
 	.venv-pyg/bin/python -m pytest tests/test_encoders.py tests/test_encoders_pyg.py tests/test_own_models.py

@@ -56,6 +56,7 @@ def test_below_the_threshold_nothing_is_pulled() -> None:
         assert gradient[0, 1] == 0  # an element that agrees is left alone, whatever the other does
 
 
+@pytest.mark.slow
 def test_alignment_follows_a_circle_that_no_line_does(curved: Any) -> None:
     linear = RidgeBridge().fit(*curved).quality_
     aligned = AlignmentBridge(**SMALL_ALIGNMENT).fit(*curved).quality_
@@ -71,6 +72,7 @@ def test_a_large_threshold_stops_the_alignment_early(curved: Any) -> None:
     assert quality[1].mean_r2 < quality[0].mean_r2 - 0.005
 
 
+@pytest.mark.slow
 def test_the_estimate_has_the_length_that_serves_it_best() -> None:
     # A descriptor that says nothing of the embedding: the best estimate is its mean, not a row of full length.
     rng = np.random.default_rng(0)

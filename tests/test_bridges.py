@@ -154,6 +154,7 @@ _NOT_APPLICABLE = {
 }
 
 
+@pytest.mark.slow
 @parametrize_with_checks(  # type: ignore[untyped-decorator]
     [RidgeBridge(), clone(SMALL).set_params(epochs=2)], expected_failed_checks=lambda _: _NOT_APPLICABLE
 )

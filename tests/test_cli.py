@@ -198,6 +198,7 @@ def test_rank_options_reach_the_ranker(command, table) -> None:
     assert default["head"] != "random forest"
 
 
+@pytest.mark.slow
 def test_rank_lists_bad_rows_and_goes_on(command, table) -> None:
     lines = table.read_text().splitlines()
     bad = ["NaN,-1.0,0.01", "FE2O3,-1.0,0.01", "MgF2,n/a,0.01", "MgF2,,0.01"]
@@ -213,6 +214,7 @@ def test_rank_lists_bad_rows_and_goes_on(command, table) -> None:
     assert "* rows skipped: 4: row 0 ('NaN'): 'NaN' marks a missing value" in out
 
 
+@pytest.mark.slow
 def test_rank_class_labels(command, table) -> None:
     frame = pd.read_csv(table, keep_default_na=False)
     frame["enthalpy"] = np.where(frame["enthalpy"] < -1, "stable", "loose")
@@ -264,6 +266,7 @@ def test_usage_errors_end_with_2(command, table) -> None:
         assert err.startswith("Usage: ")
 
 
+@pytest.mark.slow
 def test_no_source_that_can_be_ranked_ends_with_1(command, table, monkeypatch, tmp_path) -> None:
     monkeypatch.setattr("scotl_matgl.bridges.store.shipped_folder", lambda: tmp_path)
     code, out, _ = command(*rank(table))
@@ -275,6 +278,7 @@ def test_no_source_that_can_be_ranked_ends_with_1(command, table, monkeypatch, t
 # -- which errors are whose -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "code"),
     [

@@ -90,6 +90,7 @@ def test_the_loss_of_a_worker_does_not_end_the_run(table: pd.DataFrame, by_threa
     assert set(cluster.run(os.getpid).values()) != set(before.values())
 
 
+@pytest.mark.slow
 def test_processes_of_joblib_give_the_same_ranking(table: pd.DataFrame) -> None:
     few = table[:40]
     options = {"sources": "Shotgun-*", "max_measured": 3, "head": "kernel ridge", "estimators": ("loo",)}

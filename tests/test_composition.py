@@ -203,6 +203,7 @@ def _arrays(content: dict[str, float]) -> tuple[list[int], list[float]]:
     return [SYMBOLS.index(symbol) + 1 for symbol in content], list(content.values())
 
 
+@pytest.mark.slow
 @given(contents)
 @settings(max_examples=300, derandomize=True)
 def test_written_formula_reads_back_exactly(content: dict[str, float]) -> None:
@@ -214,6 +215,7 @@ pieces = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @given(st.one_of(st.lists(pieces, max_size=14).map("".join), st.text(max_size=12)))
 @settings(max_examples=500, derandomize=True)
 def test_any_text_gives_positive_amounts_or_one_sentence(text: str) -> None:
@@ -234,6 +236,7 @@ def test_written_formula_avoids_doubtful_spellings(content: dict[str, float]) ->
     assert parse_formula(format_formula(*_arrays(content))) == content
 
 
+@pytest.mark.slow
 @given(contents, st.randoms(use_true_random=False), st.integers(1, 1000))
 @settings(max_examples=300, derandomize=True)
 def test_key_does_not_depend_on_order_or_scale(content: dict[str, float], random: Any, scale: int) -> None:

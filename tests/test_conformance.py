@@ -69,6 +69,7 @@ def test_bridges_conform(name: str) -> None:
     check_bridge(registry.load("bridges", name)(**settings))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ours("estimators"))
 def test_estimators_conform(name: str) -> None:
     check_estimator(registry.load("estimators", name)())

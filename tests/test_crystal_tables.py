@@ -219,6 +219,7 @@ def more() -> list[Crystal]:
     return [Crystal((3 + z / 50) * np.eye(3), [[0, 0, 0], [0.5] * 3], [z, 8]) for z in range(20, 50)]
 
 
+@pytest.mark.slow
 def test_a_model_predicts_crystals_by_their_embedding_and_formulas_by_the_bridge() -> None:
     crystals, y = polymorphs()
     card = source()
@@ -402,6 +403,7 @@ def run(folder: Path, command: str, form: str, *options: object, table: str = ""
     return result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_rank_takes_crystals_in_every_form(form: str, tables: Path) -> None:
     crystals, y = polymorphs()

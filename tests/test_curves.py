@@ -91,6 +91,7 @@ def test_mean_error_at_the_largest_size_is_that_of_cross_validation() -> None:
     np.testing.assert_allclose(largest["error"], -scores, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_error_falls_with_rows_and_the_law_is_that_of_the_frame() -> None:
     curves = learning_curves(
         TABLE["formula"], TABLE["target"], {"kernel": KERNEL}, settings=StudySettings(unit="eV/atom")

@@ -30,6 +30,7 @@ def write(tmp_path):
 # -- the bundled table ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_example_is_what_pymatgen_holds() -> None:
     from pymatgen.core import Composition
 
@@ -159,6 +160,7 @@ def test_labels_stay_text(write) -> None:
     assert cells(write, "metal", "", " oxide ", "3") == ["metal", None, "oxide", "3"]
 
 
+@pytest.mark.slow
 def test_what_was_read_is_listed_as_it_stood(write, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("SCOTL_MATGL_HOME", str(tmp_path))
     example = load_example().iloc[::60]

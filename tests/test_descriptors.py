@@ -121,6 +121,7 @@ def exporter() -> ModuleType:
 # --- against matminer ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_shipped_tables_are_those_of_the_installed_matminer(exporter: ModuleType) -> None:
     built = exporter.build()
     with np.load(exporter.OUTPUT, allow_pickle=False) as shipped:

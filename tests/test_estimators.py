@@ -465,6 +465,7 @@ def test_forest_of_many_classes_takes_their_codes_for_no_measurements():
 # -------------------------------------------------------------------------------------------------------------- laws
 
 
+@pytest.mark.slow
 def test_law_forest_sees_the_rows_drawn_and_no_other():
     Z, y = data((60, 5))
     fitted = Forest(max_rows=30).fit(Z, y)
@@ -490,6 +491,7 @@ def test_law_forest_sees_the_rows_drawn_and_no_other():
     assert error < 0.05 * abs(plain.mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [2.0**-200, 2.0**-40, 0.125, 2.0**60, 2.0**300])
 def test_law_forest_and_units(factor):
     """Trees of scikit-learn are blind to differences below 1e-7 and variances below 2e-16, and end at float32."""
@@ -597,6 +599,7 @@ def test_law_duplicated_columns(estimator, Z, y):
     assert estimator.fit(np.hstack([Z, Z]), y).score_ == pytest.approx(score, rel=tolerance, abs=tolerance)
 
 
+@pytest.mark.slow
 @each_case()
 def test_law_storage_of_the_embedding(estimator, Z, y):
     Z = np.round(8 * Z)
@@ -605,6 +608,7 @@ def test_law_storage_of_the_embedding(estimator, Z, y):
         assert estimator.fit(stored, y).score_ == pytest.approx(score, rel=1e-9, abs=1e-12)
 
 
+@pytest.mark.slow
 @each_case()
 def test_inputs_are_not_modified_and_decompositions_shared(estimator, Z, y):
     score = estimator.fit(Z, y).score_
@@ -621,6 +625,7 @@ def test_inputs_are_not_modified_and_decompositions_shared(estimator, Z, y):
     assert_array_equal(y, before[1])
 
 
+@pytest.mark.slow
 @each_case()
 def test_law_names_and_types_of_the_target(estimator, Z, y):
     if y.dtype.kind == "i":
@@ -705,6 +710,7 @@ def test_unbiased_alignment_without_positive_norm_is_nan():
 # -------------------------------------------------------------------------------------------------------- edge cases
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", [*REGRESSION, *CLASSIFICATION], ids=repr)
 @pytest.mark.parametrize("shape", [(2, 1), (2, 3), (3, 1), (3, 2), (4, 4), (30, 1)])
 def test_smallest_tables_have_finite_scores(estimator, shape):
@@ -908,6 +914,7 @@ def test_data_frames_give_names_of_features():
 
 
 # LEEP is left out: it accepts class probabilities only, which the checks do not generate.
+@pytest.mark.slow
 @parametrize_with_checks(
     [*{type(e): clone(e) for e in [*REGRESSION, *CLASSIFICATION, LabMSE(), NCE()]}.values()],
     expected_failed_checks=lambda estimator: (

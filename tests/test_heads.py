@@ -30,6 +30,7 @@ def table() -> tuple[np.ndarray, np.ndarray]:
     return X, np.sin(X[:, 0]) + X[:, 1] ** 2 + 0.1 * rng.normal(size=90) + 5.0
 
 
+@pytest.mark.slow
 @parametrize_with_checks([LaplacianKernelRidge(), LaplacianKernelClassifier(), HeldRidge()])
 def test_follows_scikit_learn(estimator, check) -> None:
     check(estimator)
@@ -183,6 +184,7 @@ def test_distances_of_columns_side_by_side_add_up(table) -> None:
     np.testing.assert_allclose(manhattan(X), manhattan(X[:, :3]) + manhattan(X[:, 3:]), atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["extra trees", "gradient boosting"])
 def test_loss_of_trees_is_that_of_cross_val_predict(name, table) -> None:
     from sklearn.model_selection import cross_val_predict

@@ -36,6 +36,7 @@ def test_the_package_itself_loads_no_dependency_at_all() -> None:
     assert not loaded_after("import scotl_matgl") & {*HEAVY, "numpy", "pandas", "sklearn", "scipy", "typer", "rich"}
 
 
+@pytest.mark.slow
 def test_no_module_loads_anything_heavy() -> None:
     # One process for all: none may load it, so neither may their union.
     assert "scotl_matgl.ranking.ranker" in MODULES
@@ -49,6 +50,7 @@ def test_help_loads_neither_heavy_modules_nor_numpy() -> None:
     assert not loaded & {*HEAVY, "numpy", "pandas", "sklearn", "scipy", "rich"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [("rank",), ("fit", "-o", "model.skops"), ("curve",), ("validate",), ("evaluate",)])
 def test_a_wrong_column_is_told_before_scikit_learn_is_loaded(command, tmp_path) -> None:
     (tmp_path / "table.csv").write_text("formula,target\nNaCl,1\n")
@@ -73,6 +75,7 @@ def test_ranking_with_shipped_bridges_loads_neither_torch_nor_matgl(tmp_path, mo
     assert not loaded & set(HEAVY)
 
 
+@pytest.mark.slow
 def test_no_warning_at_import() -> None:
     names = (
         "ranking.ranker",

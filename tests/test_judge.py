@@ -184,6 +184,7 @@ def test_probabilities_of_classes_are_averaged_before_the_label_is_read() -> Non
 # -- gains without selection bias -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_gains_are_read_on_the_rows_that_the_choice_has_not_seen() -> None:
     table = Table(11, np.linspace(0.85, 1.05, 8), m=60)
     found = table.judge()
@@ -202,6 +203,7 @@ def test_gains_are_read_on_the_rows_that_the_choice_has_not_seen() -> None:
     assert found.together.measured == pytest.approx(1 - (together / seen).mean() / scale, abs=0.01)
 
 
+@pytest.mark.slow
 def test_the_best_of_many_that_know_nothing_gains_nothing() -> None:
     naive, stated, sure, likely = [], [], 0, 0
     for seed in range(60):
@@ -221,6 +223,7 @@ def test_the_best_of_many_that_know_nothing_gains_nothing() -> None:
     assert sure <= 3
 
 
+@pytest.mark.slow
 def test_what_is_stated_of_a_choice_among_good_ones_is_what_it_realises() -> None:
     """Losses on new rows are known here: those of the source picked are what its gain is judged by."""
     naive, stated, realised = [], [], []
@@ -271,6 +274,7 @@ def test_the_standard_error_over_rows_is_inflated_to_that_of_folds_whose_trainin
     assert corrected.mean() / of_rows.mean() == pytest.approx(module._INFLATION**2, rel=0.03)
 
 
+@pytest.mark.slow
 def test_intervals_cover_gains_that_are_drawn_as_the_prior_says() -> None:
     rng = np.random.default_rng(0)
     covered = []

@@ -139,6 +139,7 @@ def test_a_layer_that_is_repeated_changes_nothing() -> None:
     np.testing.assert_array_equal(once.probability_first, again.probability_first)
 
 
+@pytest.mark.slow
 def test_the_best_of_many_layers_that_know_nothing_gains_nothing() -> None:
     naive, stated, sure = [], [], 0
     for seed in range(60):
@@ -155,6 +156,7 @@ def test_the_best_of_many_layers_that_know_nothing_gains_nothing() -> None:
 # -- rankings ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"head": "extra trees"}, {"combine": "embedding"}])
 def test_the_layer_that_knows_the_property_is_found_and_named(table: pd.DataFrame, options: dict[str, Any]) -> None:
     sources = [source("A"), source("B", "second"), source("C")]
@@ -182,6 +184,7 @@ def test_the_layer_that_knows_the_property_is_found_and_named(table: pd.DataFram
     assert "layer" not in readout.to_frame()
 
 
+@pytest.mark.slow
 def test_more_rows_than_the_screen_sees_are_judged_by_the_first_layers() -> None:
     frame = load_example().drop_duplicates("formula").iloc[:340]
     y = hidden(read_rows(frame["formula"]).compositions) @ [1.0, -1.0, 2.0, 0.5]
@@ -265,6 +268,7 @@ class Shells:
         return Encoded({layer: values[layer] for layer in layers})
 
 
+@pytest.mark.slow
 def test_crystals_have_all_layers_without_a_bridge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCOTL_MATGL_HOME", str(tmp_path))
     card = SourceCard(
@@ -300,6 +304,7 @@ def test_crystals_have_all_layers_without_a_bridge(tmp_path: Path, monkeypatch: 
 # -- models, studies, commands ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_models_and_featurizers_embed_by_the_layer_taken(table: pd.DataFrame, tmp_path: Path) -> None:
     given = table["formula"], table["target"]
     sources = [source("A"), source("B", "second")]
@@ -358,6 +363,7 @@ def test_layers_are_those_of_the_card_in_its_order() -> None:
     assert layers_of(card, "other") == ("other",)  # what is wrong with it is said by what embeds
 
 
+@pytest.mark.slow
 def test_commands_take_layers(tmp_path: Path) -> None:
     file = tmp_path / "table.csv"
     load_example().sample(90, random_state=0).to_csv(file, index=False)

@@ -332,6 +332,7 @@ def table(tmp_path: Path) -> Path:
     return tmp_path / "table.csv"
 
 
+@pytest.mark.slow
 def test_a_folder_of_train_is_added_listed_ranked_and_removed(tmp_path: Path, table: Path, command: Any) -> None:
     own_network(tmp_path / "run")
     (tmp_path / "run" / "report.json").write_text("{}")
@@ -352,6 +353,7 @@ def test_a_folder_of_train_is_added_listed_ranked_and_removed(tmp_path: Path, ta
     assert (code, err) == (2, "error: no source 'Mine' was added, so none can be removed; added are: none\n")
 
 
+@pytest.mark.slow
 def test_a_card_of_a_file_is_a_source_with_the_weights_beside_it(tmp_path: Path, table: Path, command: Any) -> None:
     own_network(tmp_path / "run")
     for option in ("--card", "-s"):

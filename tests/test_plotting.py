@@ -159,6 +159,7 @@ def figures() -> dict[str, Axes]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gains", "predictions", "residuals", "calibration", "curves", "trade"])
 def test_legends_cover_no_data_and_axes_are_labelled(name) -> None:
     ax = figures()[name]

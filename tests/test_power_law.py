@@ -72,6 +72,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(b, c, repeats, own, share
     assert np.mean(hits / trials) > 0.85
 
 
+@pytest.mark.slow
 def test_floor_is_kept_where_seen_and_only_there() -> None:
     rng = np.random.default_rng(1)
 
@@ -147,6 +148,7 @@ def test_extrapolation_is_said_beyond_four_times_the_data() -> None:
     assert "has not been tested there" in law.needed(float(law.predict(1500))).remarks[0]
 
 
+@pytest.mark.slow
 def test_lack_of_fit_is_found_and_widens_the_intervals() -> None:
     rng = np.random.default_rng(6)
     bent = {20: 1.0, 35: 1.0, 61: 1.0, 106: 0.5, 184: 0.25, 320: 0.24}

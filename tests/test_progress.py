@@ -34,6 +34,7 @@ def check_rising(calls):
     assert len({total for _, total in calls}) == 1
 
 
+@pytest.mark.slow
 def test_a_ranking_and_a_model_tell_a_callable_how_far_they_are_and_give_the_same(rows):
     calls = []
     TransferabilityRanker("CGCNN*").fit(*rows, progress=lambda done, total: calls.append((done, total)))
@@ -45,6 +46,7 @@ def test_a_ranking_and_a_model_tell_a_callable_how_far_they_are_and_give_the_sam
     assert np.array_equal(told.predict(rows[0][:5]), TransferRegressor("CGCNN*").fit(*rows).predict(rows[0][:5]))
 
 
+@pytest.mark.slow
 def test_nothing_is_printed_unless_asked_for(rows, capsys, caplog):
     with caplog.at_level(logging.INFO, "scotl_matgl"):
         TransferabilityRanker("CGCNN-MP-2017-Eform").fit(*rows)
@@ -97,6 +99,7 @@ def test_a_bar_in_a_notebook_is_updated_in_its_cell(monkeypatch):
     assert "4 of 4" in shown[2]
 
 
+@pytest.mark.slow
 def test_a_bar_leaves_no_trace_on_stdout(rows, capsys):
     ranker = TransferabilityRanker("CGCNN*").fit(*rows, progress=True)
     assert len(ranker.ranking_.results) > 0
@@ -108,6 +111,7 @@ def test_what_is_no_progress_is_refused(rows):
         TransferabilityRanker("CGCNN*").fit(*rows, progress="yes")
 
 
+@pytest.mark.slow
 def test_studies_tell_it_in_the_same_way(rows, capsys):
     calls = []
     learning_curves(*rows, "kernel ridge", repeats=2, settings=StudySettings(progress=lambda *step: calls.append(step)))

@@ -134,6 +134,7 @@ def alone(small) -> TransferabilityRanker:
     return quick("MEGNet-MP-*", combine="embedding").fit(small["formula"], small["target"])
 
 
+@pytest.mark.slow
 def test_losses_of_the_embedding_alone_are_those_of_a_forest_out_of_bag(alone, small) -> None:
     X, y = get_descriptor("standard").fit_transform(small["formula"]), small["target"].to_numpy()
     oracle = RandomForestRegressor(100, max_features=1 / 3, oob_score=True, random_state=0)
@@ -147,6 +148,7 @@ def test_losses_of_the_embedding_alone_are_those_of_a_forest_out_of_bag(alone, s
         assert loss.mean() == pytest.approx(expected.mean(), rel=0.02)
 
 
+@pytest.mark.slow
 def test_order_for_the_embedding_alone_is_that_of_a_forest_and_kernel_ridge(alone, small) -> None:
     X, y = get_descriptor("standard").fit_transform(small["formula"]), small["target"].to_numpy()
     rows = Rows.read(small["formula"], y)
@@ -165,6 +167,7 @@ def test_order_for_the_embedding_alone_is_that_of_a_forest_and_kernel_ridge(alon
     assert "for training on the embedding alone" in str(ranking)
 
 
+@pytest.mark.slow
 def test_labels_are_ranked_for_the_embedding_alone_by_what_takes_them(small) -> None:
     labels = np.where(small["target"] < -1, "stable", "loose")
     ranking = quick(GAPS, combine="embedding").fit(small["formula"], labels).ranking_
@@ -174,6 +177,7 @@ def test_labels_are_ranked_for_the_embedding_alone_by_what_takes_them(small) -> 
     np.testing.assert_allclose(ranking.control, ((votes.oob_decision_function_ - truth) ** 2).sum(axis=1), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_first_together_on_the_embedding_alone_are_forests_too(alone, small) -> None:
     # Their mean prediction was that of kernel ridge, against forests as the control.
     y, ranking = small["target"].to_numpy(), alone.ranking_
@@ -238,6 +242,7 @@ def hidden_part(compositions: Any) -> np.ndarray:
     return np.array([np.random.default_rng(seed).normal() for seed in seeds])
 
 
+@pytest.mark.slow
 def test_what_is_best_alone_is_not_what_is_best_beside_descriptors(table) -> None:
     compositions = parse_compositions(table["formula"])
     y = known_part(compositions) + hidden_part(compositions)
@@ -355,6 +360,7 @@ def test_max_rows_bounds_the_folds_and_not_the_scores(table, fitted) -> None:
 # -- screening --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("combine", ["concat", "embedding"])
 def test_sources_that_are_screened_out_have_scores_and_no_error_and_change_no_other(small, combine) -> None:
     data = small["formula"], small["target"]
@@ -453,6 +459,7 @@ def test_numbers_written_as_text_are_read_for_regression(small) -> None:
 # -- class labels -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_error_of_labels_is_the_brier_score(table, described) -> None:
     labels = np.where(table["target"] < -1, "stable", "loose")
     ranking = quick(estimators=["loo", "logme", "scotl"], head="extra trees").fit(table["formula"], labels).ranking_
@@ -731,6 +738,7 @@ def count(table: pd.DataFrame, look_up: Any) -> tuple[int, float]:
     return result.looked_up, result.loo_rmse
 
 
+@pytest.mark.slow
 def test_look_up_is_taken_where_it_lowers_the_leave_one_out_error(table, crystals) -> None:
     assert count(table, "auto") == count(table, True) == count(table, False)  # none is there
     for informed in (False, True):

@@ -56,6 +56,7 @@ def page(ranked, tmp_path_factory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_page_holds_answer_table_figures_reasons_and_references(ranked, page) -> None:
     ranking, _ = ranked
     html = page.read_text(encoding="utf-8")
@@ -73,6 +74,7 @@ def test_the_page_holds_answer_table_figures_reasons_and_references(ranked, page
     assert f"{ranking.sources[0]} {100 * ranking.relative_gain:+.1f} %" in pictures[0]["aria-label"]
 
 
+@pytest.mark.slow
 def test_the_page_asks_nothing_of_the_network_and_escapes(page) -> None:
     read = Page(page.read_text(encoding="utf-8"))
     assert [tag for tag, _ in read.tags].count("script") == 1
@@ -151,6 +153,7 @@ def test_it_prints_to_a_pdf_that_can_be_read(ranked, page, chromium, tmp_path) -
     assert ranking.results[-1].source in words.replace("- ", "-")  # what is folded on the screen is open on paper
 
 
+@pytest.mark.slow
 def test_commands_report_what_they_did(tmp_path) -> None:
     table = tmp_path / "table.csv"
     load_example().sample(60, random_state=1).to_csv(table, index=False)

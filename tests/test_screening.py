@@ -56,6 +56,7 @@ def test_a_table_is_predicted_as_its_formulas_are(model, folder) -> None:
     assert found["predicted"].isna().sum() == 2
 
 
+@pytest.mark.slow
 def test_blocks_change_no_number(model, monkeypatch) -> None:
     formulas = load_example()["formula"].iloc[:50]
     whole = model.predict_table(formulas)
@@ -68,6 +69,7 @@ def run(folder: Path, name: str, **settings: object) -> tuple[int, tuple[tuple[i
     return Screening(**given | settings).run()
 
 
+@pytest.mark.slow
 def test_parts_together_are_the_whole(model, folder) -> None:
     steps = []
     screening = Screening(
@@ -85,6 +87,7 @@ def test_parts_together_are_the_whole(model, folder) -> None:
     assert not (folder / "all.csv.parts").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_another_table_does_not(folder, monkeypatch) -> None:
     predict = TransferRegressor.predict_table
     calls = []
@@ -115,6 +118,7 @@ def test_a_killed_run_goes_on_and_another_table_does_not(folder, monkeypatch) ->
         run(folder, "mine.csv")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("maximise", [True, False])
 def test_the_best_are_the_first_of_all_in_order(maximise, folder, model) -> None:
     run(folder, "top.csv", top=9, maximise=maximise)
@@ -145,6 +149,7 @@ def test_the_command_writes_the_best(folder) -> None:
     assert "--top is for a table that is a file" in str(result.exception)
 
 
+@pytest.mark.slow
 def test_classes_have_no_best(folder) -> None:
     table = load_example().sample(60, random_state=0)
     TransferClassifier(()).fit(table["formula"], table["target"] < -0.5).save(folder / "classes.skops")
@@ -223,6 +228,7 @@ LINES = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     lines=st.lists(LINES, min_size=1, max_size=60),

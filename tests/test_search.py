@@ -121,6 +121,7 @@ def test_control_is_the_best_of_all_heads_without_a_source(found, rows, describe
     assert ranking.head == min((name for name in expected if name.endswith("descriptors")), key=expected.get)
 
 
+@pytest.mark.slow
 def test_labels_have_no_median(rows, described) -> None:
     labelled = replace(rows, y=(rows.y > np.median(rows.y)).astype(np.intp), classes=np.array(["a", "b"]))
     ranking = search(labelled, described, ENTHALPY).ranking
@@ -137,6 +138,7 @@ def test_labels_have_no_median(rows, described) -> None:
 # -- measuring --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["auto", "kernel ridge"])
 def test_losses_of_a_source_are_those_of_the_head_on_descriptors_beside_its_embedding(
     found, rows, described, head

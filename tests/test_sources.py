@@ -48,7 +48,7 @@ def random_network(seed: int, widths: tuple[int, ...] = (60, 20, 9, 5, 2), activ
 
 
 @pytest.fixture
-def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[SourceCard]:
+def written(assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[SourceCard]:
     """Three networks in one file of the user's folder; the second is of SCOTL's form and knows few elements."""
     monkeypatch.setenv("SCOTL_MATGL_HOME", str(tmp_path))
     form = {"activation": "leaky_relu", "readout_activation": "identity", "unit_readout": True}
@@ -252,7 +252,7 @@ def test_networks_of_the_same_descriptor_take_it_and_run_once_for_all_layers(
 
 
 def test_eight_bits_change_a_network_by_less_than_a_hundredth_of_its_spread(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SCOTL_MATGL_HOME", str(tmp_path))
     network = random_network(5)
@@ -332,6 +332,7 @@ OWN = {card.name: card for card in zoo.own()}
 SHOTGUN = {card.name: card for card in find(zoo.own(), zoo="shotgun")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OWN)
 def test_shipped_sources_conform(name: str) -> None:
     check_card(OWN[name])

@@ -37,6 +37,7 @@ def heated() -> pd.DataFrame:
     return table.assign(T=np.random.default_rng(0).uniform(300, 900, len(table)))
 
 
+@pytest.mark.slow
 def test_a_law_of_the_temperature_alone_is_learned_from_its_column_and_by_no_source(heated) -> None:
     y = np.sin(heated["T"] / 150) + 0.01 * np.random.default_rng(1).normal(size=len(heated))
     with_column, without = ranked(heated[["formula", "T"]], y), ranked(heated[["formula"]], y)

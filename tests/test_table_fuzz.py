@@ -110,6 +110,7 @@ def tables() -> list[pd.DataFrame]:
     return found
 
 
+@pytest.mark.slow
 def test_no_value_is_read_as_another(tmp_path: Path) -> None:
     sources, read, lost = tables(), 0, 0
     for seed in range(CASES):

@@ -134,6 +134,7 @@ def test_wrong_input_is_said_in_a_sentence() -> None:
         TradeLaw(1.0, -1.0, 1.0, 1.0)
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path) -> None:
     table, figure = tmp_path / "errors.csv", tmp_path / "lines.png"
     errors = LAWS[0].predict(TARGET, SOURCE)
@@ -154,6 +155,7 @@ def test_command_line(tmp_path) -> None:
 PRICES = ["--price-target=10", "--price-source=0.1", "--error=0.2"]
 
 
+@pytest.mark.slow
 def test_the_command_reads_any_kind_of_table_and_lists_odd_rows(tmp_path) -> None:
     errors = LAWS[0].predict(TARGET, SOURCE)
     table = pd.DataFrame({"N_target ": TARGET, "n_source": SOURCE, "error": errors})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import itertools
 import json
 import pickle
@@ -16,8 +17,9 @@ import pytest
 from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("dgl")
-pytest.importorskip("lightning")
+for needed in ("dgl", "lightning"):
+    if importlib.util.find_spec(needed) is None:  # looked for and not imported, which takes seconds
+        pytest.skip(f"{needed} is not installed", allow_module_level=True)
 
 from scotl_matgl import TransferabilityRanker, load_example  # noqa: E402
 from scotl_matgl.bridges.alignment import alignment_loss  # noqa: E402

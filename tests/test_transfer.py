@@ -88,6 +88,7 @@ def embedding(formulas, name: str = ENTHALPY) -> np.ndarray:
 # -- the numeric path follows scikit-learn ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @parametrize_with_checks(
     [TransferRegressor(sources=(), head=Ridge()), TransferClassifier(sources=(), head="kernel ridge")]
 )
@@ -146,6 +147,7 @@ def test_guarded_prediction_is_the_weighted_mean_of_its_members(known, new) -> N
     assert (without.share_, without.transfers_) == (0.0, False)
 
 
+@pytest.mark.slow
 def test_forests_are_read_by_their_mean_and_their_median(known, new) -> None:
     model = TransferRegressor(()).fit(known["formula"], known["target"])
     X, y = described(known["formula"]), known["target"].to_numpy()
@@ -226,6 +228,7 @@ def test_alloys_are_learned_from_their_element_fractions(assets) -> None:
     assert np.isfinite(model.predict(["Fe0.9U0.1"])).all()
 
 
+@pytest.mark.slow
 def test_a_class_that_a_fold_lacks_is_never_predicted_there(known) -> None:
     labels = np.array(["usual"] * (len(known) - 1) + ["rare"])
     model = TransferClassifier(()).fit(known["formula"], labels)
@@ -323,6 +326,7 @@ def test_transfer_helps_where_the_source_knows_the_property(known, new) -> None:
     assert error < 0.8 * without
 
 
+@pytest.mark.slow
 def test_guard_falls_back_on_descriptors_where_the_target_is_noise(known) -> None:
     transferred = []
     for seed in range(8):
@@ -386,6 +390,7 @@ def test_the_same_seed_gives_the_same_model(known, new) -> None:
 # -- uncertainty and domain -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_nine_in_ten_new_rows_lie_within_the_interval(known, new) -> None:
     inside = []
     for seed in range(4):
@@ -584,6 +589,7 @@ def test_only_a_network_can_be_fine_tuned(bridge, message) -> None:
 # -- inside scikit-learn, and files -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_grid_search_clone_and_pickle(fitted, known, new) -> None:
     search = GridSearchCV(quick(), {"combine": ["concat", "embedding"], "head": ["kernel ridge", Ridge()]}, cv=KFold(2))
     search.fit(known["formula"].to_numpy(), known["target"])
@@ -631,6 +637,7 @@ def test_featurizer_in_a_column_transformer_with_a_numeric_column(known, new) ->
     assert len(names) == 161
 
 
+@pytest.mark.slow
 def test_featurizer_gives_descriptors_beside_the_embedding_of_the_best_source(known, fitted) -> None:
     featurizer = TransferFeaturizer(["MEGNet-MP-2018*", "QET*"]).set_output(transform="pandas")
     features = featurizer.fit_transform(known[["formula"]], known["target"])
@@ -654,6 +661,7 @@ def test_featurizer_says_what_it_needs(known) -> None:
     assert TransferFeaturizer(()).fit_transform(known["formula"]).shape == (80, 267)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["auto", "gradient boosting", RandomForestRegressor(10, random_state=0)])
 def test_a_saved_model_predicts_the_same_without_pickle(head, known, new, tmp_path, monkeypatch) -> None:
     model = quick(head=head).fit(known["formula"], known["target"])

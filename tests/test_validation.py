@@ -131,6 +131,7 @@ def test_laws_hold_for_any_list_of_formulas(formulas, n_splits) -> None:
             assert sorted(np.concatenate([test for _, test in folds])) == list(range(len(formulas)))
 
 
+@pytest.mark.slow
 def test_scikit_learn_takes_the_splitters() -> None:
     element = LeaveOneElementOut(min_formulas=25)
     scores = cross_val_score(KERNEL, FORMULAS, TABLE["target"], cv=element, scoring="neg_mean_absolute_error")
@@ -145,6 +146,7 @@ def test_scikit_learn_takes_the_splitters() -> None:
     assert by_column == [test.tolist() for _, test in element.split(FORMULAS)]
 
 
+@pytest.mark.slow
 def test_validation_stands_beside_random_folds_on_the_same_rows() -> None:
     found = validate(
         {"kernel": KERNEL, "mean": DummyRegressor()},

@@ -94,6 +94,7 @@ BAD_RECORDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BAD_RECORDS)
 @pytest.mark.parametrize("form", ["list", "lines", "data"])
 def test_a_bad_record_costs_itself(kind: str, form: str, tmp_path: Path) -> None:
@@ -177,6 +178,7 @@ def test_limits_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.Mo
         Corpus.read(tmp_path / "a.json")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     ["'a " * 50_000, "_" * 500_000, "loop_ " * 200_000, ";\n" * 200_000, "\n;" * 100_001, "_cell_x 1 " * 50_000],

@@ -288,6 +288,7 @@ def no_hang() -> Iterator[None]:
     signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.usefixtures("no_hang")
 def test_mutated_files_are_read_or_refused_by_a_sentence(

@@ -332,6 +332,7 @@ def test_no_odd_file_ends_a_listing(home: Path, command: list[str]) -> None:
     assert done.exit_code == 0, done.output
 
 
+@pytest.mark.slow
 def test_no_command_writes_over_the_table_that_it_reads(home: Path, tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     table.write_text("formula,target\nNaCl,1\n")

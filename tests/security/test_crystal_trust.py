@@ -45,6 +45,7 @@ RECORDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", RECORDS)
 def test_modules_that_a_json_names_are_not_imported(kind: str, tmp_path: Path) -> None:
     (tmp_path / "payload_of_a_stranger.py").write_text(PAYLOAD)

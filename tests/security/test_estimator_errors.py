@@ -33,6 +33,7 @@ def embeddings() -> Iterator[np.ndarray]:
         yield np.repeat(Z[:1], n, axis=0) + 1e-15 * Z
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_odd_embeddings_give_a_score_or_a_documented_end(name: str) -> None:
     rng = np.random.default_rng(1)

@@ -240,6 +240,7 @@ def test_what_the_user_trusts_is_exact(forge: Any, table: Any) -> None:
 # --- bounds ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_file_is_not_unpacked_without_end(
     forge: Any, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -335,6 +336,7 @@ def test_every_class_on_the_list_exists_and_every_descriptor_and_bridge_is_on_it
     assert {name for name in _subclasses(Bridge) if not name.rpartition(".")[2].startswith("_")} <= OWN_CLASSES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("descriptor", sorted(set(registry.names("descriptors")) - {"scotl60"}))
 def test_models_of_every_descriptor_are_saved(table: Any, tmp_path: Path, descriptor: str) -> None:
     model = TransferRegressor((), head="kernel ridge", descriptor=descriptor)
@@ -386,6 +388,7 @@ def test_pipelines_of_scikit_learn_that_hold_our_estimators_are_dumped(table: An
     np.testing.assert_array_equal(again.predict(table[["formula"]]), model.predict(table[["formula"]]))
 
 
+@pytest.mark.slow
 def test_cards_are_dumped_and_a_forged_one_names_no_loader_of_its_own() -> None:
     for card in all_cards():
         data = skops.io.dumps(card)

@@ -97,6 +97,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default::scotl_matgl.exceptions.ScotlMatglWarning")
 @pytest.mark.parametrize("command", COMMANDS, ids=ascii)
 def test_no_command_shows_control_characters_of_others(
