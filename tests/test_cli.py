@@ -366,7 +366,7 @@ def test_exit_codes_and_streams_of_the_process(table) -> None:
         (("zoo", "list"), ("--property", "--architecture", "--modality")),
         (("zoo", "show"), ("name",)),
         (("bridge",), ("build", "show")),
-        (("bridge", "build"), ("--structures", "--kind", "--descriptor", "--folder")),
+        (("bridge", "build"), ("--structures", "--kind", "--descriptor", "--output")),
         (("bridge", "show"), ("name",)),
     ],
 )

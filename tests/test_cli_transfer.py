@@ -57,8 +57,8 @@ def test_what_is_fitted_and_predicted_is_what_the_estimator_says(folder) -> None
 
 @pytest.mark.slow
 def test_further_columns_and_classes(folder) -> None:
-    run("fit", folder / "known.csv", "-o", folder / "c.skops", "-s", SOURCE, "--target", "kind", "--classes",
-        "--column", "load")  # fmt: skip
+    labels = ("--target", "kind", "--task", "classification", "--column", "load")
+    run("fit", folder / "known.csv", "-o", folder / "c.skops", "-s", SOURCE, *labels)
     found = pd.read_csv(io.StringIO(run("predict", folder / "c.skops", "--table", folder / "new.csv")))
     assert list(found.columns[:4]) == ["formula", "load", "predicted", "probability"]
     assert set(found["predicted"]) <= {"stable", "other"}

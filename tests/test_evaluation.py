@@ -20,6 +20,7 @@ from scotl_matgl.studies import measuring
 from scotl_matgl.studies.judging import (
     PLACE,
     calibration_error,
+    errors_without_transfer,
     judge_rankings,
     ordered_pairs,
     orders,
@@ -346,6 +347,17 @@ def test_rankings_see_nothing_of_the_rows_that_judge_them(table, result) -> None
     said = ["source", "place", "out_of_fold", "gain", "gain_low", "gain_high", "p_helps", "verdict", "loo", "logme"]
     pd.testing.assert_frame_equal(changed[said], before[said])
     assert (changed["error"] != before["error"]).all()
+
+
+def test_threads_change_nothing_and_the_error_without_transfer_is_the_mean_of_its_draws(table, result) -> None:
+    threaded = evaluate(*table, SOURCES, table="synthetic", settings=replace(FEW, n_jobs=2))
+    before = result[(result["size"] == "50") & (result["draw"] == "0")].reset_index(drop=True)
+    pd.testing.assert_frame_equal(threaded, before)
+    stated = errors_without_transfer(result)
+    assert list(stated) == ["50", "whole"]
+    control = result.set_index(["source", "size", "draw"]).loc[NO_TRANSFER, "error"]
+    assert stated["50"] == pytest.approx((control["50", "0"] + control["50", "1"]) / 2)
+    assert stated["whole"] == pytest.approx(sum(control["whole", str(fold)] for fold in range(5)) / 5)
 
 
 def test_signal_is_told_from_noise(result) -> None:

@@ -356,11 +356,11 @@ def test_a_folder_of_train_is_added_listed_ranked_and_removed(tmp_path: Path, ta
 @pytest.mark.slow
 def test_a_card_of_a_file_is_a_source_with_the_weights_beside_it(tmp_path: Path, table: Path, command: Any) -> None:
     own_network(tmp_path / "run")
-    for option in ("--card", "-s"):
+    for option in ("--sources", "-s"):
         arguments = ("rank", table, option, tmp_path / "run" / "card.json", "--estimators", "loo", "--format", "csv")
         code, out, err = command(*arguments)
         assert (code, out.splitlines()[1].split(",")[1]) == (0, "Mine"), err
-    assert command("rank", table, "--card", tmp_path / "no.json")[::2] == (
+    assert command("rank", table, "-s", tmp_path / "no.json")[::2] == (
         2,
         f"error: there is no file {tmp_path / 'no.json'} with a card\n",
     )

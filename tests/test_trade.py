@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 
@@ -145,6 +146,16 @@ def test_command_line(tmp_path) -> None:
     expected = LAWS[0].cheapest(0.2, price_target=10.0, price_source=0.1)
     shown = dict(line.strip().rsplit("  ", 1) for line in done.stdout.splitlines() if line.startswith("  "))
     assert float(shown["cost"].split()[0]) == pytest.approx(expected.cost.value, rel=1e-3)
+    forms = ["--error", "0.2", "--unit", "eV/atom", "--format"]
+    text = CliRunner().invoke(app, ["trade", str(table), *prices, *forms, "table"]).stdout
+    assert f"error  {expected.error} eV/atom" in text
+    rows = json.loads(CliRunner().invoke(app, ["trade", str(table), *prices, *forms, "json"]).stdout)
+    assert [row["quantity"] for row in rows] == ["target rows", "source rows", "cost", "error"]
+    assert rows[2]["value"] == pytest.approx(expected.cost.value, rel=1e-3)
+    assert [row["unit"] for row in rows] == ["", "", "", "eV/atom"]
+    output = tmp_path / "mix.csv"
+    assert CliRunner().invoke(app, ["trade", str(table), *prices, *forms, "csv", "-o", str(output)]).stdout == ""
+    assert pd.read_csv(output)["low"].tolist() == pytest.approx([row["low"] for row in rows])
     assert figure.read_bytes()[:4] == b"\x89PNG"
     assert CliRunner().invoke(app, ["trade", str(table), *prices]).exit_code == 2
     assert CliRunner().invoke(app, ["trade", str(table), *prices, "--budget", "1", "--error", "1"]).exit_code == 2

@@ -47,7 +47,14 @@ class Corpus(Sequence[Crystal]):
         self.refused = tuple(refused)
 
     @classmethod
-    def read(cls, path: str | Path, *, limits: ReadingLimits | None = None, sample: int | None = None) -> Corpus:
+    def read(
+        cls,
+        path: str | Path,
+        *,
+        limits: ReadingLimits | None = None,
+        sample: int | None = None,
+        random_state: int = 0,
+    ) -> Corpus:
         """Read all crystals of a file or folder, or a sample of them.
 
         Parameters
@@ -57,7 +64,9 @@ class Corpus(Sequence[Crystal]):
         limits : ReadingLimits, optional
             What a file may hold; by default what the environment says.
         sample : int, optional
-            Only so many crystals, drawn at random with seed 0; no others are made of their records.
+            Only so many crystals, drawn at random; no others are made of their records.
+        random_state : int, default=0
+            Seed of the draw.
 
         Returns
         -------
@@ -66,7 +75,10 @@ class Corpus(Sequence[Crystal]):
         """
         crystals: list[Crystal] = []
         refused: list[Refused] = []
-        records = read_crystals(path, limits=limits) if sample is None else sample_crystals(path, sample, limits=limits)
+        if sample is None:
+            records = read_crystals(path, limits=limits)
+        else:
+            records = iter(sample_crystals(path, sample, random_state=random_state, limits=limits))
         for record in records:
             if isinstance(record, Crystal):
                 crystals.append(record)

@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scotl_matgl.cli.app import bridge_app, data_app
-from scotl_matgl.cli.console import columns_of, progress_bar, say
+from scotl_matgl.cli.console import columns_of, emit, progress_bar, rows_as, say
 from scotl_matgl.cli.options import (
+    DescriptorOption,
+    DeviceOption,
     Format,
+    FormatOption,
+    JobsOption,
+    LimitOption,
+    OutputOption,
+    SeedOption,
     SourcesOption,
+    check_output,
     check_registered,
     isolated,
     load_encoder,
@@ -25,9 +33,25 @@ if TYPE_CHECKING:
     from scotl_matgl.sources.cards import SourceCard
 
 
+_Kind = Annotated[str, typer.Option(metavar="NAME", help="Bridge: mlp, ridge, or another that is registered.")]
+_Folder = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FOLDER", help="Where to write. Default: the package's own folder."),
+]
+
+_LeftOut = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME", help="Identifiers of crystals, with * as wildcard, that no bridge is fitted on; repeat."
+    ),
+]
+
+
 @bridge_app.command("build")
 def bridge_build(
-    structures: Annotated[Path, typer.Option(help="Crystals to fit on: CIF, POSCAR, JSON, a folder of these.")],
+    structures: Annotated[
+        Path, typer.Option(metavar="CRYSTALS", help="Crystals to fit on: CIF, POSCAR, JSON, a folder of these.")
+    ],
     sources: SourcesOption = None,
     all_: Annotated[
         bool,
@@ -38,17 +62,15 @@ def bridge_build(
         ),
     ] = False,
     index: Annotated[bool, typer.Option(help="With --all: whether to write the corpus index too.")] = True,
-    layer: Annotated[str, typer.Option(help="Layer of the source.")] = "readout",
-    kind: Annotated[str, typer.Option(help="Kind of bridge: mlp, ridge, or another that is registered.")] = "mlp",
-    descriptor: Annotated[str, typer.Option(help="Descriptor that the bridge starts from.")] = "standard",
-    folder: Annotated[Path | None, typer.Option(help="Where to write. Default: the package's own folder.")] = None,
-    leave_out: Annotated[
-        list[str] | None,
-        typer.Option(help="Identifiers of crystals, with * as wildcard, that no bridge is fitted on; repeat for more."),
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help="Only so many crystals, drawn at random with seed 0.")] = None,
-    device: Annotated[str, typer.Option(help="Where the models run: auto, cpu, cuda, cuda:1, ...")] = "auto",
-    threads: Annotated[int, typer.Option(help="Threads of a model on a CPU; 0 leaves torch's choice.")] = 1,
+    layer: Annotated[str, typer.Option(metavar="LAYER", help="Layer of the source.")] = "readout",
+    kind: _Kind = "mlp",
+    descriptor: DescriptorOption = "standard",
+    output: _Folder = None,
+    leave_out: _LeftOut = None,
+    limit: LimitOption = None,
+    device: DeviceOption = "auto",
+    jobs: JobsOption = 1,
+    seed: SeedOption = 0,
 ) -> None:
     """Encode crystals, fit a bridge for each source, measure it on held-out chemistries, and save it."""
     from scotl_matgl.bridges.build import BuildSettings, build_bridge
@@ -57,15 +79,15 @@ def bridge_build(
 
     check_registered("bridges", [kind])
     check_registered("descriptors", [descriptor])
-    corpus = read_corpus(structures, limit)
+    corpus = read_corpus(structures, limit, seed)
     settings = BuildSettings(leave_out=leave_out or (), device=device)
-    if folder is not None:
-        settings = replace(settings, folder=folder)
+    if output is not None:
+        settings = replace(settings, folder=output)
     if all_:
-        place = index_path() if folder is None else folder.parent / index_path().name
+        place = index_path() if output is None else output.parent / index_path().name
         _build_all(
             structure_cards(sources),
-            threads,
+            jobs,
             corpus=corpus,
             descriptor=get_descriptor(descriptor),
             settings=settings,
@@ -79,7 +101,7 @@ def bridge_build(
                 card,
                 corpus,
                 get_descriptor(descriptor),
-                encoder=load_encoder(card, threads),
+                encoder=load_encoder(card, jobs),
                 layer=layer,
                 bridge=kind,
                 settings=replace(settings, progress=progress),
@@ -100,13 +122,13 @@ def _told(built: BuiltBridge) -> str:
     )
 
 
-def _build_all(cards: list[SourceCard], threads: int, *, settings: BuildSettings, **what: Any) -> None:
+def _build_all(cards: list[SourceCard], jobs: int, *, settings: BuildSettings, **what: Any) -> None:
     from scotl_matgl.bridges.build import build_all
 
     with progress_bar("encoding") as progress:
         manifest = build_all(
             cards,
-            load=lambda card: load_encoder(card, threads),
+            load=lambda card: load_encoder(card, jobs),
             report=say,
             settings=replace(settings, progress=progress),
             **what,
@@ -120,10 +142,12 @@ def _build_all(cards: list[SourceCard], threads: int, *, settings: BuildSettings
 
 @bridge_app.command("show")
 def bridge_show(
-    name: Annotated[str, typer.Argument(help="Name of a source; * matches anything.")] = "*",
-    format_: Annotated[Format, typer.Option("--format")] = Format.table,
+    name: Annotated[str, typer.Argument(metavar="SOURCE", help="Name of a source; * matches anything.")] = "*",
+    format_: FormatOption = Format.table,
+    output: OutputOption = None,
 ) -> None:
     """Show the bridges that are there, their quality and what they were made from."""
+    check_output(output)
     import fnmatch
     import json
 
@@ -132,7 +156,7 @@ def bridge_show(
 
     found = [file for file in list_bridges() if fnmatch.fnmatch(file.provenance["source"].lower(), name.lower())]
     if format_ is Format.json:
-        say(json.dumps([{"path": str(file.path), **file.header} for file in found], indent=1))
+        emit(json.dumps([{"path": str(file.path), **file.header} for file in found], indent=1), output)
         return
     if not found:
         raise InputError(f"there is no bridge for {name!r}; `scotl-matgl bridge build` makes one")
@@ -144,21 +168,30 @@ def bridge_show(
                 "source": provenance["source"],
                 "file": "shipped" if file.shipped else str(file.path),
                 "layer": provenance["layer"],
-                "R²": f"{quality['median_r2']:.3f}",
-                "cosine": f"{quality['cosine']:.3f}",
-                "crystals": str(provenance["n_crystals"]),
+                "R²": quality["median_r2"],
+                "cosine": quality["cosine"],
+                "crystals": provenance["n_crystals"],
             }
         )
-    say(columns_of(rows, right=("R²", "cosine", "crystals")))
-    say("\nR² (median over the columns) and cosine: on crystals of chemical systems held out; --format json tells all")
+    if format_ is Format.csv:
+        emit(rows_as(rows, format_), output)
+        return
+    shown = [
+        {name: f"{cell:.3f}" if isinstance(cell, float) else str(cell) for name, cell in row.items()} for row in rows
+    ]
+    note = "R² (median over the columns) and cosine: on crystals of chemical systems held out; --format json tells all"
+    emit(f"{columns_of(shown, right=('R²', 'cosine', 'crystals'))}\n\n{note}", output)
 
 
 @data_app.command("fetch")
 def data_fetch(
     address: Annotated[
-        str | None, typer.Argument(help="URL or path of the corpus index. Default: what SCOTL_MATGL_INDEX says.")
+        str | None,
+        typer.Argument(metavar="URL", help="URL or path of the corpus index. Default: what SCOTL_MATGL_INDEX says."),
     ] = None,
-    minutes: Annotated[float, typer.Option(min=0.0, help="Give up after so long; the next call goes on.")] = 60.0,
+    minutes: Annotated[
+        float, typer.Option(metavar="MINUTES", min=0.0, help="Give up after so long; the next call goes on.")
+    ] = 60.0,
 ) -> None:
     """Fetch the corpus index: with it, formulas that are known crystals take the embedding of their crystal."""
     from scotl_matgl.bridges.fetch import fetch_index

@@ -41,6 +41,24 @@ def emit(text: str, output: Path | None) -> None:
         say(f"written to {output}", err=True)
 
 
+def rows_as(rows: Sequence[Mapping[str, Any]], format_: str) -> str:
+    """Rows of one table as ``"json"`` or as ``"csv"``; JSON has null for what is no finite number."""
+    import json
+    import math
+
+    if format_ == "json":
+        known = [
+            {name: None if isinstance(cell, float) and not math.isfinite(cell) else cell for name, cell in row.items()}
+            for row in rows
+        ]
+        return json.dumps(known, indent=1, ensure_ascii=False, allow_nan=False)
+    import pandas as pd
+
+    from scotl_matgl.vocabulary import for_spreadsheets
+
+    return for_spreadsheets(pd.DataFrame(list(rows))).to_csv(index=False).rstrip("\n")
+
+
 def columns_of(rows: Sequence[Mapping[str, str]], *, right: Collection[str] = (), widths: int | None = None) -> str:
     """Table of texts by heading, no wider than the terminal: the second column gives way, the others stay whole.
 

@@ -33,14 +33,16 @@ if TYPE_CHECKING:
 @takes_columns
 def fit(
     given: GivenTable,
-    output: Annotated[Path, typer.Option("--output", "-o", help="File for the model, such as model.skops.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="File for the model, such as model.skops.")
+    ],
     sources: SourcesOption = None,
     head: HeadOption = "auto",
     layer: LayerOption = None,
-    classes: Annotated[bool, typer.Option("--classes", hidden=True)] = False,
     method: Annotated[Method, typer.Option(help="Sources as they are, or trained on.")] = Method.frozen,
     n_sources: Annotated[
-        int | None, typer.Option(help="How many of the best sources to use together, by default the first five.")
+        int | None,
+        typer.Option(metavar="N", help="How many of the best sources to use together, by default the first five."),
     ] = None,
     guard: Annotated[bool, typer.Option(help="Fall back on descriptors where transfer does not help.")] = True,
     jobs: JobsOption = -1,
@@ -56,8 +58,8 @@ def fit(
     from scotl_matgl.transfer.estimators import TransferClassifier, TransferRegressor
     from scotl_matgl.vocabulary import TOGETHER
 
-    classes = classes or given.task is Task.classification
-    if given.task is Task.auto and not classes:
+    classes = given.task is Task.classification
+    if given.task is Task.auto:
         target = read_target(table.y.to_numpy(), "auto")
         classes = target.classification
         for remark in target.remarks:
@@ -112,13 +114,14 @@ def _tell(model: Any, measure: str, *, guard: bool) -> None:
 @app.command()
 @takes_formulas
 def predict(
-    model: Annotated[Path, typer.Argument(help="File that `scotl-matgl fit` wrote.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="File that `scotl-matgl fit` wrote.")],
     given: GivenTable,
-    formulas: Annotated[list[str] | None, typer.Argument(help="Formulas.")] = None,
+    formulas: Annotated[list[str] | None, typer.Argument(metavar="FORMULA", help="Formulas.")] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write here: CSV, or Parquet; a run goes on where it was.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write here: CSV, or Parquet; a run goes on where it was."),
     ] = None,
-    top: Annotated[int, typer.Option(min=0, help="Write so many rows alone, the best first.")] = 0,
+    top: Annotated[int, typer.Option(metavar="N", min=0, help="Write so many rows alone, the best first.")] = 0,
     maximise: Annotated[
         bool, typer.Option("--maximise/--minimise", help="Whether the largest or the smallest are the best.")
     ] = True,

@@ -52,21 +52,23 @@ SourcesOption = Annotated[
     typer.Option(
         "--sources",
         "-s",
-        "--card",
+        metavar="SOURCE",
         help="Names, with * as wildcard, 'calculated' (none that saw measured values), or files with a card (.json); "
         "repeat for more. Default: all.",
     ),
 ]
 HeadOption = Annotated[
-    str, typer.Option("--head", help="Head on top; 'auto' compares all, 'kernel ridge' is the fastest.")
+    str, typer.Option("--head", metavar="HEAD", help="Head on top; 'auto' compares all, 'kernel ridge' is the fastest.")
 ]
 LayerOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--layer", help="Layer of the sources; repeat, or 'auto' for all: each source takes its best. Default: readout."
+        "--layer",
+        metavar="LAYER",
+        help="Layer of the sources; repeat, or 'auto' for all: each source takes its best. Default: readout.",
     ),
 ]
-UnitOption = Annotated[str, typer.Option("--unit", help="Unit of the property, shown in the result.")]
+UnitOption = Annotated[str, typer.Option("--unit", metavar="UNIT", help="Unit of the property, shown in the result.")]
 
 
 def _not_none(jobs: int) -> int:
@@ -76,15 +78,27 @@ def _not_none(jobs: int) -> int:
 
 
 JobsOption = Annotated[
-    int, typer.Option("--jobs", help="Threads or processes; -1 is one for each core.", callback=_not_none)
+    int, typer.Option("--jobs", metavar="N", help="Threads or processes; -1 is one for each core.", callback=_not_none)
 ]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of folds, draws and heads.")]
-OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of to the terminal.")]
+SeedOption = Annotated[
+    int, typer.Option("--seed", metavar="N", min=0, max=2**32 - 1, help="Seed of all that is drawn at random.")
+]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write here instead of to the terminal.")
+]
+FormatOption = Annotated[Format, typer.Option("--format", help="Form of the output.")]
 ReportOption = Annotated[
     Path | None, typer.Option("--report", metavar="FILE.html", help="Write a page of one file for a colleague too.")
 ]
 ResumedOption = Annotated[
-    Path | None, typer.Option("--output", "-o", help="CSV of all that is measured; a run goes on where it was.")
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="CSV of all measured; a run goes on where it was.")
+]
+DescriptorOption = Annotated[str, typer.Option("--descriptor", metavar="NAME", help="Descriptor of the formulas.")]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", metavar="N", min=1, help="Only so many crystals, drawn at random.")
+]
+DeviceOption = Annotated[
+    str, typer.Option("--device", metavar="DEVICE", help="Where networks run: auto, cpu, cuda, cuda:1, ...")
 ]
 
 
@@ -133,12 +147,12 @@ def check_output(output: Path | None, *inputs: Path | None) -> None:
             raise InputError(f"{output} is the file that is read, which the result would replace; name another")
 
 
-def read_corpus(path: Path, limit: int | None) -> Any:
+def read_corpus(path: Path, limit: int | None, seed: int = 0) -> Any:
     """Crystals of a file or folder, or a sample of them; what was refused or noted of others is listed on stderr."""
     from scotl_matgl.chemistry.corpus import Corpus
     from scotl_matgl.exceptions import InputError
 
-    corpus = Corpus.read(path, sample=limit)
+    corpus = Corpus.read(path, sample=limit, random_state=seed)
     list_records("not read", [(refused.identifier, refused.reason) for refused in corpus.refused])
     list_records("read with a note", list(corpus.warnings))
     if not len(corpus):
@@ -166,13 +180,20 @@ def structure_cards(sources: list[str] | None) -> list[SourceCard]:
     return cards
 
 
-def load_encoder(card: SourceCard, threads: int) -> Any:
-    """Encoder of a source, on so many threads of torch; 0 leaves its choice."""
+def load_encoder(card: SourceCard, jobs: int) -> Any:
+    """Encoder of a source, on so many threads of torch where it needs torch."""
     encoder = card.load()
-    torch = sys.modules.get("torch")
-    if threads and torch is not None:
-        torch.set_num_threads(threads)
+    if "torch" in sys.modules:
+        set_threads(jobs)
     return encoder
+
+
+def set_threads(jobs: int) -> None:
+    """Let torch run on so many threads, counted as joblib does."""
+    import torch
+    from joblib import effective_n_jobs
+
+    torch.set_num_threads(effective_n_jobs(jobs))
 
 
 class _Outcome:

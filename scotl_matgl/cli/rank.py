@@ -10,7 +10,9 @@ from scotl_matgl.cli.app import app
 from scotl_matgl.cli.console import emit, origin_of, progress_bar, say
 from scotl_matgl.cli.options import (
     Combine,
+    DescriptorOption,
     Format,
+    FormatOption,
     HeadOption,
     JobsOption,
     LayerOption,
@@ -37,18 +39,20 @@ def rank(
     given: GivenTable,
     unit: UnitOption = "",
     sources: SourcesOption = None,
-    descriptor: Annotated[str, typer.Option(help="Descriptor of the formulas.")] = "standard",
-    estimators: Annotated[str, typer.Option(help="Estimators, separated by commas.")] = "loo,logme,scotl",
+    descriptor: DescriptorOption = "standard",
+    estimators: Annotated[
+        str, typer.Option(metavar="NAME,...", help="Estimators, separated by commas.")
+    ] = "loo,logme,scotl",
     layer: LayerOption = None,
     look_up: Annotated[Switch, typer.Option(help="Take embeddings of known crystals where that helps.")] = Switch.auto,
     combine: Annotated[
         Combine, typer.Option(help="What you will train on: descriptors beside the embedding, or the embedding alone.")
     ] = Combine.concat,
     head: HeadOption = "auto",
-    max_rows: Annotated[int, typer.Option(help="Rows at most for error and gain.")] = 1000,
+    max_rows: Annotated[int, typer.Option(metavar="N", help="Rows at most for error and gain.")] = 1000,
     jobs: JobsOption = -1,
     seed: SeedOption = 0,
-    format_: Annotated[Format, typer.Option("--format")] = Format.table,
+    format_: FormatOption = Format.table,
     output: OutputOption = None,
     report: ReportOption = None,
 ) -> None:
@@ -105,16 +109,20 @@ def _next_command(given: GivenTable, unit: str) -> str:
 
 
 @app.command()
-def demo() -> None:
+def demo(jobs: JobsOption = -1, format_: FormatOption = Format.table, output: OutputOption = None) -> None:
     """Rank the sources for the bundled table of measured formation enthalpies."""
+    check_output(output)
     from scotl_matgl.ranking.ranker import TransferabilityRanker
     from scotl_matgl.tables.files import EXAMPLE_UNIT, load_example
 
     table = load_example()
-    say(f"{len(table)} measured formation enthalpies of inorganic compounds ({EXAMPLE_UNIT})\n")
-    ranker = TransferabilityRanker(on_error="skip", target_unit=EXAMPLE_UNIT)
+    if format_ is Format.table:
+        told = f"{len(table)} measured formation enthalpies of inorganic compounds ({EXAMPLE_UNIT})\n"
+        say(told, err=output is not None)
+    ranker = TransferabilityRanker(on_error="skip", target_unit=EXAMPLE_UNIT, n_jobs=jobs)
     with progress_bar("ranking") as progress:
-        say(str(ranker.fit(table["formula"], table["target"], progress=progress).ranking_))
+        ranking = ranker.fit(table["formula"], table["target"], progress=progress).ranking_
+    emit(_formatted(ranking, format_), output)
 
 
 def _formatted(ranking: Ranking, format_: Format) -> str:

@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scotl_matgl.cli.app import app, zoo_app
-from scotl_matgl.cli.console import columns_of, progress_bar, say
+from scotl_matgl.cli.console import columns_of, emit, progress_bar, rows_as, say
 from scotl_matgl.cli.options import (
+    DescriptorOption,
+    DeviceOption,
     Format,
+    FormatOption,
+    JobsOption,
+    LimitOption,
+    OutputOption,
+    SeedOption,
     SourcesOption,
     check_output,
     check_registered,
@@ -19,6 +26,7 @@ from scotl_matgl.cli.options import (
     load_encoder,
     read_corpus,
     select_cards,
+    set_threads,
     structure_cards,
 )
 
@@ -30,17 +38,19 @@ if TYPE_CHECKING:
 @zoo_app.command("list")
 def zoo_list(
     property_: Annotated[
-        str | None, typer.Option("--property", help="Only sources trained on such a property.")
+        str | None, typer.Option("--property", metavar="TEXT", help="Only sources trained on such a property.")
     ] = None,
-    architecture: Annotated[str | None, typer.Option(help="Only this architecture.")] = None,
-    modality: Annotated[str | None, typer.Option(help="Only 'structure' or 'composition'.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="Only sources trained on such a data set.")] = None,
-    zoo: Annotated[str | None, typer.Option(help="Only this zoo.")] = None,
-    format_: Annotated[Format, typer.Option("--format")] = Format.table,
+    architecture: Annotated[str | None, typer.Option(metavar="NAME", help="Only this architecture.")] = None,
+    modality: Annotated[str | None, typer.Option(metavar="NAME", help="Only 'structure' or 'composition'.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only sources trained on such a data set.")
+    ] = None,
+    zoo: Annotated[str | None, typer.Option(metavar="NAME", help="Only this zoo.")] = None,
+    format_: FormatOption = Format.table,
+    output: OutputOption = None,
 ) -> None:
     """List the sources, and whether each can be ranked on this machine as it is."""
-    import json
-
+    check_output(output)
     from scotl_matgl.bridges.store import list_bridges
     from scotl_matgl.sources.cards import all_cards, find
 
@@ -62,16 +72,10 @@ def zoo_list(
         }
         for card in cards
     ]
-    if format_ is Format.json:
-        say(json.dumps(rows, indent=1, ensure_ascii=False))
+    if format_ is not Format.table:
+        emit(rows_as(rows, format_), output)
         return
-    if format_ is Format.csv:
-        import pandas as pd
-
-        from scotl_matgl.vocabulary import for_spreadsheets
-
-        say(for_spreadsheets(pd.DataFrame(rows)).to_csv(index=False).rstrip())
-        return
+    told = [f"{len(rows)} sources, {sum(row['rankable'] for row in rows)} of them rankable as they are"]
     if rows:
         shown = [
             {
@@ -82,57 +86,76 @@ def zoo_list(
             }
             for row in rows
         ]
-        say(columns_of(shown) + "\n")
-    say(f"{len(rows)} sources, {sum(row['rankable'] for row in rows)} of them rankable as they are")
+        told.insert(0, columns_of(shown) + "\n")
+    emit("\n".join(told), output)
 
 
 @zoo_app.command("show")
 def zoo_show(
-    name: Annotated[str, typer.Argument(help="Name of a source; * matches anything.")],
-    format_: Annotated[Format, typer.Option("--format")] = Format.table,
+    name: Annotated[str, typer.Argument(metavar="SOURCE", help="Name of a source; * matches anything.")],
+    format_: FormatOption = Format.table,
+    output: OutputOption = None,
 ) -> None:
-    """Show all that is known of a source."""
+    """Show all that is known of a source; of several as a list in JSON, and one to a row in CSV."""
     import json
 
-    for card in select_cards([name]):
-        values = card.to_dict()
-        if format_ is Format.json:
-            say(json.dumps(values, indent=1, ensure_ascii=False))
-            continue
-        for key, value in values.items():
-            if key == "elements":
-                value = f"{len(value)}: {' '.join(value)}"
-            elif isinstance(value, dict):
-                value = ", ".join(f"{inner} {content}" for inner, content in value.items())
-            if value not in ("", None):
-                say(f"{key:>14}  {value}")
-        say()
+    check_output(output)
+    cards = [card.to_dict() for card in select_cards([name])]
+    told = [{key: _in_a_cell(key, value) for key, value in card.items()} for card in cards]
+    if format_ is Format.json:
+        emit(json.dumps(cards if "*" in name else cards[0], indent=1, ensure_ascii=False), output)
+    elif format_ is Format.csv:
+        emit(rows_as(told, format_), output)
+    else:
+        lines = [[f"{key:>14}  {value}" for key, value in card.items() if value not in ("", None)] for card in told]
+        emit("\n\n".join("\n".join(card) for card in lines) + "\n", output)
+
+
+def _in_a_cell(key: str, value: Any) -> Any:
+    """A value of a card as one cell of a table."""
+    if key == "elements":
+        return f"{len(value)}: {' '.join(value)}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{inner} {content}" for inner, content in value.items())
+    return value
 
 
 @zoo_app.command("add")
 def zoo_add(
     model: Annotated[
         Path,
-        typer.Argument(help="Folder of `model.save` of MatGL or of `scotl-matgl train`, or a checkpoint of Lightning."),
+        typer.Argument(
+            metavar="MODEL",
+            help="Folder of `model.save` of MatGL or of `scotl-matgl train`, or a checkpoint of Lightning.",
+        ),
     ],
-    name: Annotated[str, typer.Option(help="Name of the source.")] = "",
-    property_: Annotated[str, typer.Option("--property", help="What it was trained to predict.")] = "",
-    unit: Annotated[str, typer.Option(help="Unit of the property; 1 if there is none.")] = "",
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the source.")] = "",
+    property_: Annotated[str, typer.Option("--property", metavar="TEXT", help="What it was trained to predict.")] = "",
+    unit: Annotated[str, typer.Option(metavar="UNIT", help="Unit of the property; 1 if there is none.")] = "",
     structures: Annotated[
-        Path | None, typer.Option(help="Crystals to fit its bridge on, so that formulas can be ranked.")
+        Path | None,
+        typer.Option(metavar="CRYSTALS", help="Crystals to fit its bridge on, so that formulas can be ranked."),
     ] = None,
-    network: Annotated[Path | None, typer.Option(help="Folder of the network that a checkpoint belongs to.")] = None,
-    dataset: Annotated[str, typer.Option(help="What it was trained on.")] = "",
-    licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "",
-    citation: Annotated[str, typer.Option(help="What to cite.")] = "",
+    network: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder of the network that a checkpoint belongs to.")
+    ] = None,
+    dataset: Annotated[str, typer.Option(metavar="NAME", help="What it was trained on.")] = "",
+    licence: Annotated[str, typer.Option(metavar="TEXT", help="Licence of the weights.")] = "",
+    citation: Annotated[str, typer.Option(metavar="TEXT", help="What to cite.")] = "",
     matgl_version: Annotated[
-        int | None, typer.Option(help="Major version of MatGL that trained it, if another than the installed one.")
+        int | None,
+        typer.Option(metavar="N", help="Major version of MatGL that trained it, if another than the installed one."),
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Write over a source of this name added before.")] = False,
-    layer: Annotated[list[str] | None, typer.Option(help="Layers to bridge; repeat. Default: readout, final.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only so many crystals, drawn at random with seed 0.")] = None,
-    device: Annotated[str, typer.Option(help="Where the model runs: auto, cpu, cuda, cuda:1, ...")] = "auto",
-    threads: Annotated[int, typer.Option(help="Threads of the model on a CPU; 0 leaves torch's choice.")] = 1,
+    layer: Annotated[
+        list[str] | None, typer.Option(metavar="LAYER", help="Layers to bridge; repeat. Default: readout, final.")
+    ] = None,
+    limit: LimitOption = None,
+    device: DeviceOption = "auto",
+    jobs: JobsOption = 1,
+    seed: SeedOption = 0,
 ) -> None:
     """Make a source of a model that you trained; with crystals its bridge too, and it is ranked with all others."""
     from scotl_matgl.exceptions import InputError
@@ -151,7 +174,7 @@ def zoo_add(
     say(f"{card.name}: {card.architecture}, {card.parameters} parameters, {len(card.elements)} elements")
     say(f"layers: {widths}")
     if card.modality == "structure" and structures is not None:
-        _bridge(card, read_corpus(structures, limit), layer or ["readout", "final"], device, threads)
+        _bridge(card, read_corpus(structures, limit, seed), layer or ["readout", "final"], device, jobs)
     elif card.modality == "structure":
         say(
             "formulas need its bridge: `scotl-matgl bridge build --structures FILE --sources "
@@ -160,12 +183,12 @@ def zoo_add(
         )
 
 
-def _bridge(card: SourceCard, corpus: Any, layers: list[str], device: str, threads: int) -> None:
+def _bridge(card: SourceCard, corpus: Any, layers: list[str], device: str, jobs: int) -> None:
     """Fit the bridges of a source, and say how good they are."""
     from scotl_matgl.bridges.build import BuildSettings, build_bridge
     from scotl_matgl.descriptors.composite import get_descriptor
 
-    encoder = load_encoder(card, threads)
+    encoder = load_encoder(card, jobs)
     descriptor = get_descriptor("standard")
     settings = BuildSettings(device=device)
     with progress_bar(card.name) as progress:  # all layers in one pass; the bridges find them stored
@@ -179,7 +202,7 @@ def _bridge(card: SourceCard, corpus: Any, layers: list[str], device: str, threa
 
 
 @zoo_app.command("remove")
-def zoo_remove(name: Annotated[str, typer.Argument(help="Name of a source that was added.")]) -> None:
+def zoo_remove(name: Annotated[str, typer.Argument(metavar="SOURCE", help="Name of a source that was added.")]) -> None:
     """Remove a source that was added: its card, its weights, its bridges and its stored embeddings."""
     import shutil
 
@@ -195,14 +218,20 @@ def zoo_remove(name: Annotated[str, typer.Argument(help="Name of a source that w
 
 @app.command()
 def encode(
-    structures: Annotated[Path, typer.Option(help="Crystals: CIF, POSCAR, JSON, extended XYZ, a folder of these.")],
+    structures: Annotated[
+        Path, typer.Option(metavar="CRYSTALS", help="Crystals: CIF, POSCAR, JSON, extended XYZ, a folder of these.")
+    ],
     sources: SourcesOption = None,
-    layer: Annotated[list[str] | None, typer.Option(help="Layers; repeat for more. Default: readout.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only so many crystals, drawn at random with seed 0.")] = None,
-    device: Annotated[str, typer.Option(help="Where the models run: auto, cpu, cuda, cuda:1, ...")] = "auto",
-    threads: Annotated[int, typer.Option(help="Threads of a model on a CPU; 0 leaves torch's choice.")] = 1,
+    layer: Annotated[
+        list[str] | None, typer.Option(metavar="LAYER", help="Layers; repeat for more. Default: readout.")
+    ] = None,
+    limit: LimitOption = None,
+    device: DeviceOption = "auto",
+    jobs: JobsOption = 1,
+    seed: SeedOption = 0,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the embeddings here: .parquet, .csv or .npz.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the embeddings here: .parquet, .csv or .npz."),
     ] = None,
 ) -> None:
     """Encode crystals by sources into the store, and say how fast; what is stored already is not computed again."""
@@ -214,7 +243,7 @@ def encode(
     check_output(output, structures)
     if output is not None:
         check_ending(output)
-    corpus = read_corpus(structures, limit)
+    corpus = read_corpus(structures, limit, seed)
     layers = tuple(layer or ["readout"])
     store = EmbeddingStore()
     failed = 0
@@ -223,7 +252,7 @@ def encode(
     say("| --- | ---: | ---: | ---: | ---: | ---: |")
     for card in structure_cards(sources):
         with isolated(card) as outcome, progress_bar(card.name) as progress:
-            encoder = load_encoder(card, threads)
+            encoder = load_encoder(card, jobs)
             started = time.perf_counter()
             encoded = store.encode(encoder, corpus, layers=layers, device=device, progress=progress)
             seconds = time.perf_counter() - started
@@ -246,26 +275,36 @@ def encode(
     raise typer.Exit(1 if failed else 0)
 
 
+_Alignment = Annotated[float | None, typer.Option(metavar="NUMBER", help="Weight of the alignment; SCOTL's is 0.1.")]
+_Threshold = Annotated[float | None, typer.Option(metavar="NUMBER", help="Where the alignment stops; SCOTL's is 0.01.")]
+_FromFormula = Annotated[
+    float | None, typer.Option(metavar="NUMBER", help="Weight of the error from the formula; SCOTL's is 0.")
+]
+
+
 @app.command()
 def train(
-    structures: Annotated[Path, typer.Option(help="Crystals with the property: JSON or extended XYZ, as for encode.")],
-    property_: Annotated[str, typer.Option("--property", help="Name in the crystals' properties.")],
-    unit: Annotated[str, typer.Option(help="Unit of the property.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for checkpoints, weights, report and card.")],
-    architecture: Annotated[str, typer.Option(help="MEGNet, M3GNet or TensorNet.")] = "MEGNet",
-    descriptor: Annotated[str, typer.Option(help="What the composition branch reads.")] = "standard",
-    alignment_weight: Annotated[float | None, typer.Option(help="Weight of the alignment; SCOTL's is 0.1.")] = None,
-    threshold: Annotated[float | None, typer.Option(help="Where the alignment stops; SCOTL's is 0.01.")] = None,
-    composition_weight: Annotated[
-        float | None, typer.Option(help="Weight of the error from the formula; SCOTL's is 0.")
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the crystals.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of splits, weights and batches.")] = 0,
-    name: Annotated[str, typer.Option(help="Name of the source.")] = "",
-    limit: Annotated[int | None, typer.Option(help="Only so many crystals, drawn at random with seed 0.")] = None,
+    structures: Annotated[
+        Path, typer.Option(metavar="CRYSTALS", help="Crystals with the property: JSON or extended XYZ, as for encode.")
+    ],
+    property_: Annotated[str, typer.Option("--property", metavar="NAME", help="Name in the crystals' properties.")],
+    unit: Annotated[str, typer.Option(metavar="UNIT", help="Unit of the property.")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="FOLDER", help="Folder for checkpoints, weights, report and card."),
+    ],
+    architecture: Annotated[str, typer.Option(metavar="NAME", help="MEGNet, M3GNet or TensorNet.")] = "MEGNet",
+    descriptor: DescriptorOption = "standard",
+    alignment_weight: _Alignment = None,
+    threshold: _Threshold = None,
+    composition_weight: _FromFormula = None,
+    epochs: Annotated[int | None, typer.Option(metavar="N", help="Passes over the crystals.")] = None,
+    seed: SeedOption = 0,
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the source.")] = "",
+    limit: LimitOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in the folder.")] = False,
-    device: Annotated[str, typer.Option(help="Where to train: auto, cpu, cuda, cuda:1, ...")] = "auto",
-    threads: Annotated[int, typer.Option(help="Threads on a CPU; 0 leaves torch's choice.")] = 1,
+    device: DeviceOption = "auto",
+    jobs: JobsOption = 1,
 ) -> None:
     """Train a source model with SCOTL's objective: a MatGL network on crystals, jointly with one on their formulas."""
     from scotl_matgl.training.settings import TrainingSettings
@@ -286,11 +325,8 @@ def train(
         random_state=seed,
         **{key: value for key, value in given.items() if value is not None},  # type: ignore[arg-type]
     )
-    corpus = read_corpus(structures, limit)
-    if threads:
-        import torch
-
-        torch.set_num_threads(threads)
+    corpus = read_corpus(structures, limit, seed)
+    set_threads(jobs)
     with progress_bar(f"training {name or architecture}") as progress:
         trained = train_source(
             corpus,

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scotl_matgl.cli.app import app
-from scotl_matgl.cli.console import progress_bar, save_figure, say
+from scotl_matgl.cli.console import emit, progress_bar, rows_as, save_figure, say
 from scotl_matgl.cli.options import (
+    Format,
+    FormatOption,
     HeadOption,
     JobsOption,
     LayerOption,
+    OutputOption,
     ResumedOption,
     SeedOption,
     SourcesOption,
@@ -34,16 +37,18 @@ if TYPE_CHECKING:
 def evaluate(
     given: GivenTable,
     sources: SourcesOption = None,
+    unit: UnitOption = "",
     head: HeadOption = "kernel ridge",
     layer: LayerOption = None,
-    repeats: Annotated[int, typer.Option(help="Random subsets of 50, 100, 200 and 400 rows.")] = 3,
+    repeats: Annotated[int, typer.Option(metavar="N", help="Random subsets of 50, 100, 200 and 400 rows.")] = 3,
+    jobs: JobsOption = -1,
     seed: SeedOption = 0,
     output: ResumedOption = None,
 ) -> None:
     """Measure how good rankings of your table are: what they say beside what transfer really gives on other rows."""
     check_output(output, given.table)
     table = given.read()  # before scikit-learn is imported: a wrong column costs no second
-    from scotl_matgl.studies.judging import judge_rankings, orders, summarise
+    from scotl_matgl.studies.judging import errors_without_transfer, judge_rankings, orders, summarise
     from scotl_matgl.studies.measuring import EvaluationSettings
     from scotl_matgl.studies.measuring import evaluate as measure
 
@@ -54,12 +59,16 @@ def evaluate(
         table=given.name,
         path=output,
         settings=EvaluationSettings(
-            head=head, layer=asked_layer(layer), task=given.task.value, repeats=repeats, random_state=seed
+            head=head, layer=asked_layer(layer), task=given.task.value, repeats=repeats, n_jobs=jobs, random_state=seed
         ),
         progress=lambda line: say(line, err=True),
     )
     for line in records.attrs["read"]:
         say(line, err=True)
+    for size, error in errors_without_transfer(records).items():
+        rows = "of the whole table" if size == "whole" else f"of {size} rows"
+        say(f"error without transfer, {rows}: {error:.3g} {unit}".rstrip())
+    say()
     for title, found in (
         (
             "What rankings said, and what transfer gave, as shares of the error without transfer:",
@@ -83,14 +92,18 @@ def _settings(given: GivenTable, **run: Any) -> StudySettings:
 def curve(
     given: GivenTable,
     unit: UnitOption = "",
-    sizes: Annotated[str, typer.Option(help="Numbers of training rows, separated by commas.")] = "",
-    repeats: Annotated[int, typer.Option(help="Fits at each size.")] = 5,
-    error: Annotated[float | None, typer.Option(help="Say how many rows bring the error down to this.")] = None,
+    sizes: Annotated[str, typer.Option(metavar="N,...", help="Numbers of training rows, separated by commas.")] = "",
+    repeats: Annotated[int, typer.Option(metavar="N", help="Fits at each size.")] = 5,
+    error: Annotated[
+        float | None, typer.Option(metavar="NUMBER", help="Say how many rows bring the error down to this.")
+    ] = None,
     head: HeadOption = "auto",
     jobs: JobsOption = -1,
     seed: SeedOption = 0,
     output: ResumedOption = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw the curves into this file (.png, .svg, .pdf).")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the curves into this file (.png, .svg, .pdf).")
+    ] = None,
 ) -> None:
     """Learning curves: how the error falls with more rows, at twice as many, and how many an error needs."""
     check_output(output, given.table)
@@ -124,11 +137,15 @@ def validate_command(
     unit: UnitOption = "",
     scheme: Annotated[
         list[str] | None,
-        typer.Option(help="cluster, element, chemical system or random; repeat for more. Default: all."),
+        typer.Option(
+            metavar="NAME", help="cluster, element, chemical system or random; repeat for more. Default: all."
+        ),
     ] = None,
-    folds: Annotated[int, typer.Option(help="Folds or clusters; elements make as many as there are.")] = 5,
-    min_formulas: Annotated[int, typer.Option(help="An element of fewer formulas makes no fold.")] = 10,
-    max_folds: Annotated[int, typer.Option(help="Of the elements, measure so many, drawn at random.")] = 10,
+    folds: Annotated[int, typer.Option(metavar="N", help="Folds or clusters; elements make as many as there are.")] = 5,
+    min_formulas: Annotated[int, typer.Option(metavar="N", help="An element of fewer formulas makes no fold.")] = 10,
+    max_folds: Annotated[
+        int, typer.Option(metavar="N", help="Of the elements, measure so many, drawn at random.")
+    ] = 10,
     head: HeadOption = "auto",
     jobs: JobsOption = -1,
     seed: SeedOption = 0,
@@ -159,17 +176,25 @@ def validate_command(
 
 @app.command()
 def trade(
-    table: Annotated[Path, typer.Argument(help="CSV table of measured errors, one row for each pair of sizes.")],
-    price_target: Annotated[float, typer.Option(help="Price of one more target row.")],
-    price_source: Annotated[float, typer.Option(help="Price of one more source row.")],
-    error: Annotated[float | None, typer.Option(help="Error to be reached at the least cost.")] = None,
-    budget: Annotated[float | None, typer.Option(help="Money to be spent for the least error.")] = None,
-    n_target: Annotated[str, typer.Option(help="Column: number of target rows.")] = "n_target",
-    n_source: Annotated[str, typer.Option(help="Column: number of source rows.")] = "n_source",
-    measured: Annotated[str, typer.Option(help="Column: error measured with these.")] = "error",
-    have_target: Annotated[float, typer.Option(help="Target rows that are there already.")] = 0.0,
-    have_source: Annotated[float, typer.Option(help="Source rows that are there already.")] = 0.0,
-    plot: Annotated[Path | None, typer.Option(help="Draw lines of equal error into this file.")] = None,
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="Measured errors, a row for each pair of sizes.")],
+    price_target: Annotated[float, typer.Option(metavar="NUMBER", help="Price of one more target row.")],
+    price_source: Annotated[float, typer.Option(metavar="NUMBER", help="Price of one more source row.")],
+    error: Annotated[
+        float | None, typer.Option(metavar="NUMBER", help="Error to be reached at the least cost.")
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(metavar="NUMBER", help="Money to be spent for the least error.")
+    ] = None,
+    n_target: Annotated[str, typer.Option(metavar="COLUMN", help="Number of target rows.")] = "n_target",
+    n_source: Annotated[str, typer.Option(metavar="COLUMN", help="Number of source rows.")] = "n_source",
+    measured: Annotated[str, typer.Option(metavar="COLUMN", help="Error measured with these.")] = "error",
+    unit: Annotated[str, typer.Option(metavar="UNIT", help="Unit of the error, shown in the result.")] = "",
+    have_target: Annotated[float, typer.Option(metavar="NUMBER", help="Target rows that are there already.")] = 0.0,
+    have_source: Annotated[float, typer.Option(metavar="NUMBER", help="Source rows that are there already.")] = 0.0,
+    seed: SeedOption = 0,
+    format_: FormatOption = Format.table,
+    output: OutputOption = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw lines of equal error into this file.")] = None,
 ) -> None:
     """More target measurements or more source data: the cheapest mix for an error, or the best one for a budget."""
     from scotl_matgl.studies.trade import TradeLaw
@@ -177,19 +202,27 @@ def trade(
 
     if (error is None) == (budget is None):
         raise typer.BadParameter("give one of --error and --budget")
+    check_output(output, table)
     check_output(plot, table)
     frame = read_columns(table, [n_target, n_source, measured])
     list_records("left out", [(f"row {row} ({cell})", reason) for row, cell, reason in frame.attrs["skipped"]])
-    law = TradeLaw.fit(*frame.to_numpy().T)
+    law = TradeLaw.fit(*frame.to_numpy().T, random_state=seed)
     have, prices = (have_target, have_source), {"price_target": price_target, "price_source": price_source}
     mix = (
         law.cheapest(error, **prices, have=have) if error is not None else law.best(budget or 0.0, **prices, have=have)
     )
-    say(f"error = {law}, relative spread {law.spread:.2g}")
-    for name, value in (("target rows", mix.n_target), ("source rows", mix.n_source), ("cost", mix.cost)):
-        say(f"{name:>11}  {value}")
-    say(f"{'error':>11}  {mix.error}")
-    for remark in mix.remarks:
-        say(remark)
+    found = {"target rows": mix.n_target, "source rows": mix.n_source, "cost": mix.cost, "error": mix.error}
+    units = {"error": unit}
+    if format_ is Format.table:
+        shown = [f"{name:>11}  {value} {units.get(name, '')}".rstrip() for name, value in found.items()]
+        emit("\n".join([f"error = {law}, relative spread {law.spread:.2g}", *shown, *mix.remarks]), output)
+    else:
+        rows = [
+            {"quantity": name, "value": value.value, "low": value.low, "high": value.high, "unit": units.get(name, "")}
+            for name, value in found.items()
+        ]
+        emit(rows_as(rows, format_), output)
+        for remark in mix.remarks:
+            say(remark, err=True)
     if plot is not None:
         save_figure(law.plot(prices=(price_target, price_source)), plot)

@@ -163,22 +163,30 @@ class ReadTable:
 
 
 _FILE = "CSV, TSV, Excel, JSON or Parquet table; - is standard input."
-_Formula = Annotated[str | None, typer.Option(help="Column of chemical formulas. Default: found by what it holds.")]
-_Target = Annotated[str | None, typer.Option(help="Column of the measured property or class. Default: found likewise.")]
-_Sheet = Annotated[str | None, typer.Option(help="Sheet of a workbook.")]
+_Formula = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="Column of chemical formulas. Default: found by what it holds.")
+]
+_Target = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="Column of the measured property or class. Default: found likewise."),
+]
+_Sheet = Annotated[str | None, typer.Option(metavar="SHEET", help="Sheet of a workbook.")]
 _Amounts = Annotated[Amounts, typer.Option(help="What amounts count: atoms, or percent by weight, as in Ti-6Al-4V.")]
 _Column = Annotated[
-    list[str] | None, typer.Option(help="Further numeric column, such as a temperature; repeat for more.")
+    list[str] | None,
+    typer.Option(metavar="COLUMN", help="Further numeric column, such as a temperature; repeat for more."),
 ]
 _Structures = Annotated[
     Path | None,
-    typer.Option(help="Folder with a file for each crystal; the column of formulas then holds their names."),
+    typer.Option(
+        metavar="CRYSTALS", help="Folder with a file for each crystal; the column of formulas then holds their names."
+    ),
 ]
 _Task = Annotated[Task, typer.Option(help="Kind of target.")]
 
 
 def _table_and_target(
-    table: Annotated[Path, typer.Argument(help=_FILE)],
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help=_FILE)],
     formula: _Formula = None,
     target: _Target = None,
     sheet: _Sheet = None,
@@ -202,7 +210,9 @@ def _with_columns(column: _Column = None) -> None:
 
 
 def _formulas_alone(
-    table: Annotated[Path | None, typer.Option(help="Table of formulas instead, with the columns of the fit.")] = None,
+    table: Annotated[
+        Path | None, typer.Option(metavar="TABLE", help="Table of formulas instead, with the columns of the fit.")
+    ] = None,
     formula: _Formula = None,
     sheet: _Sheet = None,
     amounts: _Amounts = Amounts.atoms,

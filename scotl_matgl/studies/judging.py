@@ -154,6 +154,18 @@ def _realised(unit: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(folds, axis=1).dropna()
 
 
+def errors_without_transfer(frame: pd.DataFrame) -> dict[str, float]:
+    """Mean realised error without transfer, in the unit of the property, by number of rows learned from.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        What :func:`~scotl_matgl.studies.measuring.evaluate` returns, of one table.
+    """
+    control = frame[frame["source"] == NO_TRANSFER]
+    return {str(size): float(part["error"].mean()) for size, part in control.groupby("size", sort=False)}
+
+
 def judge_rankings(frame: pd.DataFrame) -> pd.DataFrame:
     """Judge what rankings said.
 

@@ -102,6 +102,8 @@ class EvaluationSettings:
         Draws of each size.
     max_rows : int, default=1000
         Rows at most that a ranking sees, and that judge it.
+    n_jobs : int, optional
+        Threads over which sources are spread, as in joblib; nothing measured depends on it.
     random_state : int, default=0
         Seed of everything.
     """
@@ -114,6 +116,7 @@ class EvaluationSettings:
     sizes: Sequence[int | None] = (50, 100, 200, 400, None)
     repeats: int = 3
     max_rows: int = 1000
+    n_jobs: int | None = None
     random_state: int = 0
 
 
@@ -178,6 +181,7 @@ def evaluate(
         layer=settings.layer,
         max_rows=settings.max_rows,
         max_measured=max(len(cards), 1),
+        n_jobs=settings.n_jobs,
         random_state=seed,
     )
     measured = _described(table, read, settings.descriptor, search, cards)

@@ -411,4 +411,8 @@ def test_a_sample_makes_no_crystal_of_other_records(tmp_path: Path, monkeypatch:
     assert sample.hash == whole.hash
     drawn = np.sort(np.random.default_rng(0).choice(60, size=20, replace=False))
     again = Corpus.read(tmp_path / "all.json", sample=20)
+    other = np.sort(np.random.default_rng(5).choice(60, size=20, replace=False)).tolist()
+    seeded = Corpus.read(tmp_path / "all.json", sample=20, random_state=5)
+    assert {f"c{i}" for i in other} - {"c3"} <= {crystal.identifier for crystal in seeded}
+    assert other != drawn.tolist()
     assert 3 in drawn or [crystal.identifier for crystal in again] == [f"c{i}" for i in drawn]

@@ -285,7 +285,7 @@ def test_the_cache_commands_say_what_there_is_and_what_is_damaged(home: Path) ->
     assert done.exit_code == 1
     assert f"{paths[1]} cannot be read as a chunk of embeddings: its sha256 is" in done.stdout
     assert done.stdout.endswith("3 files, 1 of them damaged\n")
-    done = CliRunner().invoke(app, ["cache", "prune", "--limit", "0"])
+    done = CliRunner().invoke(app, ["cache", "prune", "--megabytes", "0"])
     assert done.stdout.startswith("deleted 3 files")
 
 
