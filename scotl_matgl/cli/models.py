@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,6 @@ from scotl_matgl.cli.options import (
     HeadOption,
     JobsOption,
     LayerOption,
-    Method,
     ReportOption,
     SeedOption,
     SourcesOption,
@@ -27,6 +27,13 @@ from scotl_matgl.cli.tables import Amounts, GivenTable, Task, takes_columns, tak
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+class Method(StrEnum):
+    """Procedures of transfer."""
+
+    frozen = "frozen"
+    fine_tune = "fine-tune"
 
 
 @app.command()

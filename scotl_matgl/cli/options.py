@@ -25,28 +25,6 @@ class Format(StrEnum):
     csv = "csv"
 
 
-class Switch(StrEnum):
-    """Choices for --look-up."""
-
-    auto = "auto"
-    on = "on"
-    off = "off"
-
-
-class Combine(StrEnum):
-    """Choices for --combine."""
-
-    concat = "concat"
-    embedding = "embedding"
-
-
-class Method(StrEnum):
-    """Procedures of transfer."""
-
-    frozen = "frozen"
-    fine_tune = "fine-tune"
-
-
 SourcesOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -89,9 +67,6 @@ OutputOption = Annotated[
 FormatOption = Annotated[Format, typer.Option("--format", help="Form of the output.")]
 ReportOption = Annotated[
     Path | None, typer.Option("--report", metavar="FILE.html", help="Write a page of one file for a colleague too.")
-]
-ResumedOption = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="FILE", help="CSV of all measured; a run goes on where it was.")
 ]
 DescriptorOption = Annotated[str, typer.Option("--descriptor", metavar="NAME", help="Descriptor of the formulas.")]
 LimitOption = Annotated[
@@ -211,11 +186,3 @@ def isolated(card: SourceCard) -> Iterator[_Outcome]:
     except Exception as error:  # an encoder may raise anything
         outcome.failed = True
         say(f"{card.name} failed: {error or type(error).__name__}", err=True)
-
-
-def whole_numbers(text: str) -> list[int] | None:
-    """Numbers separated by commas; None if there are none."""
-    try:
-        return [int(part) for part in text.split(",") if part.strip()] or None
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is no list of whole numbers such as 25,50,100") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,7 +10,6 @@ import typer
 from scotl_matgl.cli.app import app
 from scotl_matgl.cli.console import emit, origin_of, progress_bar, say
 from scotl_matgl.cli.options import (
-    Combine,
     DescriptorOption,
     Format,
     FormatOption,
@@ -20,7 +20,6 @@ from scotl_matgl.cli.options import (
     ReportOption,
     SeedOption,
     SourcesOption,
-    Switch,
     UnitOption,
     asked,
     asked_layer,
@@ -31,6 +30,21 @@ from scotl_matgl.cli.tables import GivenTable, takes_columns
 
 if TYPE_CHECKING:
     from scotl_matgl.ranking.result import Ranking
+
+
+class Switch(StrEnum):
+    """Choices for --look-up."""
+
+    auto = "auto"
+    on = "on"
+    off = "off"
+
+
+class Combine(StrEnum):
+    """Choices for --combine."""
+
+    concat = "concat"
+    embedding = "embedding"
 
 
 @app.command()

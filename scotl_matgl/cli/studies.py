@@ -16,7 +16,6 @@ from scotl_matgl.cli.options import (
     JobsOption,
     LayerOption,
     OutputOption,
-    ResumedOption,
     SeedOption,
     SourcesOption,
     UnitOption,
@@ -24,12 +23,16 @@ from scotl_matgl.cli.options import (
     asked_layer,
     check_output,
     list_records,
-    whole_numbers,
 )
 from scotl_matgl.cli.tables import GivenTable, takes_split_table, takes_table
 
 if TYPE_CHECKING:
     from scotl_matgl.studies.settings import StudySettings
+
+
+ResumedOption = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="CSV of all measured; a run goes on where it was.")
+]
 
 
 @app.command()
@@ -119,7 +122,7 @@ def curve(
             table.formulas,
             table.y,
             head,
-            sizes=whole_numbers(sizes),
+            sizes=_whole_numbers(sizes),
             repeats=repeats,
             settings=settings,
         )
@@ -226,3 +229,11 @@ def trade(
             say(remark, err=True)
     if plot is not None:
         save_figure(law.plot(prices=(price_target, price_source)), plot)
+
+
+def _whole_numbers(text: str) -> list[int] | None:
+    """Numbers separated by commas; None if there are none."""
+    try:
+        return [int(part) for part in text.split(",") if part.strip()] or None
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no list of whole numbers such as 25,50,100") from error

@@ -381,7 +381,7 @@ def test_encode_lists_why_a_crystal_was_refused(
     monkeypatch.setattr(sources, "structure_cards", lambda *_: [SimpleNamespace(name="Mine")])
     monkeypatch.setattr(sources, "load_encoder", lambda *_: None)
     with pytest.raises(typer.Exit) as done:
-        sources.encode(structures=tmp_path / "a.json", device="cpu", threads=1)
+        sources.encode(structures=tmp_path / "a.json", device="cpu", jobs=1)
     assert done.value.exit_code == 0
     shown = capsys.readouterr()
     # What was stored before says nothing of speed.
