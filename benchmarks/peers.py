@@ -1,0 +1,161 @@
+"""What people would use instead, on the same rows: AutoGluon and scikit-learn beside the transferred model.
+
+Runs in an environment of its own, as AutoGluon brings a hundred packages:
+
+    python -m venv peers && peers/bin/pip install torch . "autogluon.tabular[lightgbm,catboost,xgboost,fastai]"
+    OMP_NUM_THREADS=1 peers/bin/python benchmarks/peers.py
+
+with SCOTL_MATGL_ASSETS set. Ten tables of which none served to choose a constant of the ranking; 100 rows, and the
+first of five folds of all (at most 1,000 rows). Error beside the CPU time of fitting and predicting, of child processes
+too. Every method gets one thread; AutoGluon gets the descriptors of matminer, `high_quality`, and 240 s. What
+``benchmarks/results/peers.csv`` holds already is not measured again; ``--summary`` only prints the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from transfer_gain import read, splits
+
+from scotl_matgl import TransferRegressor, all_cards, get_descriptor
+from scotl_matgl.tables.rows import Rows
+
+RESULTS = Path(__file__).parent / "results" / "peers.csv"
+
+TABLES = (
+    "bmg_bulk_modulus", "bmg_liquidus_temperature", "cr3_emission_width", "estm_seebeck_300K", "estm_zt_300K",
+    "expt_formation_enthalpy", "knn_curie_temperature", "melting_temperature_binaries", "phosphor_emission",
+    "phosphor_quantum_efficiency",
+)  # fmt: skip
+
+Floats = NDArray[np.float64]
+
+
+def transferred(table: Rows, train: Any, test: Any) -> Floats:
+    """The transferred model; sources that were trained on measured values are left out."""
+    sources = [card for card in all_cards() if "measured" not in card.dataset]
+    return _ours(sources, table, train, test)
+
+
+def not_transferred(table: Rows, train: Any, test: Any) -> Floats:
+    """The same blend without sources."""
+    return _ours((), table, train, test)
+
+
+def _ours(sources: Any, table: Rows, train: Any, test: Any) -> Floats:
+    known, new = ([table.compositions.text[row] for row in rows] for rows in (train, test))
+    return np.asarray(TransferRegressor(sources, on_error="skip").fit(known, table.y[train]).predict(new))
+
+
+def _described(name: str, table: Rows, train: Any, test: Any) -> tuple[Floats, Floats]:
+    descriptor = get_descriptor(name).fit(table.compositions.take(train))
+    return tuple(np.nan_to_num(descriptor.transform(table.compositions.take(rows))) for rows in (train, test))  # type: ignore[return-value]
+
+
+def autogluon(table: Rows, train: Any, test: Any) -> Floats:
+    """AutoGluon 1.6 on the standard descriptors: stacked and bagged trees, networks and neighbours."""
+    from autogluon.tabular import TabularPredictor
+
+    X, X_new = map(pd.DataFrame, _described("standard", table, train, test))
+    with tempfile.TemporaryDirectory() as folder:
+        predictor = TabularPredictor("y", eval_metric="mean_absolute_error", path=folder, verbosity=0)
+        predictor.fit(X.assign(y=table.y[train]), presets="high_quality", time_limit=240, num_cpus=1, num_gpus=0)
+        return np.asarray(predictor.predict(X_new))
+
+
+def forest(table: Rows, train: Any, test: Any) -> Floats:
+    """A random forest on magpie, as automatminer and many papers use it."""
+    from sklearn.ensemble import RandomForestRegressor
+
+    X, X_new = _described("magpie", table, train, test)
+    return np.asarray(RandomForestRegressor(500, random_state=0).fit(X, table.y[train]).predict(X_new))
+
+
+def support_vectors(table: Rows, train: Any, test: Any) -> Floats:
+    """Support vectors on the standard descriptors, settings by five folds."""
+    from sklearn.compose import TransformedTargetRegressor
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVR
+
+    X, X_new = _described("standard", table, train, test)
+    grid = {"svr__C": [1, 10, 100], "svr__gamma": [0.0003, 0.001, 0.003, 0.01], "svr__epsilon": [0.01, 0.1]}
+    search = GridSearchCV(make_pipeline(StandardScaler(), SVR()), grid, scoring="neg_mean_absolute_error", cv=5)
+    return np.asarray(
+        TransformedTargetRegressor(search, transformer=StandardScaler()).fit(X, table.y[train]).predict(X_new)
+    )
+
+
+METHODS = {
+    "transferred model": transferred,
+    "without sources": not_transferred,
+    "support vectors on matminer": support_vectors,
+    "random forest on magpie": forest,
+    "AutoGluon on matminer": autogluon,
+}
+
+
+def cpu() -> float:
+    """CPU seconds of this process and of those it has started and that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(part.ru_utime + part.ru_stime for part in used)
+
+
+def measure(names: list[str], sizes: list[str], methods: list[str], path: Path) -> None:
+    """Measure what is not in the file yet."""
+    keys = ["table", "n", "method"]
+    for n in sizes:
+        for name in names:
+            table = read(name)
+            for _, train, test in splits(table, n, range(1)):
+                for method in methods:
+                    done = pd.read_csv(path, dtype={"n": str}) if path.is_file() else pd.DataFrame(columns=keys)
+                    if (done[keys] == [name, n, method]).all(axis=1).any():
+                        continue
+                    started = cpu()
+                    predicted = METHODS[method](table, train, test)
+                    error = float(np.mean(np.abs(predicted - table.y[test])))
+                    line = dict(zip(keys, (name, n, method), strict=True))
+                    line |= {"n_train": len(train), "n_test": len(test), "error": f"{error:.6g}"}
+                    line |= {"cpu_s": f"{cpu() - started:.2f}"}
+                    pd.DataFrame([line]).to_csv(path, mode="a", header=not path.is_file(), index=False)
+                    print(line, flush=True)
+
+
+def show(path: Path) -> None:
+    """Errors relative to the blend without sources, and CPU seconds."""
+    frame = pd.read_csv(path, dtype={"n": str})
+    errors = frame.pivot(index=["n", "table"], columns="method", values="error")
+    ratios = errors.div(errors["without sources"], axis=0)[[method for method in METHODS if method in errors]]
+    print(ratios.round(3).to_string())
+    print(ratios.groupby("n").mean().round(3).to_string())
+    print((ratios.rank(axis=1) == 1).groupby("n").sum().to_string())
+    print(frame.groupby(["n", "method"])["cpu_s"].median().unstack()[ratios.columns].to_string())
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tables", nargs="*", default=TABLES)
+    parser.add_argument("--sizes", nargs="*", default=["100", "all"])
+    parser.add_argument("--methods", nargs="*", default=list(METHODS))
+    parser.add_argument("--path", type=Path, default=RESULTS)
+    parser.add_argument("--summary", action="store_true")
+    arguments = parser.parse_args()
+    if not arguments.summary:
+        warnings.simplefilter("ignore")
+        measure(arguments.tables, arguments.sizes, arguments.methods, arguments.path)
+    show(arguments.path)
+
+
+if __name__ == "__main__":
+    main()
