@@ -1,4 +1,4 @@
-"""What README and docs show in Python runs, and every command of README and docs has the options it is given."""
+"""What README and docs show in Python runs, and every command there and in the plugins has the options it is given."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ from scotl_matgl.sources.cards import SourceCard
 
 ROOT = Path(__file__).parents[1]
 PAGES = [Path("README.md"), *sorted(path.relative_to(ROOT) for path in ROOT.glob("docs/**/*.md"))]
+PLUGINS = sorted(path.relative_to(ROOT) for path in ROOT.glob("plugins/**/README.md"))
 NEEDS_MODELS = "<!-- needs the models"
 BLOCK = re.compile(r"^(<!-- needs the models.*?-->\n)?```python\n(.*?)^```$", re.M | re.S)
 FEW = {"MEGNet-MP-2018.6.1-Eform", "M3GNet-MP-2018.6.1-Eform", "Shotgun-BulkModulus-1"}
@@ -52,9 +53,9 @@ def commands() -> list[str]:
     Not an option of the whole program: it acts when it is parsed, and `--install-completion` changes the user's shell.
     """
     found = []
-    for page in PAGES:
+    for page in (*PAGES, *PLUGINS):
         text = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ")
-        lines = re.findall(r"^\$ (scotl-matgl (?!--).*)$", text, re.M)
+        lines = re.findall(r"^(?:\$ |    |(?<=```console\n)|(?<=```\n))(scotl-matgl (?!--).*)$", text, re.M)
         found += [re.split(r" {2,}#| #", line)[0].strip() for line in lines]
     return list(dict.fromkeys(found))
 
@@ -196,14 +197,29 @@ def test_blocks_of_python_that_need_the_models_run(
     assert len(codes) == 6
 
 
-@pytest.mark.parametrize("command", commands())
-def test_commands_have_the_options_they_are_given(command: str) -> None:
+def parse(command: str) -> None:
     current: Any = typer.main.get_command(app)
     arguments = [word for word in shlex.split(command)[1:] if not word.startswith(">")]
     while arguments and arguments[0] in getattr(current, "commands", ()):  # Typer has a click of its own
         current = current.commands[arguments.pop(0)]
     assert not hasattr(current, "commands"), f"there is no command {' '.join(arguments)}"
     current.make_context(current.name, arguments, resilient_parsing=False)
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_have_the_options_they_are_given(command: str) -> None:
+    parse(command)
+
+
+@pytest.mark.parametrize("page", [*PAGES, *PLUGINS], ids=str)
+def test_commands_inside_sentences_have_them_too(page: Path) -> None:
+    text = " ".join((ROOT / page).read_text(encoding="utf-8").split())
+    for command in re.findall(r"`(scotl-matgl [a-z][^`.…]*)`", text):
+        try:
+            parse(command)
+        except Exception as error:  # of the click inside Typer
+            if type(error).__name__ != "MissingParameter":  # a sentence need not name the table
+                raise
 
 
 def write_crystals(folder: Path) -> pd.DataFrame:

@@ -28,7 +28,7 @@ def check_bridges(cards: Iterable[SourceCard], folder: str | Path) -> None:
     cards : iterable of SourceCard
         Of the zoo; those without bridges are left alone.
     folder : path
-        As ``scotl-matgl bridge build --all --no-index --folder`` writes it.
+        As ``scotl-matgl bridge build --all --no-index --output`` writes it.
 
     Raises
     ------
