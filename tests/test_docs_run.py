@@ -195,6 +195,10 @@ def test_blocks_of_python_that_need_the_models_run(
         for page, code in codes:
             exec(compile(code.replace("epochs=50", "epochs=1"), str(page), "exec"), names)  # noqa: S102 - our own
     assert len(codes) == 6
+    ranked = [{result.source for result in names[name].ranking_.results} for name in ("ranker", "trained_ranker")]
+    assert ["My-MEGNet" in ranked[0], "My-Eform" in ranked[1]] == [True, True]
+    assert names["encoded"].embeddings["readout"].shape == (60, 128)
+    assert np.isfinite(names["model"].predict(names["new_crystals"])).all()
 
 
 def parse(command: str) -> None:
