@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from types import MappingProxyType, ModuleType
@@ -60,6 +60,7 @@ class _Work(threading.Thread):
         super().__init__(name=f"{__name__}: {what}", daemon=True)
         self.call = call
         self.started = time.monotonic()
+        self.ended = threading.Event()  # a thread that is about to start is listed, and cannot be joined yet
         self.value: Any = None
         self.error: BaseException | None = None
 
@@ -69,6 +70,8 @@ class _Work(threading.Thread):
             self.value = self.call()
         except BaseException as error:  # it is raised again in the thread that waits
             self.error = error
+        finally:
+            self.ended.set()
 
 
 def time_limit() -> float:
@@ -83,10 +86,32 @@ def time_limit() -> float:
     return limit
 
 
-@contextlib.contextmanager
-def _kept_streams() -> Iterator[None]:
-    """Meanwhile what is written to stdout goes to stderr, and whoever closes one of them does not close it for us."""
-    with contextlib.ExitStack() as stack:
+class _KeptStreams:
+    """While in use, what is written to stdout goes to stderr, and who closes one of them does not close it for us.
+
+    The streams are the process's own: of several threads the first turns them, and the last turns them back. Each for
+    itself, the second would keep as stdout what the first had made of it, for good.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._undo = contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._users += 1
+            if self._users == 1:
+                self._turn()
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                self._undo.close()
+
+    def _turn(self) -> None:
+        stack = self._undo
         with contextlib.suppress(AttributeError, OSError, ValueError):  # closed, or there is none
             sys.stdout.flush()
         kept = {}
@@ -99,7 +124,9 @@ def _kept_streams() -> Iterator[None]:
         if len(kept) == 2:
             os.dup2(2, 1)
         stack.enter_context(contextlib.redirect_stdout(_ToStderr()))
-        yield
+
+
+_kept_streams = _KeptStreams()
 
 
 def in_limited_time(what: str, call: Callable[[], Any]) -> Any:
@@ -128,14 +155,18 @@ def in_limited_time(what: str, call: Callable[[], Any]) -> Any:
     work = _Work(what, call)
     for thread in threading.enumerate():
         if isinstance(thread, _Work) and thread.name == work.name:
-            thread.join(max(0.0, min(limit - (time.monotonic() - thread.started), threading.TIMEOUT_MAX)))
-            if thread.is_alive():
+            left = max(0.0, min(limit - (time.monotonic() - thread.started), threading.TIMEOUT_MAX))
+            if not thread.ended.wait(left):
                 raise TimeoutError(f"{what} has not come back after {limit:g} s ({TIMEOUT_VARIABLE} sets the limit)")
     # What a plugin prints must not mix with our output, and closing it must not close ours.
-    with _kept_streams():
-        work.start()
-        work.join(min(limit, threading.TIMEOUT_MAX))
-    if work.is_alive():
+    with _kept_streams:
+        try:
+            work.start()
+        except RuntimeError:  # there may be no more threads; nobody is to wait for this one
+            work.ended.set()
+            raise
+        work.ended.wait(min(limit, threading.TIMEOUT_MAX))
+    if not work.ended.is_set():
         raise TimeoutError(f"{what} has not come back after {limit:g} s ({TIMEOUT_VARIABLE} sets the limit)")
     if isinstance(work.error, KeyboardInterrupt):  # no key of the user's: that interrupts the thread that waits
         raise RuntimeError("it raises KeyboardInterrupt") from work.error

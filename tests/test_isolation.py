@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
 import sys
 import textwrap
 import threading
@@ -349,3 +350,28 @@ def test_a_limit_that_is_none_is_named(setting: str, install: Install, monkeypat
 def test_our_own_modules_are_imported_without_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "in_limited_time", None)
     assert registry.load("estimators", "scotl").__name__ == "SCOTL"
+
+
+def test_threads_that_ask_for_the_same_wait_also_for_one_that_is_about_to_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = registry._Work("the import of toys", lambda: 1)
+    monkeypatch.setattr(registry.threading, "enumerate", lambda: [first])
+    starter = threading.Timer(0.05, first.start)  # until then it is listed and not started, and cannot be joined
+    starter.start()
+    assert registry.in_limited_time("the import of toys", lambda: (first.value, 2)) == (1, 2)
+    starter.join()
+
+
+def test_threads_that_load_plugins_at_once_leave_stdout_where_it_was() -> None:
+    code = (
+        "import threading, time\n"
+        "from scotl_matgl.registry import in_limited_time\n"
+        "def load(k):\n"
+        "    for n in range(20): in_limited_time(f'plugin {k} {n}', lambda: time.sleep(0.001 * k))\n"
+        "threads = [threading.Thread(target=load, args=(k,)) for k in range(1, 5)]\n"
+        "[thread.start() for thread in threads]; [thread.join() for thread in threads]\n"
+        "print('the answer')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    assert (done.stdout, done.stderr) == ("the answer\n", "")
