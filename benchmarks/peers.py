@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from transfer_gain import read, splits
 
 from scotl_matgl import TransferRegressor, all_cards, get_descriptor
+from scotl_matgl.exceptions import ScotlMatglWarning
 from scotl_matgl.tables.rows import Rows
 
 RESULTS = Path(__file__).parent / "results" / "peers.csv"
@@ -57,7 +58,8 @@ def _ours(sources: Any, table: Rows, train: Any, test: Any) -> Floats:
 
 def _described(name: str, table: Rows, train: Any, test: Any) -> tuple[Floats, Floats]:
     descriptor = get_descriptor(name).fit(table.compositions.take(train))
-    return tuple(np.nan_to_num(descriptor.transform(table.compositions.take(rows))) for rows in (train, test))  # type: ignore[return-value]
+    X, X_new = (np.nan_to_num(descriptor.transform(table.compositions.take(rows))) for rows in (train, test))
+    return X, X_new
 
 
 def autogluon(table: Rows, train: Any, test: Any) -> Floats:
@@ -152,7 +154,8 @@ def main() -> None:
     parser.add_argument("--summary", action="store_true")
     arguments = parser.parse_args()
     if not arguments.summary:
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # of AutoGluon and scikit-learn; what this package says is shown
+        warnings.simplefilter("default", ScotlMatglWarning)
         measure(arguments.tables, arguments.sizes, arguments.methods, arguments.path)
     show(arguments.path)
 
