@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,12 @@ from pathlib import Path
 import pytest
 
 from scotl_matgl import testing
+
+
+def pytest_configure() -> None:
+    """Tests change the folder they run in: weights named from where pytest began must be found from everywhere."""
+    if assets := os.environ.get("SCOTL_MATGL_ASSETS"):
+        os.environ["SCOTL_MATGL_ASSETS"] = os.path.abspath(os.path.expanduser(assets))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -279,6 +279,7 @@ def test_a_source_that_falls_back_to_its_bridge_is_listed_with_the_reason(
     sources = [broken_card, "MEGNet-MP-2018.6.1-Eform", "SCOTL-MEGNet-Eform"]
     ranking = TransferabilityRanker(sources, estimators=["loo"], **settings).fit(crystals, y).ranking_
     assert ranking.fallbacks.keys() == {"Volumes", "MEGNet-MP-2018.6.1-Eform"}
+    assert (ranking.to_frame()["encoded"].dropna() == 0).all()  # a script that asks for the column is not ended by it
     assert "no kernel image is available" in ranking.fallbacks["Volumes"]
     (result,) = (item for item in ranking.results if item.source == "Volumes")
     assert (result.encoded, result.bridged) == (0, 32)

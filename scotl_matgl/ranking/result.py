@@ -262,16 +262,20 @@ class Ranking:
 
         errors = self.losses.mean(axis=1)
         rows: list[dict[str, Any]] = []
+        # Whatever became of the crystals: that none was encoded, for want of weights, is no reason to lose the column.
+        of_crystals = bool(self.fallbacks) or any(result.encoded for result in (*self.results, *self.screened))
         for index, result in enumerate((*self.results, *self.screened)):
             layer = {"layer": result.layer} if result.layer else {}  # tables without a choice have no such column
             named = {"source": result.source, **layer, "property": f"{result.property} [{result.unit}]"}
             scores = {**named, **result.scores}
             measured = index < len(self.results)
             judged = self._judged(index, float(errors[index])) if measured else {}
-            rows.append({**scores, "loo_rmse": result.loo_rmse, **judged, **_coverage(result)})
+            encoded = {"encoded": result.encoded} if of_crystals else {}
+            rows.append({**scores, "loo_rmse": result.loo_rmse, **judged, **encoded, **_coverage(result)})
         control = {"source": NO_TRANSFER, "property": "", "loo_rmse": math.nan, "error": self.error_of_control}
         control |= {"gain": 0.0, "gain_low": 0.0, "gain_high": 0.0, "gain_percent": 0.0}
-        control |= {"p_helps": math.nan, "p_best": math.nan, "looked_up": 0, "bridged": 0, "refused": 0}
+        control |= {"p_helps": math.nan, "p_best": math.nan, **({"encoded": 0} if of_crystals else {})}
+        control |= {"looked_up": 0, "bridged": 0, "refused": 0}
         # A source that is no better stands below the control, which costs nothing.
         at = next((index for index, gain in enumerate(self.gains) if gain <= 0), len(self.results))
         helpful = self.judgement.together.gain > 0
@@ -418,8 +422,7 @@ class Ranking:
 
 
 def _coverage(result: SourceResult) -> dict[str, float]:
-    encoded = {"encoded": result.encoded} if result.encoded else {}  # tables of formulas alone have no such column
-    return encoded | {
+    return {
         "looked_up": result.looked_up,
         "bridged": result.bridged,
         "refused": result.refused,
