@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -159,11 +160,35 @@ def test_wrong_names_and_files_are_bad_input(command, arguments, message) -> Non
 
 def test_rank_prints_the_answer_on_stdout_and_the_next_command_beside_it(command, table) -> None:
     code, out, err = command(*rank(table, "--unit", "eV/atom"))
-    columns = "--formula composition --target enthalpy"
-    assert (code, err) == (0, f"\nnext: scotl-matgl fit {table} {columns} --unit eV/atom -o model.skops\n")
+    options = "--formula composition --target enthalpy --unit eV/atom --sources 'M*GNet-MP-2018.6.1-Eform'"
+    assert (code, err) == (0, f"\nnext: scotl-matgl fit {table} {options} -o model.skops\n")
     assert "eV/atom" in out.splitlines()[0]
     assert ENTHALPY in out
     assert NO_TRANSFER in out
+
+
+@pytest.mark.slow
+def test_the_next_command_reads_the_same_rows_and_asks_the_same_sources(command, table, tmp_path) -> None:
+    settings = ["--head", "kernel ridge", "--layer", "final", "--layer", "readout", "--seed", "3"]
+    with_column = ["--column", "temperature", "--task", "regression", "--polymorphs", "apart", *settings]
+    by_weight = ["--amounts", "weight", "--sources", "SCOTL-MEGNet-Eform", "--head", "kernel ridge"]
+    steels = [f"Fe{100 - chromium - nickel}Cr{chromium}Ni{nickel}" for chromium in (10, 15, 20) for nickel in range(8)]
+    formulas = {"--column": pd.read_csv(table)["composition"], "--amounts": pd.Series(steels)}
+    for options in (with_column, by_weight):
+        frame = pd.DataFrame({"composition": formulas[options[0]]}).assign(temperature=300.0, enthalpy=0.0)
+        frame["temperature"] += frame.index
+        frame["enthalpy"] += np.sin(frame.index)
+        frame.to_csv(table, index=False)
+        code, _, err = command(*rank(table, *options))
+        assert code == 0, err
+        told = shlex.split(err.split("next: ")[1])[1:]
+        columns = [("--formula", "composition"), ("--target", "enthalpy"), ("--sources", "M*GNet-MP-2018.6.1-Eform")]
+        assert sorted(zip(told[2:-2:2], told[3:-2:2], strict=True)) == sorted(
+            [*columns, *zip(options[::2], options[1::2], strict=True)]
+        )
+        assert (told[:2], told[-2:]) == (["fit", str(table)], ["-o", "model.skops"])
+    # And it can be given as it is: the amounts of the model's table are percents by weight too.
+    assert command(*told[:-1], tmp_path / "model.skops")[0] == 0
 
 
 @pytest.mark.slow

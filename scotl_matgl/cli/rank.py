@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -101,7 +102,9 @@ def rank(
         ranking = ranker.fit(table.formulas, table.y, progress=progress).ranking_
     emit(_formatted(ranking, format_), output)
     if format_ is Format.table and output is None:
-        say(f"\nnext: {_next_command(given, unit)}", err=True)
+        own = {"unit": unit, "sources": sources, "head": head if head != "auto" else "", "layer": layer, "seed": seed}
+        options = given.as_options() | {name: value for name, value in own.items() if value}
+        say(f"\nnext: {_next_command(given.table, options)}", err=True)
     if report is not None:
         ranking.report(report, formulas=table.materials, origin=origin_of(given.table))
         say(f"reported in {report}", err=True)
@@ -109,17 +112,15 @@ def rank(
         raise typer.Exit(1)
 
 
-def _next_command(given: GivenTable, unit: str) -> str:
-    """Command that makes the model from the same table."""
+def _next_command(table: Path | None, options: dict[str, Any]) -> str:
+    """Command that makes the model of the same rows, as they were read, from the same sources."""
     import shlex
 
-    named = {"formula": given.formula, "target": given.target, "sheet": given.sheet, "unit": unit}
-    if given.structures is not None:
-        named["structures"] = str(given.structures)
-    if given.polymorphs != "together":
-        named["polymorphs"] = given.polymorphs.value
-    options = [part for name, value in named.items() if value for part in (f"--{name}", value)]
-    return shlex.join(["scotl-matgl", "fit", str(given.table), *options, "-o", "model.skops"])
+    words = ["scotl-matgl", "fit", str(table)]
+    for name, value in options.items():
+        for item in value if isinstance(value, list) else [value]:
+            words += [f"--{name}", str(item)]
+    return shlex.join([*words, "-o", "model.skops"])
 
 
 @app.command()

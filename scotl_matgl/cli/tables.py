@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -70,7 +70,7 @@ class GivenTable:
     sheet: str | None = None
     amounts: Amounts = Amounts.atoms
     task: Task = Task.auto
-    column: list[str] | None = field(default=None)
+    column: list[str] | None = None
     structures: Path | None = None
     polymorphs: Polymorphs = Polymorphs.together
 
@@ -78,6 +78,11 @@ class GivenTable:
     def name(self) -> str:
         """What results call the table."""
         return "table" if self.table is None or str(self.table) == "-" else self.table.stem
+
+    def as_options(self) -> dict[str, Any]:
+        """Options that name this table again, by their names; those left at their defaults are not among them."""
+        options = {item: getattr(self, item.name) for item in fields(self) if item.name != "table"}
+        return {item.name: value for item, value in options.items() if value != item.default}
 
     def read(self) -> ReadTable:
         """Read formulas, further columns and target, and say which columns were found."""
