@@ -15,6 +15,7 @@ from scotl_matgl import load_example
 from scotl_matgl.chemistry.compositions import parse_compositions
 from scotl_matgl.cli.main import app
 from scotl_matgl.exceptions import InputError
+from scotl_matgl.sources.cards import CardError
 from scotl_matgl.studies.curves import learning_curves
 from scotl_matgl.studies.power_law import PowerLaw
 from scotl_matgl.studies.settings import StudySettings
@@ -221,6 +222,24 @@ def test_methods_without_a_choice_are_with_and_without_transfer() -> None:
     assert errors["transfer"] < 0.9 * errors["no transfer"]
     without = learning_curves(TABLE["formula"], TABLE["target"], {"a": KERNEL}, sizes=[116], repeats=3)
     assert without.frame["error"].mean() == pytest.approx(errors["no transfer"])
+
+
+@pytest.mark.slow
+def test_sources_and_layer_are_those_of_the_method_with_transfer(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("SCOTL_MATGL_HOME", str(tmp_path))
+    table, output = tmp_path / "table.csv", tmp_path / "out.csv"
+    TABLE.to_csv(table, index=False)
+    asked = ["--sources", "SCOTL-MEGNet-Eform", "--layer", "final", "--head", "kernel ridge"]
+    sizes = ["--sizes", "60", "--repeats", "2"]
+    done = CliRunner().invoke(app, ["curve", str(table), *sizes, *asked, "--output", str(output)])
+    assert done.exit_code == 0, done.output
+    found = pd.read_csv(output).query("method == 'transfer'")["error"]
+    model = TransferRegressor("SCOTL-MEGNet-Eform", layer="final", head="kernel ridge", on_error="skip")
+    expected = learning_curves(TABLE["formula"], TABLE["target"], {"transfer": model}, sizes=[60], repeats=2)
+    assert found.tolist() == pytest.approx(expected.frame["error"].tolist(), rel=1e-12)
+    mistyped = CliRunner().invoke(app, ["curve", str(table), "--sources", "SCOTL-MEGNet-Efrom"])
+    assert isinstance(mistyped.exception, CardError)
+    assert "SCOTL-MEGNet-Eform" in str(mistyped.exception)
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from scotl_matgl.cli.options import (
     asked_layer,
     check_output,
     list_records,
+    select_cards,
 )
 from scotl_matgl.cli.tables import GivenTable, takes_split_table, takes_table
 
@@ -83,17 +84,21 @@ def evaluate(
         say(f"{title}\n{found.to_string(index=False, float_format=lambda value: f'{value:.3f}')}\n")
 
 
-def _settings(given: GivenTable, **run: Any) -> StudySettings:
-    """What the user says of the table, and how the fits are run."""
+def _settings(given: GivenTable, sources: list[str] | None, layer: list[str] | None, **run: Any) -> StudySettings:
+    """What the user says of the table and of the sources, and how the fits are run."""
     from scotl_matgl.studies.settings import StudySettings
 
-    return StudySettings(task=given.task.value, polymorphs=given.polymorphs.value, **run)
+    if sources:
+        select_cards(sources)  # a name that is none is wrong input, not the failure of each fit
+    asked_of: dict[str, Any] = {"sources": asked(sources), "layer": asked_layer(layer)}
+    return StudySettings(task=given.task.value, polymorphs=given.polymorphs.value, **asked_of, **run)
 
 
 @app.command()
 @takes_split_table
 def curve(
     given: GivenTable,
+    sources: SourcesOption = None,
     unit: UnitOption = "",
     sizes: Annotated[str, typer.Option(metavar="N,...", help="Numbers of training rows, separated by commas.")] = "",
     repeats: Annotated[int, typer.Option(metavar="N", help="Fits at each size.")] = 5,
@@ -101,6 +106,7 @@ def curve(
         float | None, typer.Option(metavar="NUMBER", help="Say how many rows bring the error down to this.")
     ] = None,
     head: HeadOption = "auto",
+    layer: LayerOption = None,
     jobs: JobsOption = -1,
     seed: SeedOption = 0,
     output: ResumedOption = None,
@@ -117,7 +123,9 @@ def curve(
     from scotl_matgl.studies.curves import learning_curves
 
     with progress_bar("fits") as progress:
-        settings = _settings(given, unit=unit, path=output, n_jobs=jobs, random_state=seed, progress=progress)
+        settings = _settings(
+            given, sources, layer, unit=unit, path=output, n_jobs=jobs, random_state=seed, progress=progress
+        )
         curves = learning_curves(
             table.formulas,
             table.y,
@@ -137,6 +145,7 @@ def curve(
 @takes_split_table
 def validate_command(
     given: GivenTable,
+    sources: SourcesOption = None,
     unit: UnitOption = "",
     scheme: Annotated[
         list[str] | None,
@@ -150,6 +159,7 @@ def validate_command(
         int, typer.Option(metavar="N", help="Of the elements, measure so many, drawn at random.")
     ] = 10,
     head: HeadOption = "auto",
+    layer: LayerOption = None,
     jobs: JobsOption = -1,
     seed: SeedOption = 0,
     output: ResumedOption = None,
@@ -161,7 +171,9 @@ def validate_command(
     from scotl_matgl.studies.validation import validate
 
     with progress_bar("fits") as progress:
-        settings = _settings(given, unit=unit, path=output, n_jobs=jobs, random_state=seed, progress=progress)
+        settings = _settings(
+            given, sources, layer, unit=unit, path=output, n_jobs=jobs, random_state=seed, progress=progress
+        )
         found = validate(
             head,
             table.formulas,

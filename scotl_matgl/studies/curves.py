@@ -312,7 +312,7 @@ def learning_curves(
     settings = StudySettings() if settings is None else settings
     seed = settings.random_state
     table = Rows.read(formulas, y, task=settings.task).splitting(settings.polymorphs)
-    chosen = named_methods(methods, classification=table.classification)
+    chosen = named_methods(methods, classification=table.classification, sources=settings.sources, layer=settings.layer)
     check_whole("repeats", repeats, 1)
     check_whole("folds", folds, 2)
     splits = _splits(table, repeats=repeats, folds=folds, seed=seed)

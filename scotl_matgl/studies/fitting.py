@@ -153,7 +153,9 @@ def how_read(n_merged: int, skipped: Sequence[SkippedRow], remarks: Sequence[str
     return lines
 
 
-def named_methods(methods: Any, *, classification: bool) -> dict[str, Any]:
+def named_methods(
+    methods: Any, *, classification: bool, sources: Any = "all", layer: str | Sequence[str] = "readout"
+) -> dict[str, Any]:
     """Estimators by name.
 
     Parameters
@@ -164,6 +166,8 @@ def named_methods(methods: Any, *, classification: bool) -> dict[str, Any]:
         head of that name, of which ``"kernel ridge"`` is the fastest. A single estimator is named by its class.
     classification : bool
         Whether the target is of class labels.
+    sources, layer : default="all", "readout"
+        Of the method with transfer, where `methods` does not hold estimators.
 
     Raises
     ------
@@ -176,7 +180,7 @@ def named_methods(methods: Any, *, classification: bool) -> dict[str, Any]:
         kind = TransferClassifier if classification else TransferRegressor
         # A source without a bridge is no news in each of many fits.
         common: dict[str, Any] = {"head": methods or "auto", "on_error": "skip"}
-        return {NO_TRANSFER: kind(sources=[], **common), "transfer": kind(**common)}
+        return {NO_TRANSFER: kind(sources=[], **common), "transfer": kind(sources=sources, layer=layer, **common)}
     chosen = dict(methods) if isinstance(methods, Mapping) else {type(methods).__name__: methods}
     if not chosen:
         raise InputError("there is no method to measure; give at least one estimator")

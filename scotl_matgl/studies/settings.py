@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from scotl_matgl.progress import Told
 from scotl_matgl.studies.fitting import Metric
@@ -31,6 +33,8 @@ class StudySettings:
         Processes, as in joblib.
     random_state : int, default=0
         Seed of how rows are drawn and split. Methods keep the seeds they were given.
+    sources, layer : default="all", "readout"
+        As for :class:`~scotl_matgl.TransferRegressor`; for the methods that are not given as estimators.
     polymorphs : {"together", "apart"}, default="together"
         Whether crystals of one formula share a fold, as new formulas ask for, or are split like all others, as new
         polymorphs of known formulas do.
@@ -49,5 +53,7 @@ class StudySettings:
     path: str | Path | None = None
     n_jobs: int | None = None
     random_state: int = 0
+    sources: Any = "all"
+    layer: str | Sequence[str] = "readout"
     polymorphs: Polymorphs = "together"
     progress: Told = None

@@ -194,7 +194,9 @@ def validate(
     settings = StudySettings() if settings is None else settings
     seed = settings.random_state
     table = Rows.read(formulas, y, task=settings.task).splitting(settings.polymorphs)
-    methods = named_methods(estimator, classification=table.classification)
+    methods = named_methods(
+        estimator, classification=table.classification, sources=settings.sources, layer=settings.layer
+    )
     name, loss = loss_of(settings.metric, classification=table.classification)
     if max_folds is not None:
         check_whole("max_folds", max_folds, 1)
