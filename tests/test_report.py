@@ -70,7 +70,7 @@ def test_the_page_holds_answer_table_figures_reasons_and_references(ranked, page
     headings = [tag for tag, _ in read.tags if re.fullmatch(r"h\d", tag)]
     assert headings == ["h1"] + ["h2"] * 6
     pictures = [attrs for tag, attrs in read.tags if tag == "svg" and attrs.get("role") == "img"]
-    assert len(pictures) == 2
+    assert len(pictures) == 3
     assert f"{ranking.sources[0]} {100 * ranking.relative_gain:+.1f} %" in pictures[0]["aria-label"]
 
 
@@ -91,7 +91,7 @@ def test_without_matplotlib_the_page_says_what_to_install(ranked, monkeypatch) -
     ranking, table = ranked
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     read = Page(ranking.report(formulas=table["formula"]))
-    assert read.text.count("pip install 'scotl-matgl[plot]'") == 2
+    assert read.text.count("pip install 'scotl-matgl[plot]'") == 3
     assert ranking.summary() in read.text
 
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from scotl_matgl import views
 from scotl_matgl.ranking.cited import cited
 from scotl_matgl.ranking.report import columns, plot, remarks, summary
@@ -14,6 +16,7 @@ from scotl_matgl.vocabulary import NO_TRANSFER, counted, visible
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from scotl_matgl.chemistry.compositions import Compositions
     from scotl_matgl.ranking.judge import Gain
     from scotl_matgl.ranking.result import Ranking
 
@@ -91,7 +94,7 @@ def report(ranking: Ranking, *, formulas: Any = None, origin: Mapping[str, str] 
     ----------
     ranking : Ranking
     formulas : sequence of formulas, optional
-        Those of the table, for the periodic table of its elements.
+        Those of the table, for its elements, and where it lies among calculated crystals.
     origin : mapping of str to str, optional
         How the ranking came about, such as the command and the hash of the table.
     """
@@ -101,7 +104,7 @@ def report(ranking: Ranking, *, formulas: Any = None, origin: Mapping[str, str] 
         f'<div class="answer" id="answer">{views.paragraph(summary(ranking))}</div>',
         views.section("What to do next", views.listed(next_steps(ranking)), "next"),
         views.section("Sources", table_of(ranking), "sources"),
-        views.section("Figures", gains_figure(ranking) + elements_figure(formulas), "figures"),
+        views.section("Figures", gains_figure(ranking) + formulas_figures(formulas), "figures"),
         views.section("What was skipped", skipped_of(ranking), "skipped"),
         views.section("How it was computed", computed(ranking, origin), "computed"),
         views.section("What to cite", views.verbatim(cited(ranking, _descriptor(ranking), ranking.sources)), "cite"),
@@ -162,16 +165,19 @@ def gains_figure(ranking: Ranking) -> str:
     return drawn("gains", alternative, caption, lambda: plot(ranking, None, most=20))
 
 
-def elements_figure(formulas: Any) -> str:
-    """Periodic table of the elements of a table; nothing if there are no formulas."""
+def formulas_figures(formulas: Any) -> str:
+    """Elements of a table, and where it lies among calculated crystals; nothing if there are no formulas."""
     from scotl_matgl.chemistry.compositions import Compositions, parse_compositions
-    from scotl_matgl.chemistry.elements import SYMBOLS
 
     if formulas is None:
         return ""
     read = formulas if isinstance(formulas, Compositions) else parse_compositions(formulas, on_error="skip")
-    if not len(read):
-        return ""
+    return _elements_figure(read) + _bonding_figure(read) if len(read) else ""
+
+
+def _elements_figure(read: Compositions) -> str:
+    from scotl_matgl.chemistry.elements import SYMBOLS
+
     held = (read.dense_fractions() > 0).sum(axis=0)
     counts = {SYMBOLS[z]: int(held[z]) for z in held.nonzero()[0]}
     most = sorted(counts, key=lambda symbol: -counts[symbol])[:5]
@@ -186,6 +192,38 @@ def elements_figure(formulas: Any) -> str:
         return plot_elements(counts, label="formulas")
 
     return drawn("elements", alternative, caption, draw)
+
+
+def _bonding_figure(read: Compositions) -> str:
+    from scotl_matgl.descriptors.bonding import STEP, Bonding, calculated_crystals
+
+    ground, places = calculated_crystals(), Bonding.of(read)
+    near, known = places.is_near(ground), np.isfinite(places.mean)
+    told = f"near one in this plane: {int(near.sum())} of {counted(int(known.sum()), 'formula')}"
+    left = int((~known).sum())
+    more = (
+        f" {counted(left, 'formula')} of elements without a value {'is' if left == 1 else 'are'} left out."
+        if left
+        else ""
+    )
+    caption = (
+        "Formulas between metallic, covalent and ionic. Grey: the calculated crystals that sources and bridges learned "
+        f"from, the darker the more; {told}. It does not see how many elements a formula mixes.{more}"
+    )
+
+    def draw() -> Axes:
+        from scotl_matgl.plotting import plot_bonding
+
+        return plot_bonding(
+            places.mean, places.difference, ground, STEP, near=near, title="the table among calculated crystals"
+        )
+
+    return drawn(
+        "bonding",
+        f"Mean and largest difference of electronegativity, on the ground of calculated crystals; {told}.",
+        caption,
+        draw,
+    )
 
 
 def skipped_of(ranking: Ranking) -> str:

@@ -29,7 +29,7 @@ def report(model: Any, *, origin: Mapping[str, str] | None = None) -> str:
     ranking = model.ranking_
     figures = ""
     if held is not None and np.isfinite(held.predicted).any():
-        figures = _figures(held, model.target_unit) + (pages.elements_figure(held.formulas) if held.formulas else "")
+        figures = _figures(held, model.target_unit) + (pages.formulas_figures(held.formulas) if held.formulas else "")
     parts = [
         f'<div class="answer" id="answer">{"".join(map(views.paragraph, told.sentences))}</div>',
         views.section("What to do next", views.listed(_NEXT), "next"),
