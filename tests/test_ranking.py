@@ -137,7 +137,7 @@ def test_worse_sources_stand_below_the_control(losses) -> None:
     _, control = losses
     worse = ranking_of(np.stack([control * 1.5, control * 1.6]), control)
     assert (worse.verdict, worse.best) == ("no", NO_TRANSFER)
-    assert list(worse.to_frame()["source"]) == [NO_TRANSFER, "first two together", "source 0", "source 1"]
+    assert list(worse.to_frame()["source"]) == [NO_TRANSFER, "source 0", "first two together", "source 1"]
 
 
 def test_the_sentence_says_how_much_and_how_sure(losses) -> None:
@@ -161,7 +161,13 @@ def test_the_sentence_says_how_much_and_how_sure(losses) -> None:
 def test_frame_holds_everything_in_order(losses) -> None:
     ranking = ranking_of(*losses, looked_up=30)
     frame = ranking.to_frame()
-    assert list(frame["source"]) == [TOGETHER, "source 1", "source 2", NO_TRANSFER, "source 0"]
+    assert list(frame["source"]) == ["source 1", "source 2", TOGETHER, NO_TRANSFER, "source 0"]
+    judgement = ranking.judgement
+    first, second = sorted((gain.gain for gain in judgement.gains[:2]), reverse=True)
+    for gain, place in ((first + 0.01, 0), (second - 0.01, 2), (0.001, 2), (-0.001, 3)):
+        together = replace(judgement.together, gain=gain)
+        moved = replace(ranking, judgement=replace(judgement, together=together)).to_frame()
+        assert list(moved["source"]).index(TOGETHER) == place
     assert list(frame.index) == [1, 2, 3, 4, 5]
     assert frame.index.name == "rank"
     assert set(frame.columns) == {
@@ -261,7 +267,7 @@ def test_text_fits_and_keeps_names_errors_and_gains(losses, width) -> None:
     assert max(map(len, lines)) <= width
     start = next(number for number, line in enumerate(lines) if line.startswith("---"))
     table = lines[start + 1 : start + 6]
-    assert [line.split("  ")[1] for line in table] == [TOGETHER, names[1], names[2], NO_TRANSFER, names[0]]
+    assert [line.split("  ")[1] for line in table] == [names[1], names[2], TOGETHER, NO_TRANSFER, names[0]]
     for line, (_, row) in zip(table, ranking.to_frame().iterrows(), strict=True):
         assert f"  {row['error']:.3f}" in line
         if row["source"] != NO_TRANSFER:

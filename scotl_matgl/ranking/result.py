@@ -250,7 +250,9 @@ class Ranking:
     # -- forms ----------------------------------------------------------------------------------------------------
 
     def to_frame(self) -> pd.DataFrame:
-        """Table with one row per source, best first, and the control where it belongs by its gain.
+        """Table with one row per source, best first.
+
+        The control, and the row of the first sources together, stand where they belong by their gains.
 
         Columns: ``source``, ``property``, one for each estimator, ``loo_rmse``, ``error`` (out of fold), ``gain``,
         ``gain_low``, ``gain_high``, ``gain_percent`` (on rows that nobody has seen), ``p_helps``, ``p_best``,
@@ -276,14 +278,17 @@ class Ranking:
         control |= {"gain": 0.0, "gain_low": 0.0, "gain_high": 0.0, "gain_percent": 0.0}
         control |= {"p_helps": math.nan, "p_best": math.nan, **({"encoded": 0} if of_crystals else {})}
         control |= {"looked_up": 0, "bridged": 0, "refused": 0}
+        columns = list(dict.fromkeys(name for row in (*rows, control) for name in row))
+        gains = [gain.gain for gain in self.judgement.gains]
         # A source that is no better stands below the control, which costs nothing.
-        at = next((index for index, gain in enumerate(self.gains) if gain <= 0), len(self.results))
-        helpful = self.judgement.together.gain > 0
-        together = self._together_row()
-        listed = (
-            [*together, *rows[:at], control, *rows[at:]] if helpful else [*rows[:at], control, *together, *rows[at:]]
-        )
-        frame = pd.DataFrame(listed, columns=list(dict.fromkeys(name for row in (*rows, control) for name in row)))
+        at = next((index for index, gain in enumerate(gains) if gain <= 0), len(gains))
+        rows.insert(at, control)
+        gains.insert(at, 0.0)
+        if self.n_together:
+            # Above all that gain less, but not above a source alone that gains more.
+            first = next((index for index, gain in enumerate(gains) if gain < self.judgement.together.gain), len(gains))
+            rows.insert(first, self._together_row())
+        frame = pd.DataFrame(rows, columns=columns)
         if "layer" in frame:
             frame["layer"] = frame["layer"].fillna("")
         frame.index = pd.RangeIndex(1, len(frame) + 1, name="rank")
@@ -293,11 +298,9 @@ class Ranking:
         gain, name = self.judgement.gains[index], self.sources[index]
         return {"error": error, **self._told(name, gain), "p_best": self.probability_best[name]}
 
-    def _together_row(self) -> list[dict[str, Any]]:
-        if not self.n_together:
-            return []
+    def _together_row(self) -> dict[str, Any]:
         told = self._told(self.together, self.judgement.together)
-        return [{"source": self.together, "property": "", "error": self.judgement.together_error, **told}]
+        return {"source": self.together, "property": "", "error": self.judgement.together_error, **told}
 
     def _told(self, name: str, gain: Gain) -> dict[str, float]:
         low, high = self.gain_interval(name)
