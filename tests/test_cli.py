@@ -21,6 +21,7 @@ from scotl_matgl.chemistry.formulas import CompositionError
 from scotl_matgl.cli import console
 from scotl_matgl.cli.console import columns_of
 from scotl_matgl.cli.main import main
+from scotl_matgl.cli.rank import _next_command
 from scotl_matgl.exceptions import InputError
 from scotl_matgl.sources.cards import all_cards
 from scotl_matgl.vocabulary import NO_TRANSFER
@@ -189,6 +190,14 @@ def test_the_next_command_reads_the_same_rows_and_asks_the_same_sources(command,
         assert (told[:2], told[-2:]) == (["fit", str(table)], ["-o", "model.skops"])
     # And it can be given as it is: the amounts of the model's table are percents by weight too.
     assert command(*told[:-1], tmp_path / "model.skops")[0] == 0
+
+
+def test_the_next_command_can_be_given_as_it_is() -> None:
+    assert _next_command(Path("-mine.csv"), {}) == "scotl-matgl fit ./-mine.csv -o model.skops"
+    assert _next_command(Path("my table.csv"), {"seed": 3, "layer": ["a", "b"]}) == (
+        "scotl-matgl fit 'my table.csv' --seed 3 --layer a --layer b -o model.skops"
+    )
+    assert _next_command(Path("-"), {}) == "scotl-matgl fit TABLE -o model.skops"  # standard input is used up
 
 
 @pytest.mark.slow

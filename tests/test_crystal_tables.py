@@ -201,6 +201,7 @@ def test_a_ranking_of_crystals_uses_their_own_embeddings_and_says_for_how_many()
     assert (first.source, first.encoded, first.bridged, first.refused) == ("Volumes", 32, 0, 2)
     assert (other.encoded, other.bridged) == (0, 34)
     assert first.loo_rmse < 0.7 * other.loo_rmse  # also with the two rows that hold no more than the mean
+    assert len(ranker.compositions_) == ranker.ranking_.n_rows == 34
     assert ranker.ranking_.control_name.endswith("descriptors + structure")
     text = str(ranker.ranking_)
     assert "34 rows" in text

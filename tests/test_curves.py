@@ -240,6 +240,11 @@ def test_sources_and_layer_are_those_of_the_method_with_transfer(tmp_path, monke
     mistyped = CliRunner().invoke(app, ["curve", str(table), "--sources", "SCOTL-MEGNet-Efrom"])
     assert isinstance(mistyped.exception, CardError)
     assert "SCOTL-MEGNet-Eform" in str(mistyped.exception)
+    for command in ("curve", "validate"):
+        for layers, told in ((["noway"], "layer names 'noway', which none"), (["final", "auto"], "or 'auto' alone")):
+            options = [part for layer in layers for part in ("--layer", layer)]
+            wrong = CliRunner().invoke(app, [command, str(table), "--sources", "SCOTL-MEGNet-Eform", *options])
+            assert told in str(wrong.exception)
 
 
 @pytest.mark.slow

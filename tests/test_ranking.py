@@ -155,6 +155,19 @@ def test_the_sentence_says_how_much_and_how_sure(losses) -> None:
     assert "the best of 1 source, source 0, promises" in worse.summary()
 
 
+def test_the_first_together_and_the_control_are_shown_wherever_they_stand(losses) -> None:
+    _, control = losses
+    ranking = ranking_of(np.stack([control * (0.5 + 0.01 * index) for index in range(12)]), control)
+    judgement = replace(ranking.judgement, together=replace(ranking.judgement.together, gain=-0.5))
+    ranking = replace(ranking, judgement=judgement)
+    assert ranking.to_frame()["source"].tolist()[-1] == ranking.together == "first five together"
+    assert "first five together" in ranking._repr_html_()
+    ax = ranking.plot(most=4)
+    drawn = [label.get_text() for label in ax.get_yticklabels()]
+    assert drawn == ["source 0", "source 1", "source 2", "source 3", NO_TRANSFER, "first five together"]
+    assert ax.get_title(loc="left").endswith("(6 of 14 rows)")
+
+
 # -- forms ------------------------------------------------------------------------------------------------------------
 
 

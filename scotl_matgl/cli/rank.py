@@ -101,12 +101,12 @@ def rank(
     with progress_bar("ranking") as progress:
         ranking = ranker.fit(table.formulas, table.y, progress=progress).ranking_
     emit(_formatted(ranking, format_), output)
-    if format_ is Format.table and output is None:
+    if format_ is Format.table and output is None and ranking.results:
         own = {"unit": unit, "sources": sources, "head": head if head != "auto" else "", "layer": layer, "seed": seed}
         options = given.as_options() | {name: value for name, value in own.items() if value}
         say(f"\nnext: {_next_command(given.table, options)}", err=True)
     if report is not None:
-        ranking.report(report, formulas=table.materials, origin=origin_of(given.table))
+        ranking.report(report, formulas=ranker.compositions_, origin=origin_of(given.table))
         say(f"reported in {report}", err=True)
     if not ranking.results:
         raise typer.Exit(1)
@@ -116,7 +116,9 @@ def _next_command(table: Path | None, options: dict[str, Any]) -> str:
     """Command that makes the model of the same rows, as they were read, from the same sources."""
     import shlex
 
-    words = ["scotl-matgl", "fit", str(table)]
+    # Standard input is used up, and a path loses the ./ that keeps a name with a dash from being an option.
+    file = "TABLE" if str(table) == "-" else f"./{table}" if str(table).startswith("-") else str(table)
+    words = ["scotl-matgl", "fit", file]
     for name, value in options.items():
         for item in value if isinstance(value, list) else [value]:
             words += [f"--{name}", str(item)]

@@ -86,10 +86,12 @@ def evaluate(
 
 def _settings(given: GivenTable, sources: list[str] | None, layer: list[str] | None, **run: Any) -> StudySettings:
     """What the user says of the table and of the sources, and how the fits are run."""
+    from scotl_matgl.ranking.layers import check_layer
     from scotl_matgl.studies.settings import StudySettings
 
-    if sources:
-        select_cards(sources)  # a name that is none is wrong input, not the failure of each fit
+    # A source or a layer that is none is wrong input, not the failure of each fit.
+    if sources or layer:
+        check_layer(asked_layer(layer), select_cards(sources))
     asked_of: dict[str, Any] = {"sources": asked(sources), "layer": asked_layer(layer)}
     return StudySettings(task=given.task.value, polymorphs=given.polymorphs.value, **asked_of, **run)
 

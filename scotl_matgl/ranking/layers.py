@@ -27,16 +27,16 @@ def check_layer(layer: Any, cards: Iterable[SourceCard] = ()) -> None:
     ----------
     layer : object
     cards : iterable of SourceCard, optional
-        Of the sources, of which one at least must have each of several layers.
+        Of the sources, of which one at least must have each layer.
 
     Raises
     ------
     InputError
         If it is something else.
     """
-    if isinstance(layer, str) and layer:
+    if layer == AUTO:
         return
-    names = list(layer) if isinstance(layer, Sequence) and not isinstance(layer, str) else []
+    names = [layer] if isinstance(layer, str) else list(layer) if isinstance(layer, Sequence) else []
     if not names or not all(isinstance(name, str) and name for name in names) or AUTO in names:
         raise InputError(f"layer is {layer!r}; give the name of a layer, a list of names, or 'auto' alone")
     known = list(dict.fromkeys(name for card in cards for name in card.layers))

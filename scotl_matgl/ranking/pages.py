@@ -47,11 +47,12 @@ def table_columns(ranking: Ranking, wanted: list[str] | None = None, *, most: in
     wanted : list of str, optional
         Headings. Default: all.
     most : int, optional
-        Rows at most; the control is shown in any case.
+        Rows at most; the control and the first sources together are shown in any case.
     """
     cells = columns(ranking)
     names = cells["source"]
-    shown = [i for i in range(len(names)) if most is None or i < most or names[i] == NO_TRANSFER]
+    always = (NO_TRANSFER, ranking.together)
+    shown = [i for i in range(len(names)) if most is None or i < most or names[i] in always]
     gains = gains_by_name(ranking)
     drawn = [gains[names[i]] for i in shown if names[i] in gains]
     span = (
@@ -172,6 +173,7 @@ def formulas_figures(formulas: Any) -> str:
     if formulas is None:
         return ""
     read = formulas if isinstance(formulas, Compositions) else parse_compositions(formulas, on_error="skip")
+    read = read.take(np.unique(read.keys(), return_index=True)[1])  # rows that repeat a formula are one
     return _elements_figure(read) + _bonding_figure(read) if len(read) else ""
 
 
@@ -199,6 +201,8 @@ def _bonding_figure(read: Compositions) -> str:
 
     ground, places = calculated_crystals(), Bonding.of(read)
     near, known = places.is_near(ground), np.isfinite(places.mean)
+    if not known.any():
+        return ""
     told = f"near one in this plane: {int(near.sum())} of {counted(int(known.sum()), 'formula')}"
     left = int((~known).sum())
     more = (

@@ -98,6 +98,8 @@ class TransferabilityRanker(Documented, BaseEstimator):  # type: ignore[misc]  #
         Name of the first source if transfer helps, or is likely to, else ``"no transfer"``.
     embeddings_ : tuple of SourceEmbedding
         What embeds formulas by the sources that were measured, best first.
+    compositions_ : Compositions
+        Of the rows that were ranked, merged and sorted.
     errors_ : dict of str to str
         Sources that failed and why; with ``sources="all"`` also zoos that could not be read.
 
@@ -233,6 +235,7 @@ class TransferabilityRanker(Documented, BaseEstimator):  # type: ignore[misc]  #
         )
         self.best_source_ = self.ranking_.best
         self._descriptor = descriptor
+        self.compositions_ = rows.formulas
         self.embeddings_ = tuple(item.embedding for item in found.measured)
         self._report()
         return self

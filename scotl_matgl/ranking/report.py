@@ -163,7 +163,10 @@ def plot(ranking: Ranking, ax: Axes | None, *, most: int) -> Axes:
     judgement = ranking.judgement
     judged = dict(zip(ranking.sources, judgement.gains, strict=True)) | {ranking.together: judgement.together}
     frame = ranking.to_frame()
-    names = list(frame["source"][frame["error"].notna()])
+    always = (NO_TRANSFER, ranking.together)
+    measured = list(frame["source"][frame["error"].notna()])
+    names = [name for place, name in enumerate(measured) if place < most or name in always]
+    shown = f" ({len(names)} of {len(measured)} rows)" if len(names) < len(measured) else ""
     gains = [judged.get(name) for name in names]
     unit = f" {ranking.target_unit}" if ranking.target_unit and not ranking.classification else ""
     ax = plotting.plot_gains(
@@ -173,8 +176,8 @@ def plot(ranking: Ranking, ax: Axes | None, *, most: int) -> Axes:
         ["control" if gain is None else gain.verdict for gain in gains],
         ax,
         label=f"gain on unseen rows, % of {ranking.error_of_control:.3g}{unit} without transfer",
-        title=f"{ranking.n_rows} formulas, 90 % intervals",
-        most=most,
+        title=f"{ranking.n_rows} formulas, 90 % intervals{shown}",
+        most=len(names),
     )
     plotting.note_beside(ax, ["" if gain is None else f"P {gain.probability:.2f}" for gain in gains])
     return ax

@@ -252,7 +252,8 @@ class Ranking:
     def to_frame(self) -> pd.DataFrame:
         """Table with one row per source, best first.
 
-        The control, and the row of the first sources together, stand where they belong by their gains.
+        The control stands above the first source that gains nothing, the row of the first sources together above the
+        first that gains less; sources themselves stand by the criterion, so that gains need not fall from row to row.
 
         Columns: ``source``, ``property``, one for each estimator, ``loo_rmse``, ``error`` (out of fold), ``gain``,
         ``gain_low``, ``gain_high``, ``gain_percent`` (on rows that nobody has seen), ``p_helps``, ``p_best``,
@@ -285,7 +286,7 @@ class Ranking:
         rows.insert(at, control)
         gains.insert(at, 0.0)
         if self.n_together:
-            # Above all that gain less, but not above a source alone that gains more.
+            # Not above a source alone that gains more, if that is first.
             first = next((index for index, gain in enumerate(gains) if gain < self.judgement.together.gain), len(gains))
             rows.insert(first, self._together_row())
         frame = pd.DataFrame(rows, columns=columns)

@@ -230,12 +230,16 @@ class FullTransferRegressor(Documented, RegressorMixin, BaseEstimator):  # type:
             mask = split_by_group(groups, self.validation, self.random_state)
             train, held = np.flatnonzero(~mask), np.flatnonzero(mask)
         network = _network(encoder, self._layer)
-        _fit_head(network, encoder, table, train, self.batch_size)
+        self._start(network, encoder, table, train)
         self._freeze(encoder)
         self._train(network, encoder, table, train, held)
         self.weights_ = {name: value.numpy().copy() for name, value in network.cpu().state_dict().items()}
         self._network = network.eval()
         return self
+
+    def _start(self, network: Any, encoder: MatGLEncoder, table: _Table, train: NDArray[np.int64]) -> None:
+        """Give the new head its first weights."""
+        _fit_head(network, encoder, table, train, self.batch_size)
 
     @property
     def _layer(self) -> str:

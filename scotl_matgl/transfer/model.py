@@ -14,6 +14,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from scotl_matgl.bridges.embedding import SourceEmbedding, elements_outside, with_cards
+from scotl_matgl.chemistry.compositions import Compositions, parse_compositions
 from scotl_matgl.chemistry.elements import SYMBOLS
 from scotl_matgl.chemistry.formulas import SkippedRow
 from scotl_matgl.descriptors.composite import get_descriptor
@@ -214,7 +215,7 @@ class TransferModel(FormulaEstimator):
         self._blend, predictions = Blend.build(
             members, sampled, task, features, whole, guard=self.guard, progress=part(step, 40, 100)
         )
-        text = () if rows.compositions is None else rows.compositions.take(sample).text
+        text = () if rows.compositions is None else _in_atoms(rows.compositions.take(sample))
         self._describe_blend(predictions, task, text)
         self._warn(self.skipped_, "skipped")
         self._note_refused(rows)
@@ -705,6 +706,21 @@ def _typed_like(kinds: Mapping[str, Any], index: Any) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame({name: pd.Series([], dtype=kind) for name, kind in kinds.items()}, index=index[:0])
+
+
+def _in_atoms(compositions: Compositions) -> tuple[str, ...]:
+    """Formulas as they were given, where their amounts count atoms; in atoms where they were read otherwise."""
+    again = parse_compositions(compositions.text, on_error="skip")
+    meant = dict(zip(again.rows.tolist(), again.keys(), strict=True))
+    texts = []
+    for row, (text, key) in enumerate(zip(compositions.text, compositions.keys(), strict=True)):
+        if meant.get(row) == key:
+            texts.append(text)
+            continue
+        numbers, amounts = compositions[row]
+        shares = zip(numbers.tolist(), (amounts / amounts.sum()).tolist(), strict=True)
+        texts.append("".join(f"{SYMBOLS[z - 1]}{share:.6f}" for z, share in shares if share >= 5e-7))
+    return tuple(texts)
 
 
 def _refused(rows: Rows, reasons: Mapping[int, str]) -> tuple[SkippedRow, ...]:
