@@ -35,7 +35,7 @@ from scotl_matgl.studies.records import ResultsFile
 
 KEY = ("draw", "target", "method", "n_target", "n_source")
 SOURCES = {"PBE gap": "pbe_gap_eV", "formation energy": "formation_energy_eV_atom"}
-TARGETS = {"HSE gap": "hse_gap_eV", "GLLB-SC gap": "gllbsc_gap_eV", "refractive index": "n"}
+TARGETS = {"HSE gap": "hse_gap_eV", "GLLB-SC gap": "gllbsc_gap_eV", "log10 of the refractive index": "n"}
 N_TARGET, N_SOURCE, AT_ONE_SIZE, N_TEST, MOST_ATOMS = (100, 300, 1000, 3000), (1000, 3000, 10000), 1000, 200, 12
 NETWORK = {"dim_edge_embedding": 40, "cutoff": 4.0, "gauss_width": 0.25, "nblocks": 2, "niters_set2set": 2}
 
@@ -75,6 +75,8 @@ def split(crystals: list[Crystal], name: str, draw: int, left_out: set[str]) -> 
     test = [row for row in rows if formula_of(row) in test_formulas]
     train = [row for row in rows if formula_of(row) not in test_formulas]
     values = [np.array([row.properties[name] for row in part]) for part in (train, test)]
+    if name == "n":  # a few indices of ten and more would count for all others
+        values = [np.log10(part) for part in values]
     return Split(train, test, *values)
 
 
@@ -218,6 +220,10 @@ def draw_figure(path: Path, file: Path) -> None:
             colour, marker = SERIES[i % len(SERIES)]
             line = row.dropna()
             ax.loglog(line.index, line, "--" if i >= len(SERIES) else "-", color=colour, marker=marker, label=method)
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter("{x:.2g}" if axis is ax.yaxis else "")
+        ax.set_xticks(table.loc[target].dropna(axis="columns").columns)
         ax.set_title(target, loc="left", fontsize="medium")
         ax.set_xlabel("crystals of the target")
         ax.set_ylabel("mean absolute error" + (" (eV)" if "gap" in target else ""))
