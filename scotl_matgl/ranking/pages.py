@@ -211,8 +211,8 @@ def _bonding_figure(read: Compositions) -> str:
         else ""
     )
     caption = (
-        "Formulas between metallic, covalent and ionic. Grey: the calculated crystals that sources and bridges learned "
-        f"from, the darker the more; {told}. It does not see how many elements a formula mixes.{more}"
+        "Formulas between metallic, covalent and ionic. Grey: the calculated crystals that the shipped bridges were "
+        f"fitted on, the darker the more; {told}. It does not see how many elements a formula mixes.{more}"
     )
 
     def draw() -> Axes:
