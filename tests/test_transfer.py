@@ -499,7 +499,7 @@ def test_bad_rows_are_skipped_listed_and_predicted_as_nan(known) -> None:
         ({"look_up": "maybe"}, "look_up is 'maybe'"),
         ({"random_state": -1}, "random_state is -1"),
         ({"formula": "composition"}, "no column 'composition'"),
-        ({"layer": "attic"}, "no source can be used"),
+        ({"layer": "attic"}, "layer names 'attic', which none of the sources has"),
     ],
 )
 def test_a_wrong_parameter_is_named(parameters, message, known) -> None:
