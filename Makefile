@@ -35,6 +35,7 @@ quick-newer: pyproject.toml
 	set -e; for version in $(NEWER); do \
 	  python=$$(ls -d $${PYENV_ROOT:-/nowhere}/versions/$$version.*/bin/python 2>/dev/null | tail -1); \
 	  test -n "$$python" || python=$$(command -v python$$version || true); \
+	  "$$python" -c "" 2>/dev/null || python=; \
 	  if [ -z "$$python" ]; then echo "skipped: there is no Python $$version here"; continue; fi; \
 	  test -x .venv-$$version/bin/python || "$$python" -m venv .venv-$$version; \
 	  .venv-$$version/bin/python -m pip install --quiet --upgrade pip; \
