@@ -102,7 +102,8 @@ def trained(start: SourceCard, name: str, rows: Split, n: int, draw: int) -> Sou
     error = float(np.abs(model.predict(rows.test) - rows.y_test).mean())
     print(f"{full}: mean absolute error {error:.4f}, {model.n_epochs_} epochs", flush=True)
     network = model._rebuilt().encoder.model.model  # the network whose head is left behind
-    return SourceCard.from_matgl(network, name=full, property=name, unit="eV", n_train=n, error=error, error_unit="eV")
+    unit = "eV" if "gap" in name else "eV/atom"
+    return SourceCard.from_matgl(network, name=full, property=name, unit=unit, n_train=n, error=error, error_unit=unit)
 
 
 def epochs_for(n: int) -> int:
@@ -245,7 +246,7 @@ def main() -> None:
         if options.figure:
             draw_figure(options.output, options.figure)
         return
-    warnings.simplefilter("ignore", ScotlMatglWarning)
+    warnings.simplefilter("ignore", ScotlMatglWarning)  # of unused crystals; one not predicted makes its error NaN
     measure(ResultsFile(options.output, key=KEY, columns=[*KEY, "error", "seconds", "n_test"]), options.draws)
 
 
