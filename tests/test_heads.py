@@ -9,7 +9,7 @@ from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import scotl_matgl.learners.kernel
-from scotl_matgl.learners.heads import HeldRidge, make_head, out_of_fold_loss
+from scotl_matgl.learners.heads import HeldRidge, grown_and_read, make_head, out_of_fold_loss
 from scotl_matgl.learners.kernel import (
     LaplacianKernelClassifier,
     LaplacianKernelRidge,
@@ -193,6 +193,17 @@ def test_loss_of_trees_is_that_of_cross_val_predict(name, table) -> None:
     folds = make_folds(y, classification=False)
     expected = np.abs(cross_val_predict(make_head(name), X, y, cv=folds) - y)
     np.testing.assert_allclose(out_of_fold_loss(name, X, y, folds), expected)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_trees_of_a_fold_are_those_of_a_forest(n_jobs, table) -> None:
+    X, y = table
+    forest = make_head("extra trees", random_state=4).set_params(n_estimators=7).fit(X[:60], y[:60])
+    expected = [tree.predict(X[60:].astype(np.float32)) for tree in forest.estimators_]
+    grown = grown_and_read(
+        X[:60], y[:60], X[60:], n_trees=7, max_features=forest.max_features, random_state=4, n_jobs=n_jobs
+    )
+    assert np.array_equal(grown, expected)
 
 
 def test_classification_loss_is_zero_or_one_and_better_than_chance(table) -> None:

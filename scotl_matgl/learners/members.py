@@ -13,7 +13,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.utils.validation import check_array
 
-from scotl_matgl.learners.heads import HEADS, HeldRidge, held_out_of_fold, make_head
+from scotl_matgl.learners.heads import HEADS, TREE_COLUMNS, HeldRidge, grown_and_read, held_out_of_fold, make_head
 from scotl_matgl.learners.kernel import (
     BlockDistances,
     LaplacianKernelClassifier,
@@ -207,6 +207,10 @@ class BlendMember:
             head.n_jobs = 1  # threads would add the trees up in the order in which they come: never twice the same
         return FittedHead(head, factor, bounds)
 
+    def read(self, trees: Floats) -> Floats:
+        """Median or mean (n,) of the predictions (t, n) of trees."""
+        return np.asarray(np.median(trees, axis=0) if self.median else trees.sum(axis=0) / len(trees))
+
     def outputs(self, fitted: FittedHead, features: Features, n_classes: int, work: Work | None = None) -> Floats:
         """Predictions (n, m) of the fitted head: the property in one column, or the probabilities of class codes.
 
@@ -219,8 +223,7 @@ class BlendMember:
             if kernel:
                 values = head.predict_by_blocks(work.distances, self.blocks)
             elif isinstance(head, ExtraTreesRegressor):
-                values = work.trees(head, self.blocks)
-                values = np.median(values, axis=0) if self.median else values.sum(axis=0) / len(values)
+                values = self.read(work.trees(head, self.blocks))
             else:
                 values = head.predict(features.stacked(self.blocks))
             values = np.asarray(values, dtype=np.float64).reshape(-1, 1) / fitted.factor
@@ -331,6 +334,22 @@ def out_of_fold(members: Sequence[BlendMember], features: Features, task: Learni
         predictions, _ = kernel_out_of_fold(distances, task.outputs, task.folds)
         return [indicators_to_probabilities(predictions) if task.n_classes else predictions]
     found = [np.empty_like(task.outputs) for _ in members]
+    if first.head == "extra trees" and not task.n_classes:
+        max_features = 1.0 if first.all_columns else TREE_COLUMNS
+        X, (y, factor) = features.stacked(first.blocks), scaled_for_trees(task.y)
+        for fold, (train, test) in enumerate(task.folds):
+            values = grown_and_read(
+                X[train],
+                y[train],
+                X[test],
+                n_trees=FOLD_TREES,
+                max_features=max_features,
+                random_state=task.random_state + fold,
+                n_jobs=task.n_jobs,
+            )
+            for member, predictions in zip(members, found, strict=True):
+                predictions[test, 0] = member.read(values) / factor
+        return found
     for fold, (train, test) in enumerate(task.folds):
         fitted = first.fit(features.take(train), task.y[train], task, fold=fold)
         for member, predictions in zip(members, found, strict=True):

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scotl_matgl.chemistry.materials import ENDINGS, holds_crystal
 from scotl_matgl.exceptions import InputError
 
 if TYPE_CHECKING:
@@ -61,32 +60,34 @@ def crystals_of(column: pd.Series, table: Path | None, structures: Path | None =
     InputError
         If there is no such folder, or no identifier is that of a file in it.
     """
+    from scotl_matgl.chemistry.materials import ENDINGS  # slow to import: a wrong column is told without it
+
     if structures is not None:
-        cells = _from_folder(column, structures)
-    elif table is None or str(table) == "-" or not any(map(_is_name, column)):
+        cells = _from_folder(column, structures, ENDINGS)
+    elif table is None or str(table) == "-" or not any(_is_name(cell, ENDINGS) for cell in column):
         return column
     else:
-        cells = [_beside(cell, table.parent) for cell in column]
+        cells = [_beside(cell, table.parent, ENDINGS) for cell in column]
     found = column.astype(object).copy()
     found[:] = cells
     return found
 
 
-def _is_name(cell: Any) -> bool:
-    return isinstance(cell, str) and "\n" not in cell and holds_crystal(cell)
+def _is_name(cell: Any, endings: tuple[str, ...]) -> bool:
+    return isinstance(cell, str) and "\n" not in cell and cell.lower().endswith(endings)
 
 
-def _beside(cell: Any, folder: Path) -> Any:
-    return str(folder / cell) if _is_name(cell) and (folder / cell).is_file() else cell
+def _beside(cell: Any, folder: Path, endings: tuple[str, ...]) -> Any:
+    return str(folder / cell) if _is_name(cell, endings) and (folder / cell).is_file() else cell
 
 
-def _from_folder(column: pd.Series, folder: Path) -> list[str]:
+def _from_folder(column: pd.Series, folder: Path, endings: tuple[str, ...]) -> list[str]:
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}; give the one with the files of the crystals (--structures)")
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.name.lower().endswith(ENDINGS):
-            files |= {path.name: path, _stem(path): path}
+        if path.name.lower().endswith(endings):
+            files |= {path.name: path, _stem(path.name, endings): path}
     names = [str(cell).strip() for cell in column]
     if not files.keys() & set(names):
         example = names[0] if names else ""
@@ -98,9 +99,8 @@ def _from_folder(column: pd.Series, folder: Path) -> list[str]:
     return [str(files.get(name, folder / f"{name}.cif")) for name in names]
 
 
-def _stem(path: Path) -> str:
+def _stem(name: str, endings: tuple[str, ...]) -> str:
     """Name of a file of a crystal without its endings, also ``.cif.gz``."""
-    name = path.name
-    while name.lower().endswith(ENDINGS):
+    while name.lower().endswith(endings):
         name = name.rpartition(".")[0]
     return name
