@@ -200,9 +200,7 @@ def test_trees_of_a_fold_are_those_of_a_forest(n_jobs, table) -> None:
     X, y = table
     forest = make_head("extra trees", random_state=4).set_params(n_estimators=7).fit(X[:60], y[:60])
     expected = [tree.predict(X[60:].astype(np.float32)) for tree in forest.estimators_]
-    grown = grown_and_read(
-        X[:60], y[:60], X[60:], n_trees=7, max_features=forest.max_features, random_state=4, n_jobs=n_jobs
-    )
+    grown = grown_and_read(X[:60], y[:60], X[60:], n_trees=7, random_state=4, n_jobs=n_jobs)
     assert np.array_equal(grown, expected)
 
 

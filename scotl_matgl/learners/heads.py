@@ -30,9 +30,9 @@ HEADS: tuple[HeadName, ...] = ("kernel ridge", "extra trees", "gradient boosting
 FOREST = "random forest"
 
 
-#: Share of the columns that extra trees try at a split: as accurate as all of them, in a third of the time
-#: (docs/measurements.md).
-TREE_COLUMNS = 1 / 3
+# Share of the columns that extra trees try at a split: as accurate as all of them, in a third of the time
+# (docs/measurements.md).
+_TREE_COLUMNS = 1 / 3
 
 # Penalties tried by ridge regression on standardised columns.
 _RIDGE_ALPHAS = np.logspace(-1, 5, 19)
@@ -109,7 +109,7 @@ def make_head(name: str, *, classification: bool = False, random_state: int = 0,
         return forest(n_estimators=100, max_features=1 / 3, random_state=random_state, n_jobs=n_jobs)
     if name == "extra trees":
         trees = ensemble.ExtraTreesClassifier if classification else ensemble.ExtraTreesRegressor
-        return trees(n_estimators=100, max_features=TREE_COLUMNS, random_state=random_state, n_jobs=n_jobs)
+        return trees(n_estimators=100, max_features=_TREE_COLUMNS, random_state=random_state, n_jobs=n_jobs)
     if name == "gradient boosting":
         # A quarter of the bins: as accurate, in two thirds of the time (docs/measurements.md).
         if classification:  # stopping early takes rows out, of which a rare class may have one
@@ -126,8 +126,8 @@ def grown_and_read(
     X_new: Floats,
     *,
     n_trees: int,
-    max_features: float,
     random_state: int,
+    all_columns: bool = False,
     n_jobs: int | None = 1,
 ) -> Floats:
     """Predictions (t, m) for new rows (m, p) by the trees that a forest of extra trees would grow.
@@ -143,10 +143,11 @@ def grown_and_read(
     seeds = check_random_state(random_state).randint(np.iinfo(np.int32).max, size=n_trees)
     rows, new = (check_array(part, dtype=np.float32, order="C") for part in (X, X_new))
     target = np.array(y, dtype=np.float64, order="C")[:, None]
+    share = 1.0 if all_columns else _TREE_COLUMNS
 
     def read(seed: int) -> Floats:
         with config_context(skip_parameter_validation=True):
-            tree = ExtraTreeRegressor(max_features=max_features, random_state=seed).fit(rows, target, check_input=False)
+            tree = ExtraTreeRegressor(max_features=share, random_state=seed).fit(rows, target, check_input=False)
         return np.asarray(tree.tree_.predict(new)[:, 0])
 
     return np.array(Parallel(n_jobs=n_jobs, prefer="threads")(delayed(read)(int(seed)) for seed in seeds))

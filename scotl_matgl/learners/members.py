@@ -13,7 +13,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.utils.validation import check_array
 
-from scotl_matgl.learners.heads import HEADS, TREE_COLUMNS, HeldRidge, grown_and_read, held_out_of_fold, make_head
+from scotl_matgl.learners.heads import HEADS, HeldRidge, grown_and_read, held_out_of_fold, make_head
 from scotl_matgl.learners.kernel import (
     BlockDistances,
     LaplacianKernelClassifier,
@@ -335,7 +335,6 @@ def out_of_fold(members: Sequence[BlendMember], features: Features, task: Learni
         return [indicators_to_probabilities(predictions) if task.n_classes else predictions]
     found = [np.empty_like(task.outputs) for _ in members]
     if first.head == "extra trees" and not task.n_classes:
-        max_features = 1.0 if first.all_columns else TREE_COLUMNS
         X, (y, factor) = features.stacked(first.blocks), scaled_for_trees(task.y)
         for fold, (train, test) in enumerate(task.folds):
             values = grown_and_read(
@@ -343,8 +342,8 @@ def out_of_fold(members: Sequence[BlendMember], features: Features, task: Learni
                 y[train],
                 X[test],
                 n_trees=FOLD_TREES,
-                max_features=max_features,
                 random_state=task.random_state + fold,
+                all_columns=first.all_columns,
                 n_jobs=task.n_jobs,
             )
             for member, predictions in zip(members, found, strict=True):
