@@ -14,6 +14,7 @@ import scotl_matgl_sevennet
 from scotl_matgl.encoders import probes
 from scotl_matgl.plugin import Crystal, IncompatibleWeightsError, reference_crystals
 from scotl_matgl.testing.encoders import check_encoder
+from scotl_matgl.testing.shipped import check_bridges
 from scotl_matgl.testing.zoos import check_zoo
 
 CARDS = {card.name: card for card in scotl_matgl_sevennet.cards()}
@@ -38,6 +39,13 @@ CALCULATORS = {
 def test_the_zoo_conforms() -> None:
     check_zoo(scotl_matgl_sevennet.cards)
     assert set(CARDS) == set(ENERGIES)
+
+
+def test_the_bridges_conform() -> None:
+    folder = Path(scotl_matgl_sevennet.__file__).with_name("bridges")
+    check_bridges(list(CARDS.values()), folder)
+    assert {path.name.partition("--")[0] for path in folder.glob("*.safetensors")} == {"SevenNet-0-MPtrj-2024.7-PES"}
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 1e6
 
 
 @pytest.fixture(scope="session")
