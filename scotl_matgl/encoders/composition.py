@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -132,7 +131,7 @@ class NetworkEncoder:
         for layer in layers:
             self._check_layer(layer)
         computed = self.network.forward(X)
-        unknown = self._unknown(compositions)
+        unknown = of_unknown_elements(self.card, compositions)
         found = {layer: computed[layer] for layer in layers}
         for values in found.values():
             values[~np.isfinite(values).all(axis=1) | unknown] = np.nan
@@ -143,14 +142,6 @@ class NetworkEncoder:
             close = difflib.get_close_matches(layer, self.layers, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise InputError(f"{self.card.name} has no layer {layer!r}; {hint}it has {', '.join(self.layers)}")
-
-    def _unknown(self, compositions: Compositions) -> NDArray[np.bool_]:
-        """Rows (n,) with an element that is not the card's; a card without elements takes all."""
-        if not self.card.elements or not len(compositions):
-            return np.zeros(len(compositions), dtype=bool)
-        unknown = np.ones(len(SYMBOLS), dtype=bool)
-        unknown[[SYMBOLS.index(symbol) for symbol in self.card.elements]] = False
-        return np.logical_or.reduceat(unknown[compositions.numbers - 1], compositions.offsets[:-1])
 
     def _descriptor(self) -> CompositionDescriptor:
         if not isinstance(self.descriptor, str):
@@ -163,6 +154,15 @@ class NetworkEncoder:
             )
         self.descriptor = descriptor
         return descriptor
+
+
+def of_unknown_elements(card: SourceCard, compositions: Compositions) -> NDArray[np.bool_]:
+    """Rows (n,) with an element that is not the card's; a card without elements takes all."""
+    if not card.elements or not len(compositions):
+        return np.zeros(len(compositions), dtype=bool)
+    unknown = np.ones(len(SYMBOLS), dtype=bool)
+    unknown[[SYMBOLS.index(symbol) for symbol in card.elements]] = False
+    return np.logical_or.reduceat(unknown[compositions.numbers - 1], compositions.offsets[:-1])
 
 
 def load(card: SourceCard, *, path: str | Path | None = None) -> NetworkEncoder:
@@ -184,7 +184,7 @@ def load(card: SourceCard, *, path: str | Path | None = None) -> NetworkEncoder:
     -----
     Reads the tensors of this network alone (about 1 ms); the file is hashed the first time that a process reads it.
     """
-    file = _find(card, path)
+    file = weights_file(card, path)
     options = dict(card.options)
     try:
         check_form(options, _OPTIONS, "the options of its card")
@@ -193,9 +193,9 @@ def load(card: SourceCard, *, path: str | Path | None = None) -> NetworkEncoder:
         if not 2 <= n_layers <= _MAX_LAYERS:
             raise StoredFileError(f"the options of its card: n_layers is {n_layers}, not from 2 to {_MAX_LAYERS}")
         names = Network.tensor_names(prefix, n_layers)
-        steps = [_step_of(f"{prefix}.{i}.weight") for i in range(n_layers)] if eight_bits else []
-        _, tensors = read_tensors(file, NETWORKS_FILE, [*names, *steps], sha256=file_sha256(file))
-        network = Network.from_tensors(functools.partial(_whole, tensors), prefix, **form)
+        matrices = [f"{prefix}.{i}.weight" for i in range(n_layers)] if eight_bits else []
+        tensors = read_weights(file, names, matrices)
+        network = Network.from_tensors(tensors.__getitem__, prefix, **form)
     except (InputError, TypeError) as error:
         raise InputError(
             f"{file} does not hold the network of {card.name} as its card says: {error}; restore the file, or train "
@@ -209,23 +209,37 @@ def load(card: SourceCard, *, path: str | Path | None = None) -> NetworkEncoder:
     return NetworkEncoder(card, network, options["descriptor"], options.get("fingerprint", ""))
 
 
+def read_weights(file: Path, names: Sequence[str], eight_bits: Collection[str] = ()) -> dict[str, NDArray[Any]]:
+    """Tensors of a file of networks; those in eight bits are multiplied by their steps.
+
+    Raises
+    ------
+    StoredFileError
+        If one is missing, or is no matrix in eight bits where it should be.
+    """
+    steps = map(_step_of, eight_bits)
+    _, tensors = read_tensors(file, NETWORKS_FILE, [*names, *steps], sha256=file_sha256(file))
+    for name in eight_bits:
+        matrix, step = tensors[name], tensors.pop(_step_of(name))
+        if matrix.dtype != np.int8 or step.shape != matrix.shape[:1]:
+            raise StoredFileError(f"the tensor {name} is no matrix in eight bits with a step a row")
+        tensors[name] = matrix.astype(np.float32) * step.astype(np.float32)[:, None]
+    return tensors
+
+
 def _step_of(name: str) -> str:
     """Name of the tensor with the steps of a weight matrix in eight bits."""
     return name.removesuffix("weight") + "step"
 
 
-def _whole(tensors: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:
-    """A tensor, multiplied by its steps where it is stored in eight bits."""
-    step = tensors.get(_step_of(name)) if name.endswith(".weight") else None
-    if step is None:
-        return tensors[name]
-    if tensors[name].dtype != np.int8 or step.shape != tensors[name].shape[:1]:
-        raise StoredFileError(f"the tensor {name} is no matrix in eight bits with a step a row")
-    return np.asarray(tensors[name].astype(np.float32) * step.astype(np.float32)[:, None])
+def weights_file(card: SourceCard, path: str | Path | None) -> Path:
+    """File of a card's weights, in a folder or the first of :func:`source_folders`, once it is known to be that file.
 
-
-def _find(card: SourceCard, path: str | Path | None) -> Path:
-    """File of a card's network, once it is known to be that file."""
+    Raises
+    ------
+    InputError
+        If the card names more or less than one file, it is nowhere, or it has another sha256 than that of the card.
+    """
     name = next(iter(card.weights), "")
     if len(card.weights) != 1 or Path(name).name != name:
         raise InputError(f"the card {card.name} names the weights {list(card.weights)}; it must be one file name")
@@ -265,18 +279,25 @@ def write_networks(path: str | Path, networks: Mapping[str, Network], *, dtype: 
     InputError
         If a weight is too large for float16.
     """
-    stored: dict[str, NDArray[Any]] = {}
+    tensors: dict[str, NDArray[Any]] = {}
     for prefix, network in networks.items():
-        for name, tensor in network.tensors(prefix).items():
-            if tensor.ndim == 2 and dtype == "int8":
-                step = np.maximum(np.abs(tensor).max(axis=1), np.finfo(np.float32).tiny) / 127
-                stored[_step_of(name)] = step.astype(np.float32)
-                stored[name] = np.round(tensor / step[:, None]).astype(np.int8)
-                continue
-            kind = np.dtype(dtype if tensor.ndim == 2 else "float32")
-            if np.abs(tensor).max(initial=0.0) > np.finfo(kind).max:
-                raise InputError(f"the tensor {name} has values that {kind} cannot hold; write float32")
-            stored[name] = tensor.astype(kind)
+        tensors |= network.tensors(prefix)
+    return write_weights(path, tensors, dtype=dtype)
+
+
+def write_weights(path: str | Path, tensors: Mapping[str, NDArray[Any]], *, dtype: str = "float16") -> str:
+    """:func:`write_networks` for the tensors of networks of any kind; all with two dimensions are matrices."""
+    stored: dict[str, NDArray[Any]] = {}
+    for name, tensor in tensors.items():
+        if tensor.ndim == 2 and dtype == "int8":
+            step = np.maximum(np.abs(tensor).max(axis=1), np.finfo(np.float32).tiny) / 127
+            stored[_step_of(name)] = step.astype(np.float32)
+            stored[name] = np.round(tensor / step[:, None]).astype(np.int8)
+            continue
+        kind = np.dtype(dtype if tensor.ndim == 2 else "float32")
+        if np.abs(tensor).max(initial=0.0) > np.finfo(kind).max:
+            raise InputError(f"the tensor {name} has values that {kind} cannot hold; write float32")
+        stored[name] = tensor.astype(kind)
     path = Path(path)
     write_tensors(path, stored, NETWORKS_FILE, {})
     return file_sha256(path)

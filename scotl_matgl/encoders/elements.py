@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from scotl_matgl.chemistry.compositions import Compositions, parse_compositions
 from scotl_matgl.chemistry.elements import SYMBOLS
-from scotl_matgl.encoders.composition import source_folders
+from scotl_matgl.encoders.composition import weights_file
 from scotl_matgl.exceptions import InputError, StoredFileError
 from scotl_matgl.sources.cards import SourceCard
 from scotl_matgl.storage import TensorKind, file_sha256, read_tensors, write_tensors
@@ -109,21 +109,12 @@ def load(card: SourceCard, *, path: str | Path | None = None) -> ElementVectorEn
     InputError
         If the file is nowhere, is not the one of the card, or does not hold the vectors.
     """
-    ((file, expected),) = card.weights.items()
-    folders = source_folders() if path is None else [Path(path)]
-    places = [folder / file for folder in folders if (folder / file).is_file()]
-    if not places:
-        raise InputError(f"{card.name}: its vectors {file} are in none of {', '.join(map(str, folders))}")
-    sha256 = file_sha256(places[0])
-    if sha256 != expected:
-        raise InputError(
-            f"{places[0]} is not the file of the card {card.name}: its sha256 is {sha256}, not {expected}; restore it"
-        )
+    file = weights_file(card, path)
     name = str(card.options.get("vectors", ""))
     try:
-        _, tensors = read_tensors(places[0], VECTORS_FILE, (f"{name}.numbers", f"{name}.vectors"))
+        _, tensors = read_tensors(file, VECTORS_FILE, (f"{name}.numbers", f"{name}.vectors"))
     except StoredFileError as error:
-        raise InputError(f"{places[0]} does not hold the vectors of {card.name}: {error}") from error
+        raise InputError(f"{file} does not hold the vectors of {card.name}: {error}") from error
     numbers, vectors = tensors[f"{name}.numbers"], tensors[f"{name}.vectors"]
     if not (
         vectors.shape == (len(numbers), card.width // 2)
@@ -133,7 +124,7 @@ def load(card: SourceCard, *, path: str | Path | None = None) -> ElementVectorEn
         and numbers.max() <= len(SYMBOLS)
     ):
         raise InputError(
-            f"{places[0]} holds vectors {name!r} of shape {vectors.shape} for {len(numbers)} elements, which do not "
+            f"{file} holds vectors {name!r} of shape {vectors.shape} for {len(numbers)} elements, which do not "
             f"fit the card {card.name} of width {card.width}; restore it"
         )
     return ElementVectorEncoder(card, numbers, vectors)

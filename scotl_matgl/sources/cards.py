@@ -29,6 +29,7 @@ MODALITIES = ("structure", "composition")
 #: Loaders that a card may name that comes from a file: those of this package. A loader is code that is run.
 FILE_LOADERS = frozenset(
     {
+        "scotl_matgl.encoders.attention:load",
         "scotl_matgl.encoders.composition:load",
         "scotl_matgl.encoders.elements:load",
         "scotl_matgl.encoders.matgl:load",
