@@ -754,15 +754,15 @@ def trained(plan: Plan, data: Data, work: Path) -> Network:
 # -- what is shipped ---------------------------------------------------------------------------------------------------
 
 
-def held_out(plan: Plan, network: Network, data: Data) -> list[dict[str, float]]:
-    """Errors of a network on rows that no network has seen, of elements that it has seen."""
+def held_out(plan: Plan, predict: Callable[[NDArray[np.bool_]], NDArray[Any]], data: Data) -> list[dict[str, float]]:
+    """Errors of a network, which predicts for a mask of rows, on rows that it has not seen, of elements that it has."""
     allowed = data.held_out & data.made_of(data.elements(data.training(plan.properties)))
     found = []
     for column, item in enumerate(plan.properties):
         y = data.values[item.name]
         rows = allowed & np.isfinite(y)
         y = y[rows]
-        error = network.forward(data.X[rows])["final"][:, column] - y
+        error = predict(rows)[:, column] - y
         found.append(
             {
                 "n": len(y),
@@ -775,8 +775,8 @@ def held_out(plan: Plan, network: Network, data: Data) -> list[dict[str, float]]
     return found
 
 
-def card(plan: Plan, network: Network, data: Data, sha256: str, errors: list[dict[str, float]]) -> SourceCard:
-    """Card, with what a user should know."""
+def facts(plan: Plan, data: Data, errors: list[dict[str, float]]) -> dict[str, Any]:
+    """Fields of the card that say what was learned from what, and how well."""
     several = len(plan.properties) > 1
     rows = data.training(plan.properties)
     results = "; ".join(
@@ -790,28 +790,20 @@ def card(plan: Plan, network: Network, data: Data, sha256: str, errors: list[dic
         if (counts := data.report[item.name])["outside"] + counts["far"]
     )
     notes = dict.fromkeys(f"{item.name}: {item.note}" for item in plan.properties if item.note)
-    return network_card(
-        plan.name,
-        network,
-        file=FILE,
-        sha256=sha256,
-        prefix=plan.name,
-        descriptor=DESCRIPTOR,
-        dtype=DTYPE,
-        zoo="properties",
-        property=plan.meaning,
-        unit="one a column, see notes" if several else plan.properties[0].unit,
-        dataset="; ".join(dict.fromkeys(item.origin for item in plan.properties)),
-        architecture=f"fully connected network on {DESCRIPTOR}",
-        licence=LICENCE,
-        citation="; ".join(dict.fromkeys(text for item in plan.properties for text in ORIGINS[item.origin])),
-        n_train=int(rows.sum()),
-        error=float(f"{np.mean([e['mae'] / (e['deviation'] if several else 1) for e in errors]):.6g}")
+    return {
+        "zoo": "properties",
+        "property": plan.meaning,
+        "unit": "one per column, see notes" if several else plan.properties[0].unit,
+        "dataset": "; ".join(dict.fromkeys(item.origin for item in plan.properties)),
+        "licence": LICENCE,
+        "citation": "; ".join(dict.fromkeys(text for item in plan.properties for text in ORIGINS[item.origin])),
+        "n_train": int(rows.sum()),
+        "error": float(f"{np.mean([e['mae'] / (e['deviation'] if several else 1) for e in errors]):.6g}")
         if errors
         else None,
-        error_unit="standard deviations, mean over the properties" if several else plan.properties[0].unit,
-        elements=data.elements(rows),
-        notes=". ".join(
+        "error_unit": "standard deviations, mean over the properties" if several else plan.properties[0].unit,
+        "elements": data.elements(rows),
+        "notes": ". ".join(
             [
                 f"Trained on {rows.sum()} formulas, of several values of one the median, seed {plan.seed}",
                 f"Mean absolute error on held-out chemical systems: {results}",
@@ -824,6 +816,21 @@ def card(plan: Plan, network: Network, data: Data, sha256: str, errors: list[dic
                 *notes,
             ]
         ),
+    }
+
+
+def card(plan: Plan, network: Network, data: Data, sha256: str, errors: list[dict[str, float]]) -> SourceCard:
+    """Card, with what a user should know."""
+    return network_card(
+        plan.name,
+        network,
+        file=FILE,
+        sha256=sha256,
+        prefix=plan.name,
+        descriptor=DESCRIPTOR,
+        dtype=DTYPE,
+        architecture=f"fully connected network on {DESCRIPTOR}",
+        **facts(plan, data, errors),
     )
 
 
@@ -835,7 +842,7 @@ def ship(chosen: Sequence[Plan], networks: Mapping[str, Network], data: Data) ->
     for plan in chosen:
         # As it is stored.
         network = load_network(card(plan, networks[plan.name], data, sha256, []), path=path.parent).network
-        errors = held_out(plan, network, data)
+        errors = held_out(plan, lambda rows, network=network: network.forward(data.X[rows])["final"], data)
         cards.append(card(plan, network, data, sha256, errors).to_dict())
         about[plan.name] = {
             "widths": list(network.widths),
