@@ -44,6 +44,7 @@ FAMILIES: dict[str, Callable[[str, str], bool]] = {
     "calculated properties, alone": lambda zoo, name: zoo == "properties" and name.startswith(("JARVIS", "AFLOW")),
     "facts of crystals": lambda _, name: name.startswith("Crystal") or name == "Kindred-Crystal",
     "kindred properties": lambda zoo, name: zoo == "properties" and name.startswith("Kindred"),
+    "attention between elements": lambda _, name: name.startswith("Attention"),
     "all of calculated properties": lambda zoo, _: zoo == "properties",
     "element vectors": lambda zoo, _: zoo == "elements",
     # With their plugins installed.
