@@ -24,8 +24,8 @@ _OPTIONS = {"prefix": str, "n_layers": int, "n_heads": int, "eight_bits?": bool}
 # A network of more layers is none that a card of ours names.
 _MAX_LAYERS = 24
 
-# Formulas whose tokens are held at a time.
-_ROWS = 4096
+# Formulas whose tokens are held at a time: few enough for the cache.
+_ROWS = 512
 
 # Smallest fractions that a token and the attention to it tell apart.
 _LEAST_TOKEN, _LEAST_SHARE = 1e-4, 1e-9
@@ -119,8 +119,11 @@ class ElementAttention:
         return self._linear(f"{i}.attention", (share @ value).swapaxes(1, 2).reshape(n, m, d))
 
     def _linear(self, name: str, values: Floats32) -> Floats32:
-        found: Floats32 = values @ self.tensors[f"{name}.weight"].T + self.tensors[f"{name}.bias"]
-        return found
+        weight, bias = self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"]
+        # As one product of two matrices: of three dimensions numpy makes one small product for each formula.
+        found: Floats32 = values.reshape(-1, values.shape[-1]) @ weight.T
+        found += bias
+        return found.reshape(*values.shape[:-1], -1)
 
     def _norm(self, name: str, values: Floats32) -> Floats32:
         centred = values - values.mean(axis=-1, keepdims=True)
