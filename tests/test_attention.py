@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -139,12 +140,13 @@ def test_a_stored_network_embeds_what_it_knows(dtype: str, tmp_path: Path) -> No
         ({"weights": {"mine.safetensors": "0" * 64}}, "is not the file of the card"),
         ({"options": {"prefix": "other", "n_layers": LAYERS, "n_heads": HEADS}}, "does not hold the network"),
         ({"options": {"prefix": "mine", "n_layers": LAYERS + 1, "n_heads": HEADS}}, "does not hold the network"),
+        ({"options": {"prefix": "mine", "n_layers": LAYERS - 1, "n_heads": HEADS}}, "leave over"),
         ({"options": {"prefix": "mine", "n_layers": 10**9, "n_heads": HEADS}}, "make no network"),
         ({"options": {"prefix": "mine", "n_layers": LAYERS, "n_heads": 0}}, "make no network"),
         ({"options": {"prefix": "mine", "n_layers": LAYERS, "n_heads": 3}}, "the tensor gate"),
-        ({"options": {"prefix": "mine", "n_layers": LAYERS, "n_heads": HEADS, "eight_bits": True}}, "does not hold"),
-        ({"layers": {"readout": READOUT, "final": FINAL}}, "the tensor"),
-        ({"layers": {"readout": READOUT + FINAL}}, "the tensor"),
+        ({"options": {"prefix": "mine", "n_layers": LAYERS, "n_heads": HEADS, "eight_bits": True}}, "eight_bits"),
+        ({"layers": {"readout": READOUT, "final": FINAL}}, "its card says"),
+        ({"layers": {"readout": READOUT + FINAL, "hidden": WIDTH}}, "its card says"),
     ],
 )
 def test_a_card_that_does_not_fit_its_file_is_told(changes: dict[str, object], message: str, tmp_path: Path) -> None:
@@ -153,6 +155,28 @@ def test_a_card_that_does_not_fit_its_file_is_told(changes: dict[str, object], m
     )
     with pytest.raises(InputError, match=message):
         load(card(sha256, **changes), path=tmp_path)
+
+
+def test_eight_bits_are_not_read_as_weights(tmp_path: Path) -> None:
+    sha256 = write_weights(tmp_path / "mine.safetensors", {f"mine.{k}": v for k, v in tensors().items()}, dtype="int8")
+    for eight_bits in ({}, {"eight_bits": False}):
+        options = {"prefix": "mine", "n_layers": LAYERS, "n_heads": HEADS} | eight_bits
+        with pytest.raises(InputError, match="eight_bits"):
+            load(card(sha256, options=options), path=tmp_path)
+
+
+def test_what_was_embedded_last_is_neither_pickled_nor_changed(tmp_path: Path) -> None:
+    sha256 = write_weights(
+        tmp_path / "mine.safetensors", {f"mine.{k}": v for k, v in tensors().items()}, dtype="float32"
+    )
+    encoder, compositions = load(card(sha256), path=tmp_path), parse_compositions(["NaCl", "Fe2O3"] * 200)
+    before = len(pickle.dumps(encoder))
+    first = encoder.encode(compositions)
+    expected = first[:, READOUT:].copy()
+    first[:] = 0
+    assert np.array_equal(encoder.encode(compositions, layer="final"), expected)
+    assert np.array_equal(encoder.encode(compositions)[:, READOUT:], expected)
+    assert len(pickle.dumps(encoder)) == before
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -19,6 +19,7 @@ from scotl_matgl.learners.kernel import (
     linear_out_of_fold,
     manhattan,
 )
+from scotl_matgl.learners.scaling import scaled_for_trees
 from scotl_matgl.tables.folds import make_folds
 
 
@@ -202,6 +203,15 @@ def test_trees_of_a_fold_are_those_of_a_forest(n_jobs, table) -> None:
     expected = [tree.predict(X[60:].astype(np.float32)) for tree in forest.estimators_]
     grown = grown_and_read(X[:60], y[:60], X[60:], n_trees=7, random_state=4, n_jobs=n_jobs)
     assert np.array_equal(grown, expected)
+
+
+@pytest.mark.parametrize("size", [5e-324, 1e-310, 1e-12, 1e30, 1e300])
+def test_values_of_any_size_are_brought_within_reach_of_trees(size: float) -> None:
+    values = size * np.array([1.0, -0.5, 0.0])
+    scaled, factor = scaled_for_trees(values)
+    assert np.array_equal(scaled / factor, values)
+    assert factor == 1.0 or np.abs(scaled).max() < 2.0
+    assert np.abs(scaled).max() > 1e-16
 
 
 def test_classification_loss_is_zero_or_one_and_better_than_chance(table) -> None:

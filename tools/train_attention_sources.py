@@ -249,7 +249,10 @@ def main() -> None:
 
         errors = held_out(plan, predict, data)
         cards.append(card(errors).to_dict())
-        about[name] = {"held_out": dict(zip([item.name for item in everything], errors, strict=True))}
+        about[name] = {
+            "n_train": int(data.training(everything).sum()),
+            "held_out": dict(zip([item.name for item in everything], errors, strict=True)),
+        }
         print(name, f"mean R2 {np.mean([item['r2'] for item in errors]):.3f}")
     manifest = {
         "made_by": "python tools/train_attention_sources.py",

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from scotl_matgl.chemistry.compositions import Compositions, parse_compositions
 from scotl_matgl.chemistry.elements import SYMBOLS
-from scotl_matgl.encoders.composition import of_unknown_elements, read_weights, weights_file
+from scotl_matgl.encoders.composition import NETWORKS_FILE, of_unknown_elements, weights_file, whole_weights
 from scotl_matgl.encoders.network import ACTIVATIONS, Floats32
 from scotl_matgl.exceptions import InputError, StoredFileError
 from scotl_matgl.sources.cards import SourceCard
-from scotl_matgl.storage import check_form
+from scotl_matgl.storage import check_form, file_sha256, read_tensors
 
 # What the card of such a network says of it, under "options".
 _OPTIONS = {"prefix": str, "n_layers": int, "n_heads": int, "eight_bits?": bool}
@@ -24,8 +24,8 @@ _OPTIONS = {"prefix": str, "n_layers": int, "n_heads": int, "eight_bits?": bool}
 # A network of more layers is none that a card of ours names.
 _MAX_LAYERS = 24
 
-# Formulas whose tokens are held at a time: few enough for the cache.
-_ROWS = 512
+# Pairs of tokens that are held at a time: few enough for the cache.
+_PAIRS = 8192
 
 # Smallest fractions that a token and the attention to it tell apart.
 _LEAST_TOKEN, _LEAST_SHARE = 1e-4, 1e-9
@@ -87,10 +87,11 @@ class ElementAttention:
         fractions = compositions.fractions.astype(np.float32)
         for count in np.unique(counts):  # formulas of as many elements need no padding
             alike = np.flatnonzero(counts == count)
-            for rows in np.array_split(alike, -(-len(alike) // _ROWS)):
+            n_rows = max(1, _PAIRS // int(count) ** 2)
+            for rows in (alike[start : start + n_rows] for start in range(0, len(alike), n_rows)):
                 places = compositions.offsets[rows][:, None] + np.arange(count)
                 found[rows] = self._forward(compositions.numbers[places], fractions[places])
-        return {"readout": found, "final": found[:, n_readout:]}
+        return {"readout": found, "final": found[:, n_readout:].copy()}
 
     def _forward(self, numbers: NDArray[np.integer], fractions: Floats32) -> Floats32:
         """Read-out and outputs (n, r + k) of formulas of m elements each (n, m)."""
@@ -157,7 +158,7 @@ class AttentionEncoder:
         self.card = card
         self.layers = tuple(card.layers)
         self.network = network
-        # The formulas that were embedded last, with all layers: a ranking asks for two of them, one after the other.
+        # The formulas that were embedded last, with the layers that nobody has asked for: a ranking takes two of them.
         self._last: tuple[Compositions, dict[str, Floats32]] | None = None
 
     def encode(self, formulas: Iterable[Any], *, layer: str = "readout") -> Floats32:
@@ -184,9 +185,16 @@ class AttentionEncoder:
             raise InputError(f"{self.card.name} has no layer {layer!r}; it has {', '.join(self.layers)}")
         compositions = parse_compositions(formulas)
         last = self._last
-        if last is None or last[0] is not compositions:
-            last = self._last = compositions, self._embed(compositions)
-        return last[1][layer].copy()
+        found = last[1].pop(layer, None) if last is not None and last[0] is compositions else None
+        if found is None:
+            embedded = self._embed(compositions)
+            found = embedded.pop(layer)
+            self._last = compositions, embedded
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the formulas that were embedded last."""
+        return self.__dict__ | {"_last": None}
 
     def _embed(self, compositions: Compositions) -> dict[str, Floats32]:
         found = self.network.forward(compositions)
@@ -218,21 +226,29 @@ def load(card: SourceCard, *, path: str | Path | None = None) -> AttentionEncode
         prefix, n_layers, n_heads = options["prefix"], options["n_layers"], options["n_heads"]
         if not 1 <= n_layers <= _MAX_LAYERS or n_heads < 1:
             raise StoredFileError(f"the options of its card: {n_layers} layers and {n_heads} heads make no network")
-        (width,) = read_weights(file, [f"{prefix}.norm.bias"])[f"{prefix}.norm.bias"].shape
-        n_final = card.layers.get("final", 0)
-        shapes = ElementAttention.shapes(width, n_layers, n_heads, card.width - n_final, n_final)
-        matrices = [f"{prefix}.{name}" for name, shape in shapes.items() if len(shape) == 2]
-        stored = read_weights(
-            file, [f"{prefix}.{name}" for name in shapes], matrices if "eight_bits" in options else ()
-        )
-        tensors = {name: stored[f"{prefix}.{name}"].astype(np.float32) for name in shapes}
+        _, everything = read_tensors(file, NETWORKS_FILE, sha256=file_sha256(file))
+        own = {
+            name.removeprefix(f"{prefix}."): part for name, part in everything.items() if name.startswith(f"{prefix}.")
+        }
+        width, n_readout, n_final = (len(own[f"{part}.bias"]) for part in ("norm", "readout", "final"))
+        shapes = ElementAttention.shapes(width, n_layers, n_heads, n_readout, n_final)
+        if any(not name.endswith("step") and name not in shapes for name in own):
+            raise StoredFileError(f"the file has tensors that {n_layers} layers leave over")
+        matrices = [name for name, shape in shapes.items() if len(shape) == 2]
+        stored = whole_weights(own, list(shapes), matrices if options.get("eight_bits", False) else ())
+        tensors = {name: stored[name].astype(np.float32) for name in shapes}
         for name, shape in shapes.items():
             if tensors[name].shape != shape or not np.isfinite(tensors[name]).all():
                 raise StoredFileError(f"the tensor {name} is not {shape} finite numbers")
         if width % n_heads:
             raise StoredFileError(f"{n_heads} heads cannot share a width of {width}")
-    except (InputError, TypeError, ValueError) as error:
+    except (InputError, TypeError, KeyError) as error:
         raise InputError(
             f"{file} does not hold the network of {card.name} as its card says: {error}; restore the file"
         ) from error
+    widths = {"readout": n_readout + n_final, "final": n_final}
+    if not dict(card.layers).items() <= widths.items():
+        raise InputError(
+            f"{file}: the layers of {card.name} are {widths}, its card says {dict(card.layers)}; correct the card"
+        )
     return AttentionEncoder(card, ElementAttention(tensors, n_layers, n_heads))

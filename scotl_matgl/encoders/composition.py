@@ -194,7 +194,9 @@ def load(card: SourceCard, *, path: str | Path | None = None) -> NetworkEncoder:
             raise StoredFileError(f"the options of its card: n_layers is {n_layers}, not from 2 to {_MAX_LAYERS}")
         names = Network.tensor_names(prefix, n_layers)
         matrices = [f"{prefix}.{i}.weight" for i in range(n_layers)] if eight_bits else []
-        tensors = read_weights(file, names, matrices)
+        stored = [*names, *map(_step_of, matrices)]
+        _, tensors = read_tensors(file, NETWORKS_FILE, stored, sha256=file_sha256(file))
+        tensors = whole_weights(tensors, names, matrices)
         network = Network.from_tensors(tensors.__getitem__, prefix, **form)
     except (InputError, TypeError) as error:
         raise InputError(
@@ -209,22 +211,31 @@ def load(card: SourceCard, *, path: str | Path | None = None) -> NetworkEncoder:
     return NetworkEncoder(card, network, options["descriptor"], options.get("fingerprint", ""))
 
 
-def read_weights(file: Path, names: Sequence[str], eight_bits: Collection[str] = ()) -> dict[str, NDArray[Any]]:
-    """Tensors of a file of networks; those in eight bits are multiplied by their steps.
+def whole_weights(
+    tensors: Mapping[str, NDArray[Any]], names: Sequence[str], eight_bits: Collection[str] = ()
+) -> dict[str, NDArray[Any]]:
+    """Tensors of these names; those in eight bits are multiplied by their steps.
 
     Raises
     ------
     StoredFileError
-        If one is missing, or is no matrix in eight bits where it should be.
+        If one is missing, is in eight bits where it should not be, or is not where it should.
     """
-    steps = map(_step_of, eight_bits)
-    _, tensors = read_tensors(file, NETWORKS_FILE, [*names, *steps], sha256=file_sha256(file))
-    for name in eight_bits:
-        matrix, step = tensors[name], tensors.pop(_step_of(name))
-        if matrix.dtype != np.int8 or step.shape != matrix.shape[:1]:
-            raise StoredFileError(f"the tensor {name} is no matrix in eight bits with a step a row")
-        tensors[name] = matrix.astype(np.float32) * step.astype(np.float32)[:, None]
-    return tensors
+    found = {}
+    for name in names:
+        if name not in tensors:
+            raise StoredFileError(f"there is no tensor {name}")
+        found[name] = tensors[name]
+        step = tensors.get(_step_of(name)) if name in eight_bits else None
+        if (tensors[name].dtype == np.int8) != (name in eight_bits):
+            raise StoredFileError(
+                f"the tensor {name} is of {tensors[name].dtype}; its card says otherwise (eight_bits)"
+            )
+        if name in eight_bits:
+            if step is None or step.shape != tensors[name].shape[:1]:
+                raise StoredFileError(f"the tensor {name} is no matrix in eight bits with a step a row")
+            found[name] = tensors[name].astype(np.float32) * step.astype(np.float32)[:, None]
+    return found
 
 
 def _step_of(name: str) -> str:

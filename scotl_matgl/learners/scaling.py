@@ -48,5 +48,5 @@ def scaled_for_trees(values: Floats) -> tuple[Floats, float]:
     largest = float(np.abs(values).max(initial=0.0))
     if largest == 0 or _SMALLEST <= largest <= _LARGEST:
         return values, 1.0
-    factor = 2.0 ** -int(np.frexp(largest)[1])
+    factor = 2.0 ** min(-int(np.frexp(largest)[1]), 1023)  # a larger power is none that float64 holds
     return values * factor, factor
