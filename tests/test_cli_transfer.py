@@ -116,3 +116,26 @@ def test_shares_are_said_when_a_model_is_fitted(folder) -> None:
     arguments = ["fit", folder / "shares.csv", "-o", folder / "s.skops", "-s", SOURCE, "--n-sources", 1]
     result = CliRunner().invoke(app, [str(item) for item in arguments], catch_exceptions=False)
     assert "1 formula read as shares, such as (Fe72Mo4B24)96Dy4 as Fe69.12Mo3.84B23.04Dy4" in result.output
+
+
+def test_predict_says_whose_weights_are_not_its_own(folder, tmp_path, monkeypatch, capsys) -> None:
+    run(
+        "fit",
+        folder / "known.csv",
+        "-o",
+        tmp_path / "m.skops",
+        "-s",
+        "Shotgun-FormationEnergy-1",
+        "--head",
+        "kernel ridge",
+    )
+    (tmp_path / "sources").mkdir()
+    (tmp_path / "sources" / "shotgun.safetensors").write_bytes(b"another file")
+    monkeypatch.setenv("SCOTL_MATGL_HOME", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["scotl-matgl", "predict", str(tmp_path / "m.skops"), "NaCl"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert "shotgun.safetensors is not the file of the card Shotgun-FormationEnergy-1" in said
+    assert "ValueError" not in said

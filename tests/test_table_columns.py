@@ -123,6 +123,15 @@ def test_a_column_of_text_is_named(heated) -> None:
         ranked(heated[["formula", "T"]].assign(T="hot"), heated["target"])
 
 
+@pytest.mark.parametrize("value", [1e39, -1e300])
+def test_a_number_that_trees_cannot_hold_costs_its_row(value: float, heated) -> None:
+    table = heated[["formula", "T"]].astype({"T": float})
+    table.loc[2, "T"] = value
+    (skipped,) = ranked(table, heated["target"]).skipped
+    assert skipped.row == 2
+    assert "'T' holds a number beyond 3e38" in skipped.reason
+
+
 def test_the_only_column_is_that_of_the_formulas_whatever_is_in_it(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("compound\nLaF3\nTa2O5\nNaCI\n")
     table = read_table(tmp_path / "a.csv", with_target=False)

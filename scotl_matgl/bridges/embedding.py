@@ -18,6 +18,7 @@ from scotl_matgl.chemistry.elements import SYMBOLS
 from scotl_matgl.descriptors.described import Described
 from scotl_matgl.encoders.contracts import DescribedEncoder
 from scotl_matgl.encoders.store import EmbeddingStore
+from scotl_matgl.exceptions import InputError
 from scotl_matgl.sources.cards import CardError, SourceCard, all_cards, select
 from scotl_matgl.vocabulary import Floats
 
@@ -349,7 +350,7 @@ def _load(card: SourceCard) -> Any:
     """Encoder of a card, which may be anyone's."""
     try:
         return card.load()
-    except CardError:
+    except (CardError, InputError):
         raise
     except (Exception, SystemExit) as error:  # a plugin may raise anything
         raise ValueError(f"its loader or encoder raises {type(error).__name__}: {error}") from error
@@ -390,7 +391,7 @@ def own_embeddings(
             found = dict(encoder.encode_described_layers(compositions, described.X, layers=layers))
         else:
             found = {layer: encoder.encode(compositions, layer=layer) for layer in layers}
-    except CardError:
+    except (CardError, InputError):
         raise
     except (Exception, SystemExit) as error:  # a plugin may raise anything
         raise ValueError(f"its loader or encoder raises {type(error).__name__}: {error}") from error

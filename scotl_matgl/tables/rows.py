@@ -609,6 +609,9 @@ def _read_table(X: Any, formula: Hashable, *, strict: bool, crystals: bool) -> R
         bad = ~np.isfinite(rows.numbers[:, column])
         values = others.iloc[rows.kept, column].to_numpy(dtype=object)
         rows = rows.without(bad, values, f"the column {name!r} holds no finite number; give one or leave the row out")
+        large = np.abs(rows.numbers[:, column]) > np.finfo(np.float32).max
+        values = others.iloc[rows.kept, column].to_numpy(dtype=object)
+        rows = rows.without(large, values, f"the column {name!r} holds a number beyond 3e38; give it in another unit")
     if strict:
         rows.refuse_skipped()
     return rows
