@@ -1041,7 +1041,7 @@ def test_what_cannot_be_built_is_a_sentence_before_anything_is_encoded(home: Pat
     other = dataclasses.replace(CARD, name="Toy-2")
     with pytest.raises(BridgeError, match="the encoder is that of Toy-2, or of another card of Toy, not of this"):
         build_bridge(CARD, corpus, descriptor, encoder=Encoder(other))
-    with pytest.raises(ValueError, match="Toy has no layer 'gc_7'; it has readout, gc_1"):
+    with pytest.raises(ValueError, match=r"Toy has no layer 'gc_7'; did you mean 'gc_1'\? it has readout, gc_1"):
         build_bridge(CARD, corpus, descriptor, encoder=Encoder(), layer="gc_7")
     with pytest.raises(BridgeError, match="there is no crystal to fit a bridge on; 0 records were refused"):
         build_bridge(CARD, Corpus([]), descriptor, encoder=Encoder())

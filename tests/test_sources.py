@@ -197,6 +197,19 @@ def test_cards_that_do_not_fit_their_file_are_refused(change: dict, message: str
         dataclasses.replace(card, **change).load()
 
 
+def test_eight_bits_that_a_card_does_not_name_are_no_weights(written: list[SourceCard], tmp_path: Path) -> None:
+    file = tmp_path / "sources" / "mine.safetensors"
+    card = written[0]
+    sha256 = write_networks(file, {card.options["prefix"]: card.load().network}, dtype="int8")
+    form = dict(card.options["network"])
+    for eight_bits in ({}, {"eight_bits": False}):
+        options = {**card.options, "network": form | eight_bits}
+        with pytest.raises(InputError, match=r"is of int8; its card says otherwise \(eight_bits\)"):
+            dataclasses.replace(card, options=options, weights={file.name: sha256}).load()
+    options = {**card.options, "network": form | {"eight_bits": True}}
+    dataclasses.replace(card, options=options, weights={file.name: sha256}).load()
+
+
 def test_another_descriptor_is_refused(written: list[SourceCard]) -> None:
     card = written[0]
     other = dataclasses.replace(card, options={**card.options, "fingerprint": "0" * 64})

@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - as everyone calls it
 from numpy.typing import NDArray
 from torch import nn
-from train_property_sources import DATA, PROPERTIES, Data, Plan, facts, held_out, members
+from torch.nn.functional import silu, smooth_l1_loss
+from train_property_sources import DATA, PROPERTIES, Data, Plan, facts, held_out, members, write_about
 
 from scotl_matgl.chemistry.compositions import Compositions
 from scotl_matgl.chemistry.elements import SYMBOLS
@@ -75,7 +75,7 @@ class Layer(nn.Module):
         query, key, value = parts.permute(2, 0, 3, 1, 4)
         scores = query @ key.transpose(-1, -2) / (d // self.n_heads) ** 0.5 + logarithm[:, None, None, :]
         tokens = tokens + self.attention((scores.softmax(-1) @ value).transpose(1, 2).reshape(n, m, d))
-        return tokens + self.down(F.silu(self.up(self.norm_hidden(tokens))))
+        return tokens + self.down(silu(self.up(self.norm_hidden(tokens))))
 
 
 class Attention(nn.Module):
@@ -109,8 +109,8 @@ class Attention(nn.Module):
         n, m, d = values.shape
         chosen = (share[..., None] * values.view(n, m, self.n_heads, -1)).sum(1).reshape(n, d)
         mean = (fractions[..., None] * values).sum(1)
-        hidden = self.dropout(F.silu(self.hidden(torch.cat([chosen, mean], -1))))
-        return self.final(F.silu(self.readout(hidden)))
+        hidden = self.dropout(silu(self.hidden(torch.cat([chosen, mean], -1))))
+        return self.final(silu(self.readout(hidden)))
 
     def tensors(self, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> dict[str, NDArray[np.float32]]:
         """Tensors of the network that is used: elements looked up in one table, outputs in the units of the data."""
@@ -177,7 +177,7 @@ def train(data: Data, seed: int, settings: Settings) -> dict[str, NDArray[np.flo
             batch = batches[number]
             most = lengths[batch].max()
             predicted = network(numbers[batch, :most], fractions[batch, :most])
-            losses = F.smooth_l1_loss(predicted, target[batch], reduction="none", beta=_BEND)
+            losses = smooth_l1_loss(predicted, target[batch], reduction="none", beta=_BEND)
             loss = (losses * weight[batch]).sum() / weight[batch].sum()
             optimiser.zero_grad()
             loss.backward()
@@ -262,11 +262,7 @@ def main() -> None:
         "file": {"name": FILE, "sha256": sha256, "bytes": path.stat().st_size},
         "networks": about,
     }
-    for place, content in (
-        (DATA / "sources" / "attention.json", manifest),
-        (DATA / "cards" / "own" / "attention.json", cards),
-    ):
-        place.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_about("attention", manifest, cards)
 
 
 if __name__ == "__main__":

@@ -866,11 +866,14 @@ def ship(chosen: Sequence[Plan], networks: Mapping[str, Network], data: Data) ->
         "file": {"name": FILE, "sha256": sha256, "bytes": path.stat().st_size},
         "networks": about,
     }
-    for target, content in (
-        (DATA / "sources" / "properties.json", manifest),
-        (DATA / "cards" / "own" / "properties.json", cards),
-    ):
-        target.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_about("properties", manifest, cards)
+
+
+def write_about(kind: str, manifest: Mapping[str, Any], cards: Sequence[Mapping[str, Any]]) -> None:
+    """Write manifest and cards of sources that are shipped in one file."""
+    for path, content in (("sources", manifest), ("cards/own", cards)):
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        (DATA / path / f"{kind}.json").write_text(text, encoding="utf-8")
 
 
 def main() -> None:

@@ -181,8 +181,7 @@ class AttentionEncoder:
         InputError
             If the network has no such layer.
         """
-        if layer not in self.layers:
-            raise InputError(f"{self.card.name} has no layer {layer!r}; it has {', '.join(self.layers)}")
+        self.card.check_layer(layer)
         compositions = parse_compositions(formulas)
         last = self._last
         found = last[1].pop(layer, None) if last is not None and last[0] is compositions else None

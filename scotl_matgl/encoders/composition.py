@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -102,7 +101,7 @@ class NetworkEncoder:
         InputError
             If the network has no such layer, or the descriptor is not the one of its training.
         """
-        self._check_layer(layer)
+        self.card.check_layer(layer)
         compositions = parse_compositions(formulas)
         if not len(compositions):
             return np.empty((0, self.card.layers[layer]), dtype=np.float32)
@@ -129,19 +128,13 @@ class NetworkEncoder:
             By layer, as :meth:`encode` gives them.
         """
         for layer in layers:
-            self._check_layer(layer)
+            self.card.check_layer(layer)
         computed = self.network.forward(X)
         unknown = of_unknown_elements(self.card, compositions)
         found = {layer: computed[layer] for layer in layers}
         for values in found.values():
             values[~np.isfinite(values).all(axis=1) | unknown] = np.nan
         return found
-
-    def _check_layer(self, layer: str) -> None:
-        if layer not in self.layers:
-            close = difflib.get_close_matches(layer, self.layers, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise InputError(f"{self.card.name} has no layer {layer!r}; {hint}it has {', '.join(self.layers)}")
 
     def _descriptor(self) -> CompositionDescriptor:
         if not isinstance(self.descriptor, str):

@@ -77,8 +77,7 @@ class ElementVectorEncoder:
         InputError
             If there is no such layer.
         """
-        if layer not in self.layers:
-            raise InputError(f"{self.card.name} has no layer {layer!r}; it has {', '.join(self.layers)}")
+        self.card.check_layer(layer)
         compositions = parse_compositions(formulas)
         if not len(compositions):
             return np.empty((0, self.card.layers[layer]), dtype=np.float32)

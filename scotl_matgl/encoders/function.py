@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
@@ -76,10 +75,7 @@ class CallableEncoder:
     ) -> Encoded:
         """Embeddings, with the reason of every refusal."""
         for layer in layers:
-            if layer not in self.layers:
-                close = difflib.get_close_matches(layer, self.layers, n=1)
-                hint = f"did you mean {close[0]!r}? " if close else ""
-                raise InputError(f"{self.card.name} has no layer {layer!r}; {hint}it has {', '.join(self.layers)}")
+            self.card.check_layer(layer)
         given, refused = self._given(structures)
         values = np.full((len(given), self.card.width), np.nan, np.float32)
         rows = [row for row in range(len(given)) if row not in refused]

@@ -144,8 +144,7 @@ class EmbeddingStore:
         """
         card = encoder.card
         for layer in layers:
-            if layer not in card.layers:
-                raise ValueError(f"{card.name} has no layer {layer!r}; it has {', '.join(card.layers)}")
+            card.check_layer(layer)
         if chunk < 1:
             raise ValueError(f"chunk is {chunk}; it must be positive")
         wanted = _Wanted(card, crystals, layers)

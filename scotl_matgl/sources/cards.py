@@ -17,7 +17,7 @@ from typing import Any
 
 from scotl_matgl import registry
 from scotl_matgl.chemistry.elements import SYMBOLS
-from scotl_matgl.exceptions import PluginWarning, warn
+from scotl_matgl.exceptions import InputError, PluginWarning, warn
 from scotl_matgl.sources.apart import list_zoo
 from scotl_matgl.vocabulary import visible
 
@@ -260,6 +260,19 @@ class SourceCard:
     def width(self) -> int:
         """Width of the ``readout`` layer."""
         return self.layers["readout"]
+
+    def check_layer(self, layer: str) -> None:
+        """Raise if there is no such layer.
+
+        Raises
+        ------
+        InputError
+            With the layers that there are, and the one that may be meant.
+        """
+        if layer not in self.layers:
+            close = difflib.get_close_matches(str(layer), self.layers, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise InputError(f"{self.name} has no layer {layer!r}; {hint}it has {', '.join(self.layers)}")
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, loaders: Collection[str] | None = None) -> SourceCard:
